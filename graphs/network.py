@@ -1,0 +1,1 @@
+"""The central value: a network as axes and tensors."""
