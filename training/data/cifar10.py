@@ -1,0 +1,75 @@
+"""CIFAR-10 in the Hugging Face layout: columns `img` and `label`, by folder or by hub name."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from training.data.core import Data, Split, dataset, fingerprint, hold_out
+from training.data.images import CropFlip, Normalise
+from training.tasks import Classification
+
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
+
+
+@dataset("cifar10")
+def cifar10(
+    *,
+    path: str = "uoft-cs/cifar10",
+    mean: tuple[float, float, float] = MEAN,
+    std: tuple[float, float, float] = STD,
+    augment: bool = True,
+    train_size: int | None = None,
+    validation: int = 5000,
+    seed: int = 0,
+) -> Data:
+    """Load CIFAR-10: (3, 32, 32) images, 10 classes, 10,000 test images.
+
+    Args:
+        path: a folder of `train-*.parquet` and `test-*.parquet`, or a hub name.
+        mean, std: of the normalisation, per channel, for images in [0, 1].
+        augment: random crops (4 pixels of padding) and mirrored images in training batches.
+        train_size: use only this many training images (after validation is set aside).
+        validation: how many of the 50,000 training images are held out.
+        seed: of the choice of the validation images.
+
+    Raises:
+        FileNotFoundError: if a local folder holds no such files.
+        ValueError: if the columns are not `img` and `label`.
+    """
+    normalise = Normalise(tuple(mean), tuple(std))
+    crop = CropFlip(padding=4) if augment else None
+    train, held_out = hold_out(Split(*_decoded(path, "train"), normalise, crop), validation, seed)
+    train = train.take(train_size)
+    splits = (train, held_out, Split(*_decoded(path, "test"), normalise))
+    return Data("cifar10", *splits, Classification(10), (3, 32, 32), 10, fingerprint(splits))
+
+
+@lru_cache(maxsize=4)
+def _decoded(path: str, split: str) -> tuple[Tensor, Tensor]:
+    """Return (N, 32, 32, 3) uint8 images and (N,) int64 labels, decoded once a process."""
+    import datasets
+
+    if Path(path).is_dir():
+        files = sorted(str(file) for file in Path(path).glob(f"**/{split}-*.parquet"))
+        if not files:
+            raise FileNotFoundError(
+                f"data folder {path!r} holds no {split}-*.parquet; give the folder that "
+                f"`datasets` exported, or a hub name such as uoft-cs/cifar10"
+            )
+        table = datasets.load_dataset("parquet", data_files=files, split="train")
+    else:
+        table = datasets.load_dataset(path, split=split)
+    missing = {"img", "label"} - set(table.column_names)
+    if missing:
+        raise ValueError(
+            f"data set {path!r} lacks the column {', '.join(sorted(missing))} "
+            f"(got {', '.join(table.column_names)})"
+        )
+    images = np.stack([np.asarray(image.convert("RGB")) for image in table["img"]])
+    return torch.from_numpy(images), torch.tensor(table["label"], dtype=torch.int64)

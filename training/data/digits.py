@@ -1,0 +1,40 @@
+"""Handwritten digits: 1,797 images of 8x8 grey levels (UCI, shipped with scikit-learn)."""
+
+from __future__ import annotations
+
+import torch
+
+from training.data.core import Data, Split, dataset, fingerprint, hold_out
+from training.data.images import CropFlip, Normalise
+from training.tasks import Classification
+
+TEST = 447
+VALIDATION = 350
+
+
+@dataset("digits")
+def digits(*, augment: bool = False, train_size: int | None = None, seed: int = 0) -> Data:
+    """Load the digits: 1,000 train, 350 validation and 447 test images, (1, 8, 8), 10 classes.
+
+    Args:
+        augment: shift training images by up to one pixel.
+        train_size: use only this many training images.
+        seed: of the choice of the validation images; the test images never change.
+    """
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    images = torch.from_numpy(bunch.images).to(torch.uint8)[..., None]  # (N, 8, 8, 1), 0..16
+    labels = torch.from_numpy(bunch.target).long()
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
+    normalise = Normalise(mean=(0.305,), std=(0.376,), scale=16.0)
+    everything = Split(images, labels, normalise)
+    test = everything.select(order[:TEST])
+    crop = CropFlip(padding=1, flip=False) if augment else None
+    rest = everything.select(order[TEST:])
+    train, validation = hold_out(
+        Split(rest.inputs, rest.targets, normalise, crop), VALIDATION, seed
+    )
+    train = train.take(train_size)
+    splits = (train, validation, test)
+    return Data("digits", *splits, Classification(10), (1, 8, 8), 10, fingerprint(splits))

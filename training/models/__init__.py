@@ -1,0 +1,7 @@
+"""Networks by name: the CIFAR ResNets of the benchmarks, and loading from configuration."""
+
+from __future__ import annotations
+
+from training.models.residual import BasicBlock, ResNet, cifar_resnet
+
+__all__ = ["BasicBlock", "ResNet", "cifar_resnet"]

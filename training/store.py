@@ -1,0 +1,130 @@
+"""Weights and checkpoints on disk: safetensors only, complete or absent."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file completely or not at all, creating its folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_text(text)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Any = None) -> None:
+    """Write tensors, and a JSON value beside them, completely or not at all.
+
+    Tensors that share memory (tied weights) must be given once.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    try:
+        save_file(plain, temporary, metadata={"json": json.dumps(metadata)})
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], Any]:
+    """Read what `write_tensors` wrote, or any safetensors file (metadata None).
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if the file is damaged.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {str(path)!r}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            metadata = json.loads((file.metadata() or {}).get("json", "null"))
+    except SafetensorError as error:
+        raise ValueError(
+            f"{str(path)!r} is not a readable safetensors file ({error}); it was cut off or "
+            f"damaged: fetch or make it again"
+        ) from error
+    return tensors, metadata
+
+
+def state_of(model: nn.Module) -> dict[str, Tensor]:
+    """Return the state dictionary with tied tensors once, under their first name."""
+    seen: dict[tuple[Any, ...], str] = {}
+    state: dict[str, Tensor] = {}
+    for name, tensor in model.state_dict().items():
+        place = (tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype)
+        if tensor.numel() and seen.setdefault(place, name) != name:
+            continue
+        state[name] = tensor
+    return state
+
+
+def load_state(model: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+    """Copy a state dictionary into a model; tied tensors may be given once.
+
+    Args:
+        model: changed in place; left as it was if the state does not fit.
+        state: as from `state_of`.
+        source: where the state comes from, for the error.
+
+    Raises:
+        ValueError: naming the missing, unexpected and wrongly shaped keys.
+    """
+    own, needed = model.state_dict(), state_of(model)
+    missing = [name for name in needed if name not in state]
+    unexpected = [name for name in state if name not in own]
+    shapes = [
+        f"{name} {tuple(state[name].shape)} instead of {tuple(own[name].shape)}"
+        for name in own
+        if name in state and state[name].shape != own[name].shape
+    ]
+    if missing or unexpected or shapes:
+        parts = [
+            f"{title}: {', '.join(names[:6])}{f' and {len(names) - 6} more' * (len(names) > 6)}"
+            for title, names in (
+                ("missing", missing),
+                ("unexpected", unexpected),
+                ("wrong shape", shapes),
+            )
+            if names
+        ]
+        raise ValueError(
+            f"checkpoint {source!r} does not fit {type(model).__name__}; {'; '.join(parts)}. "
+            f"Build the architecture that the checkpoint was made from."
+        )
+    model.load_state_dict(dict(state), strict=False)
+
+
+def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
+    """Return the optimiser's state as a flat mapping `index.name` -> tensor."""
+    state = optimizer.state_dict()["state"]
+    return {
+        f"{index}.{name}": value
+        for index, entries in state.items()
+        for name, value in entries.items()
+        if isinstance(value, Tensor)
+    }
+
+
+def load_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Restore what `optimizer_tensors` returned; the settings stay those of the optimiser."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, tensor in tensors.items():
+        index, name = key.split(".", 1)
+        state.setdefault(int(index), {})[name] = tensor
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": state, "param_groups": groups})

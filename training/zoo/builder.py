@@ -1,0 +1,138 @@
+"""Building a zoo: members are trained one by one or in parallel, each from its own seed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import multiprocessing
+
+from training import data as datasets
+from training.config import from_mapping
+from training.data.core import Data
+from training.fit import FitConfig, fit
+from training.zoo.members import Member, load_member, save_member
+from training.zoo.registry import Spec, build, families, sample
+
+HELD_OUT_SEEDS = 1_000_000  # seeds of held-out members start here, so the two never meet
+
+
+@dataclass(frozen=True)
+class ZooConfig:
+    """A zoo: what its members are, what they are trained on, and how.
+
+    Args:
+        folder: where the members go.
+        members, held_out: how many networks to learn from, and to judge by.
+        families: among which members are drawn, in turn; every fitting one when None.
+        data: `name` and options of the data set.
+        fit: settings of `FitConfig`; the seed is the member's own.
+        overrides: by family, settings of `FitConfig` that replace those of `fit`.
+        seed: of the zoo; member i has seed `seed + i`.
+        workers: processes, each with one thread.
+    """
+
+    folder: str
+    members: int = 60
+    held_out: int = 6
+    families: tuple[str, ...] | None = None
+    data: Mapping[str, Any] = field(default_factory=lambda: {"name": "digits"})
+    fit: Mapping[str, Any] = field(default_factory=dict)
+    overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    seed: int = 0
+    workers: int = 1
+
+
+def plan_zoo(config: ZooConfig, data: Data) -> list[tuple[Path, Spec]]:
+    """Return the folder and specification of every member, the same for the same settings.
+
+    Families take turns, so that a small zoo has all of them; a held-out architecture that
+    equals one of the training part is drawn again.
+    """
+    among = config.families or families(data.shape)
+    plans: list[tuple[Path, Spec]] = []
+    seen: set[str] = set()
+    for part, count, first in (
+        ("train", config.members, config.seed),
+        ("held_out", config.held_out, config.seed + HELD_OUT_SEEDS),
+    ):
+        seeds = _distinct(first, among, data, seen)
+        for _ in range(count):
+            spec = next(seeds)
+            plans.append((Path(config.folder) / part / f"{spec.family}-{spec.seed:05d}", spec))
+    return plans
+
+
+def _distinct(first: int, among: tuple[str, ...], data: Data, seen: set[str]) -> Iterator[Spec]:
+    """Yield specifications from successive seeds, leaving out architectures seen before."""
+    for offset in range(10**6):
+        name = among[offset % len(among)]
+        spec = sample(first + offset, data.shape, data.outputs, (name,))
+        architecture = f"{spec.family} {sorted(spec.options.items())}"
+        if architecture not in seen:
+            seen.add(architecture)
+            yield spec
+
+
+def train_member(folder: Path, spec: Spec, data: Data, config: ZooConfig) -> Member:
+    """Train one member, or return it if its folder is complete; an interrupted one resumes."""
+    if (folder / "metrics.json").is_file():
+        return load_member(folder)
+    settings = {**config.fit, **config.overrides.get(spec.family, {}), "seed": spec.seed}
+    fit_config = from_mapping(FitConfig, settings)
+    started = time.perf_counter()
+    model = build(spec)
+    result = fit(model, data, fit_config, folder=folder)
+    metrics = {
+        "best": result.best,
+        "last": result.last,
+        "best_epoch": result.best_epoch,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "seconds": round(time.perf_counter() - started, 2),
+        "data": {**config.data, "fingerprint": data.fingerprint},
+        "fit": asdict(fit_config),
+        "history": result.history,
+    }
+    member = save_member(folder, spec, model, metrics)
+    for leftover in folder.glob("checkpoint.safetensors"):
+        leftover.unlink()
+    return member
+
+
+def build_zoo(config: ZooConfig | Mapping[str, Any]) -> list[Member]:
+    """Train every member of a zoo that is not there yet; return all of them.
+
+    A member is a function of its specification, the data and the settings, so neither the number
+    of workers nor an interruption changes it.
+
+    Args:
+        config: a `ZooConfig`, or a mapping of its fields.
+
+    Raises:
+        ValueError: for an unknown setting, data set or family.
+    """
+    config = config if isinstance(config, ZooConfig) else from_mapping(ZooConfig, config)
+    options = dict(config.data)
+    data = datasets.load(str(options.pop("name", "digits")), **options)
+    plans = plan_zoo(config, data)
+    if config.workers <= 1:
+        return [train_member(folder, spec, data, config) for folder, spec in plans]
+    context = multiprocessing.get_context("spawn")  # tensors of `data` travel as shared memory
+    with context.Pool(config.workers, _start_worker, (data, config)) as pool:
+        return pool.starmap(_work, plans, chunksize=1)
+
+
+_worker: dict[str, Any] = {}
+
+
+def _start_worker(data: Data, config: ZooConfig) -> None:
+    torch.set_num_threads(1)
+    _worker.update(data=data, config=config)
+
+
+def _work(folder: Path, spec: Spec) -> Member:
+    return train_member(folder, spec, _worker["data"], _worker["config"])
