@@ -1,0 +1,21 @@
+"""Networks as axes and tensors: tracing, operator rules, exact round trips, slicing, views."""
+
+from graphs.dims import Atom, Axis, Dim, Fixed, Prod, Sum
+from graphs.errors import FrozenAxisError, TraceError
+from graphs.network import Group, Network, Tensor
+from graphs.trace import trace
+
+__all__ = [
+    "Atom",
+    "Axis",
+    "Dim",
+    "Fixed",
+    "FrozenAxisError",
+    "Group",
+    "Network",
+    "Prod",
+    "Sum",
+    "Tensor",
+    "TraceError",
+    "trace",
+]

@@ -1,0 +1,170 @@
+"""torch.export, run so that its result can be read, rewritten and run again."""
+
+from __future__ import annotations
+
+import contextlib
+import operator
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch.export import Dim as ExportDim
+from torch.utils import _pytree as pytree
+
+from graphs.errors import TraceError
+
+Inputs = tuple[tuple[Any, ...], dict[str, Any]]
+
+
+def as_inputs(example_inputs: Any) -> Inputs:
+    """(args, kwargs) of a tuple of arguments, a dict of keyword arguments, or one tensor."""
+    if isinstance(example_inputs, torch.Tensor):
+        return (example_inputs,), {}
+    if isinstance(example_inputs, dict) or hasattr(example_inputs, "items"):
+        return (), dict(example_inputs)
+    if isinstance(example_inputs, tuple | list):
+        return tuple(example_inputs), {}
+    raise TraceError(
+        "example_inputs must be a tuple of positional arguments or a dict of keyword arguments "
+        f"(got {type(example_inputs).__name__})"
+    )
+
+
+@contextlib.contextmanager
+def quiet_evaluation(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode without a key/value cache; flags and configuration come back afterwards."""
+    flags = {module: module.training for module in model.modules()}
+    config = getattr(model, "config", None)
+    use_cache = getattr(config, "use_cache", None)
+    model.eval()
+    if use_cache:
+        config.use_cache = False  # type: ignore[union-attr]
+    try:
+        yield
+    finally:
+        for module, flag in flags.items():
+            module.training = flag
+        if use_cache:
+            config.use_cache = use_cache  # type: ignore[union-attr]
+
+
+def _two_examples(inputs: Inputs) -> Inputs:
+    """Inputs with a batch of one doubled: export would otherwise bake the number 1 in."""
+    leaves = [v for v in pytree.tree_leaves(inputs) if isinstance(v, torch.Tensor)]
+    if not leaves or any(v.dim() == 0 or v.shape[0] != 1 for v in leaves):
+        return inputs
+    doubled: Inputs = pytree.tree_map_only(torch.Tensor, lambda v: torch.cat([v, v]), inputs)
+    return doubled
+
+
+def _batch_dimension(value: Any) -> Any:
+    dynamic = isinstance(value, torch.Tensor) and value.dim() > 0
+    return {0: ExportDim.AUTO} if dynamic else None
+
+
+def export(model: nn.Module, inputs: Inputs) -> fx.GraphModule:
+    """One flat graph of ATen calls, with a batch dimension left open wherever the model allows it.
+
+    Raises:
+        TraceError: the model does not run on the inputs, or torch.export cannot export it.
+    """
+    args, kwargs = inputs
+    with quiet_evaluation(model), torch.no_grad():
+        try:
+            model(*args, **kwargs)
+        except Exception as error:
+            raise TraceError(
+                f"{type(model).__name__} does not run on the example inputs "
+                f"({_describe(inputs)}): {_first_line(error)}. Pass inputs of the shapes and dtypes "
+                "its forward expects."
+            ) from error
+        attempts = [(_two_examples(inputs), True), (inputs, False)]
+        for (args, kwargs), dynamic in attempts:
+            shapes = None
+            if dynamic:
+                shapes = (
+                    pytree.tree_map(_batch_dimension, kwargs)
+                    if not args
+                    else pytree.tree_map(_batch_dimension, args)
+                )
+                if args and kwargs:
+                    continue
+            try:
+                program = torch.export.export(
+                    model, args, kwargs, dynamic_shapes=shapes, strict=False
+                )
+                break
+            except Exception as error:
+                if not dynamic:
+                    raise TraceError(
+                        f"torch.export cannot export {type(model).__name__}: {_first_line(error)}. "
+                        "Usual causes: control flow that depends on values, or outputs whose shape "
+                        "does; move them out of forward, or use torch.cond."
+                    ) from error
+    module = program.module(check_guards=False)
+    _inline(module)
+    for node in list(module.graph.nodes):
+        if node.op == "get_attr" and not node.users:
+            module.graph.erase_node(node)
+    return module
+
+
+def _inline(module: fx.GraphModule) -> None:
+    """Replace `wrap_with_set_grad_enabled` and its kind by the calls they wrap."""
+    graph = module.graph
+    for node in list(graph.nodes):
+        inner = [
+            i
+            for i, a in enumerate(node.args)
+            if isinstance(a, fx.Node)
+            and a.op == "get_attr"
+            and isinstance(_attribute(module, str(a.target)), fx.GraphModule)
+        ]
+        if node.op != "call_function" or len(inner) != 1:
+            continue
+        if not str(node.target).startswith("wrap_with"):
+            continue
+        wrapped = node.args[inner[0]]
+        sub = _attribute(module, wrapped.target)
+        _inline(sub)
+        operands = node.args[inner[0] + 1 :]
+        places = [n for n in sub.graph.nodes if n.op == "placeholder"]
+        values = dict(zip(places, operands, strict=True))
+        with graph.inserting_before(node):
+            results = graph.graph_copy(sub.graph, values)
+        for copied in values.values():
+            if isinstance(copied, fx.Node) and copied.op == "get_attr" and copied not in operands:
+                copied.target = f"{wrapped.target}.{copied.target}"
+        results = results if isinstance(results, tuple | list) else (results,)
+        for user in list(node.users):
+            assert user.target is operator.getitem
+            user.replace_all_uses_with(results[user.args[1]])
+            graph.erase_node(user)
+        graph.erase_node(node)
+    module.recompile()
+
+
+def _attribute(module: nn.Module, target: str) -> Any:
+    for part in target.split("."):
+        module = getattr(module, part)
+    return module
+
+
+def attribute(module: nn.Module, target: str) -> Any:
+    """`module.a.b` for `"a.b"`."""
+    return _attribute(module, target)
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0] if lines else ''}"
+
+
+def _describe(inputs: Inputs) -> str:
+    tensors = [
+        f"{str(v.dtype).removeprefix('torch.')}{list(v.shape)}"
+        for v in pytree.tree_leaves(inputs)
+        if isinstance(v, torch.Tensor)
+    ]
+    return ", ".join(tensors) or "no tensors"

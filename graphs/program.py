@@ -1,0 +1,169 @@
+"""The traced program: one flat fx graph of ATen calls, and how to rewrite it for other shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch.utils import _pytree as pytree
+
+from graphs.dims import Axis, Dim, atoms, size
+from graphs.rules.registry import Cost, Extent, Pinned, operator_name
+
+# Operators whose behaviour in training differs: where their flag stands in the ATen signature.
+_TRAINING_ARGUMENT = {"batch_norm": 5, "dropout": 2, "alpha_dropout": 2, "feature_dropout": 2}
+
+
+@dataclass(frozen=True)
+class Program:
+    """A flat graph whose integer arguments are known as expressions over axes.
+
+    Attributes:
+        graph: ATen calls; `get_attr` targets are tensor names or constants.
+        constants: tensors that the forward itself makes, by target.
+        dims: node name → dimensions of its result; of all results, one after another, of a tuple.
+        arguments: node name → {position or keyword: value with `Extent`/`Pinned` leaves}.
+        costs: multiply–accumulates of every node, as products of dimensions.
+        batch: number of examples in the traced input; costs are divided by it.
+        modules: node name → path of the module that made the call.
+    """
+
+    graph: fx.Graph
+    constants: Mapping[str, torch.Tensor]
+    dims: Mapping[str, tuple[Dim, ...]]
+    arguments: Mapping[str, Mapping[int | str, Any]]
+    costs: tuple[Cost, ...]
+    batch: int
+    modules: Mapping[str, str] = field(default_factory=dict)
+
+
+def _dims_inside(value: Any) -> list[Dim]:
+    leaves = pytree.tree_leaves(value, is_leaf=lambda v: isinstance(v, Extent | Pinned))
+    return [leaf.dim for leaf in leaves if isinstance(leaf, Extent | Pinned)]
+
+
+def changed_extents(
+    program: Program, before: Mapping[str, Axis], after: Mapping[str, Axis]
+) -> list[tuple[str, int, int]]:
+    """(module path, old size, new size) of every size argument that differs between two axis sets."""
+    changes = []
+    for node, given in program.arguments.items():
+        for dim in _dims_inside(list(given.values())):
+            old, new = size(dim, before), size(dim, after)
+            if old != new:
+                changes.append((program.modules.get(node, ""), old, new))
+    return changes
+
+
+def rewritten(
+    program: Program, before: Mapping[str, Axis], after: Mapping[str, Axis]
+) -> fx.Graph:
+    """A copy of the graph whose size arguments follow the axes `after`."""
+    smaller = {n for n in after if after[n].size != before[n].size}
+    graph = fx.Graph()
+    values: dict[fx.Node, fx.Node] = {}
+    output = graph.graph_copy(program.graph, values)
+    graph.output(output)
+    graph.set_codegen(program.graph._codegen)
+    copies = {old.name: new for old, new in values.items()}
+
+    def concrete(new: Any, old: Any) -> Any:
+        if isinstance(new, Extent):
+            if not smaller.intersection(atoms(new.dim)):
+                return old
+            return -1 if new.dynamic else size(new.dim, after)
+        if isinstance(new, Pinned):
+            return new.value if smaller.intersection(atoms(new.dim)) else old
+        return new
+
+    for name, given in program.arguments.items():
+        node = copies.get(name)
+        if node is None or not any(
+            smaller.intersection(atoms(d)) for d in _dims_inside(list(given.values()))
+        ):
+            continue
+        args, kwargs = list(node.args), dict(node.kwargs)
+        for where, new in given.items():
+            old = kwargs.get(where) if isinstance(where, str) else args[where]  # type: ignore[arg-type]
+            if isinstance(new, list | tuple):
+                olds = old if isinstance(old, list | tuple) else [old] * len(new)
+                value: Any = [
+                    concrete(n, o) if not isinstance(n, fx.Node) else o
+                    for n, o in zip(new, olds, strict=True)
+                ]
+            else:
+                value = concrete(new, old)
+            if isinstance(where, str):
+                kwargs[where] = value
+            else:
+                args[where] = value
+        if operator_name(node.target) in ("split", "chunk", "tensor_split"):
+            node.target = torch.ops.aten.split_with_sizes.default
+        node.args, node.kwargs = tuple(args), kwargs
+    return graph
+
+
+class ExportedModule(fx.GraphModule):
+    """An exported graph as a module: trainable, with a working `train()`/`eval()`.
+
+    The traced forward has its training flags baked in as arguments; `train` rewrites them, so batch
+    norm uses batch statistics and dropout drops while training.
+    """
+
+    def train(self, mode: bool = True) -> ExportedModule:
+        """Switch between training and evaluation, in the calls as well as in the flag."""
+        super().train(mode)
+        changed = False
+        for node in self.graph.nodes:
+            where = _TRAINING_ARGUMENT.get(operator_name(node.target))
+            if node.op != "call_function" or where is None or len(node.args) <= where:
+                continue
+            if node.args[where] is not mode:
+                node.update_arg(where, mode)
+                changed = True
+        if changed:
+            self.recompile()
+        return self
+
+
+def exported_module(
+    program: Program,
+    graph: fx.Graph,
+    tensors: Mapping[str, torch.Tensor],
+    parameters: Mapping[str, bool],
+    buffers: Mapping[str, bool],
+) -> ExportedModule:
+    """A module that runs `graph` over `tensors`.
+
+    Args:
+        program: the program the graph comes from.
+        graph: the (rewritten) graph.
+        tensors: name → value.
+        parameters: name → requires_grad, for the tensors that are parameters.
+        buffers: name → persistent, for the others.
+    """
+    root = nn.Module()
+    for name, value in tensors.items():
+        *path, leaf = name.split(".")
+        owner = root
+        for part in path:
+            if not hasattr(owner, part):
+                owner.add_module(part, nn.Module())
+            owner = getattr(owner, part)
+        if name in parameters:
+            owner.register_parameter(leaf, nn.Parameter(value, requires_grad=parameters[name]))
+        else:
+            owner.register_buffer(leaf, value, persistent=buffers.get(name, True))
+    for name, value in program.constants.items():
+        root.register_buffer(name, value.detach().clone(), persistent=False)
+    module = ExportedModule(root, graph)
+    for name, child in root.named_children():
+        module.add_module(name, child)
+    for name, parameter in root._parameters.items():
+        module.register_parameter(name, parameter)
+    for name, buffer in root._buffers.items():
+        module.register_buffer(name, buffer, persistent=name not in root._non_persistent_buffers_set)
+    return module

@@ -1,0 +1,138 @@
+"""From a `Network` back to a module: of the traced class where its forward fits, else the program."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils import _pytree as pytree
+
+from graphs.dims import Axis
+from graphs.export import quiet_evaluation
+from graphs.network import Network
+from graphs.program import changed_extents, exported_module, rewritten
+
+# Attributes of torch's own layers that restate the shape of their tensors.
+_SHAPE_FIELDS: dict[type[nn.Module], dict[str, Any]] = {
+    nn.Linear: {"in_features": lambda m: m.weight.shape[1], "out_features": lambda m: m.weight.shape[0]},
+    nn.Embedding: {
+        "num_embeddings": lambda m: m.weight.shape[0],
+        "embedding_dim": lambda m: m.weight.shape[1],
+    },
+    nn.modules.conv._ConvTransposeNd: {
+        "in_channels": lambda m: m.weight.shape[0],
+        "out_channels": lambda m: m.weight.shape[1] * m.groups,
+    },
+    nn.modules.conv._ConvNd: {
+        "in_channels": lambda m: m.weight.shape[1] * m.groups,
+        "out_channels": lambda m: m.weight.shape[0],
+    },
+    nn.modules.batchnorm._NormBase: {
+        "num_features": lambda m: next(
+            (t.shape[0] for t in (m.weight, m.running_mean) if t is not None), m.num_features
+        )
+    },
+    nn.GroupNorm: {
+        "num_channels": lambda m: m.num_channels if m.weight is None else m.weight.shape[0]
+    },
+    nn.LayerNorm: {
+        "normalized_shape": lambda m: m.normalized_shape if m.weight is None else tuple(m.weight.shape)
+    },
+    nn.RMSNorm: {
+        "normalized_shape": lambda m: m.normalized_shape if m.weight is None else tuple(m.weight.shape)
+    },
+}
+
+
+def to_model(net: Network) -> nn.Module:
+    """See `graphs.Network.to_model`."""
+    own = _own_class(net)
+    if _same_sizes(net):
+        return own
+    graph = graph_model(net)
+    return own if _agree(own, graph, net) else graph
+
+
+def graph_model(net: Network) -> nn.Module:
+    """The traced program over this network's tensors, with its shape constants rewritten."""
+    graph = rewritten(net.program, net.source.axes, net.axes)
+    tensors = {name: t.value.detach().clone() for name, t in net.tensors.items()}
+    module = exported_module(
+        net.program, graph, tensors, net.source.parameters, net.source.buffers
+    )
+    return module.train(net.source.model.training)
+
+
+def _same_sizes(net: Network) -> bool:
+    return all(net.source.axes[name].size == a.size for name, a in net.axes.items())
+
+
+def _own_class(net: Network) -> nn.Module:
+    """A copy of the traced module with this network's tensors in it and its attributes repaired."""
+    source = net.source.model
+    memo: dict[int, Any] = {id(t): t for t in (*source.parameters(), *source.buffers())}
+    model = copy.deepcopy(source, memo)
+    made: dict[str, torch.Tensor] = {}
+    for alias, name in net.source.aliases.items():
+        if name not in made:
+            value = net.tensors[name].value.detach().clone()
+            needs_grad = net.source.parameters.get(name)
+            made[name] = value if needs_grad is None else nn.Parameter(value, requires_grad=needs_grad)
+        path, _, leaf = alias.rpartition(".")
+        owner = model.get_submodule(path)
+        table = owner._parameters if name in net.source.parameters else owner._buffers
+        table[leaf] = made[name]  # type: ignore[assignment]
+    if not _same_sizes(net):
+        _repair(model, net)
+    return model
+
+
+def _repair(model: nn.Module, net: Network) -> None:
+    """Bring integer attributes that restate shapes in line with the new shapes."""
+    renamed: dict[str, dict[int, set[int]]] = {}
+    for path, old, new in changed_extents(net.program, net.source.axes, net.axes):
+        renamed.setdefault(path, {}).setdefault(old, set()).add(new)
+    for path, module in model.named_modules():
+        sizes = {old: new.copy().pop() for old, new in renamed.get(path, {}).items() if len(new) == 1}
+        for field, value in list(vars(module).items()):
+            if isinstance(value, int) and not isinstance(value, bool) and value in sizes:
+                setattr(module, field, sizes[value])
+        for kind, fields in _SHAPE_FIELDS.items():
+            if isinstance(module, kind):
+                for field, read in fields.items():
+                    setattr(module, field, read(module))
+                break
+
+
+def _agree(own: nn.Module, graph: nn.Module, net: Network) -> bool:
+    """Whether the traced class runs with the new shapes and computes what the program computes."""
+    args, kwargs = net.source.example
+    results = []
+    for model in (own, graph):
+        with quiet_evaluation(model), torch.no_grad():
+            try:
+                results.append(model(*args, **kwargs))
+            except (RuntimeError, ValueError, TypeError, IndexError, AssertionError):
+                return False
+    left, right = (
+        [v for v in pytree.tree_leaves(_plain(r)) if isinstance(v, torch.Tensor)] for r in results
+    )
+    return len(left) == len(right) and all(
+        a.shape == b.shape and torch.allclose(a, b, rtol=1e-3, atol=1e-4 * _scale(b), equal_nan=True)
+        for a, b in zip(left, right, strict=True)
+    )
+
+
+def _plain(result: Any) -> Any:
+    return dict(result) if hasattr(result, "items") else result
+
+
+def _scale(value: torch.Tensor) -> float:
+    return float(value.abs().max().clamp_min(1.0)) if value.is_floating_point() else 1.0
+
+
+def sizes_of(axes: dict[str, Axis]) -> dict[str, int]:
+    """Axis name → number of units."""
+    return {name: axis.size for name, axis in axes.items()}

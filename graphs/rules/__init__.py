@@ -1,0 +1,29 @@
+"""Operator rules: how every ATen operator relates the dimensions of its operands and its result."""
+
+from graphs.rules import (
+    contractions,
+    creation,
+    elementwise,
+    norms,
+    pooling,
+    reductions,
+    shapes,
+)
+from graphs.rules.registry import RULES, Context, Extent, Pinned, Value, lookup, rule
+
+__all__ = [
+    "RULES",
+    "Context",
+    "Extent",
+    "Pinned",
+    "Value",
+    "contractions",
+    "creation",
+    "elementwise",
+    "lookup",
+    "norms",
+    "pooling",
+    "reductions",
+    "rule",
+    "shapes",
+]

@@ -1,0 +1,105 @@
+"""Operators that act position by position, with broadcasting."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from graphs.dims import Dim, Fixed, atoms
+from graphs.rules.registry import Context, Dims, Value, rule
+
+
+def broadcast(ctx: Context, values: list[Value]) -> Dims:
+    """Dimensions of a broadcast result: operands aligned at the right, size 1 stretches."""
+    out: list[Dim] = []
+    for i in range(1, len(ctx.shape) + 1):
+        n = ctx.shape[-i]
+        here = [v.dims[-i] for v in values if len(v.dims) >= i and v.shape[-i] == n]
+        dim: Dim = here[0] if here else Fixed(n)
+        for other in here[1:]:
+            merged = ctx.unify(dim, other)
+            dim = merged if atoms(merged) else ctx.solver.resolve(dim)
+        # Of a fixed and a (now frozen) axis, the axis is the one that carries units.
+        dim = next((d for d in map(ctx.solver.resolve, here) if atoms(d)), dim)
+        out.insert(0, dim)
+    return tuple(out)
+
+
+def _operands(*args: Any) -> list[Value]:
+    return [a for a in args if isinstance(a, Value)]
+
+
+@rule(
+    *"""relu relu6 gelu silu sigmoid tanh hardtanh hardswish hardsigmoid leaky_relu elu celu selu mish
+    softplus softsign logsigmoid log_sigmoid hardshrink softshrink tanhshrink threshold exp expm1 log
+    log1p log2 log10 sqrt rsqrt reciprocal neg abs sign sin cos tan asin acos atan sinh cosh erf erfc
+    erfinv floor ceil round trunc frac square clamp clip clamp_min clamp_max clone detach
+    to alias contiguous lift_fresh lift_fresh_copy _to_copy type_as dropout alpha_dropout
+    feature_dropout isnan isinf isfinite logical_not bitwise_not nan_to_num positive
+    _assert_tensor_metadata native_dropout float half bfloat16 double cpu cuda""".split()
+)
+def unary(ctx: Context, x: Value, *args: Any, **kwargs: Any) -> Dims:
+    """Entry by entry; the dimensions pass through."""
+    return broadcast(ctx, [x, *_operands(*args)]) if ctx.shapes else ()
+
+
+@rule("pow")
+def power(ctx: Context, x: Any, exponent: Any, **kwargs: Any) -> Dims:
+    """Entry by entry."""
+    return broadcast(ctx, _operands(x, exponent))
+
+
+@rule(
+    *"""add sub rsub where maximum minimum max.other min.other eq ne lt le gt ge logical_and logical_or
+    logical_xor and or xor bitwise_and bitwise_or bitwise_xor lerp addcmul addcdiv atan2 hypot copy
+    remainder fmod floor_divide masked_fill threshold_backward""".split(),
+    zero="sum",
+)
+def additive(ctx: Context, *args: Any, **kwargs: Any) -> Dims:
+    """Entry by entry over several operands; zero only where all are."""
+    return broadcast(ctx, _operands(*args, *kwargs.values()))
+
+
+@rule("mul", "multiply", zero="product")
+def multiply(ctx: Context, a: Any, b: Any, **kwargs: Any) -> Dims:
+    """Entry by entry; zero where either operand is. A multiplied parameter is a scale."""
+    for value in _operands(a, b):
+        ctx.role(value, "scale")
+    return broadcast(ctx, _operands(a, b))
+
+
+@rule("div", "true_divide", "divide", zero="first")
+def divide(ctx: Context, a: Any, b: Any, **kwargs: Any) -> Dims:
+    """Entry by entry; zero where the numerator is."""
+    return broadcast(ctx, _operands(a, b))
+
+
+@rule("_weight_norm_interface", "_weight_norm", zero="product")
+def weight_norm(ctx: Context, v: Value, g: Value, dim: int = 0) -> Any:
+    """Salimans & Kingma 2016: w = g v / |v|, the norm over all dimensions but `dim`."""
+    for i, d in enumerate(v.dims):
+        if i == dim % len(v.dims):
+            ctx.unify(d, g.dims[i])
+        else:
+            ctx.exactness(d, "norm-changed")
+    return v.dims if len(ctx.shapes) == 1 else (v.dims, g.dims)
+
+
+@rule("prelu", zero="product")
+def prelu(ctx: Context, x: Value, weight: Value) -> Dims:
+    """x where positive, weight · x elsewhere; one weight for each channel, or one in all."""
+    if weight.shape and weight.shape[0] > 1:
+        ctx.unify(x.dims[1], weight.dims[0])
+    ctx.role(weight, "scale")
+    return x.dims
+
+
+@rule("glu", zero="product")
+def glu(ctx: Context, x: Value, dim: int = -1) -> Dims:
+    """First half times the sigmoid of the second: the halves share their units."""
+    parts = ctx.solver.split(x.dims[dim], x.shape[dim] // 2)
+    if parts is None:
+        ctx.opaque([x], "gated halves do not divide")
+        return ctx.fixed(ctx.shape, "gated halves do not divide")
+    dims = list(x.dims)
+    dims[dim] = ctx.unify(*parts)
+    return tuple(dims)

@@ -1,0 +1,58 @@
+"""Pooling and resampling: spatial positions change, channels pass through."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from graphs.rules.registry import Context, Dims, Value, rule
+
+_RANK = {"1d": 1, "2d": 2, "3d": 3}
+
+
+@rule(
+    *(
+        f"{name}{rank}"
+        for name in ("avg_pool", "max_pool", "adaptive_avg_pool", "_adaptive_avg_pool", "lp_pool")
+        for rank in _RANK
+    ),
+    *(f"{name}{rank}" for name in ("adaptive_max_pool", "fractional_max_pool") for rank in _RANK),
+    *(f"max_pool{rank}_with_indices" for rank in ("2d", "3d")),
+    *(
+        f"upsample_{mode}"
+        for mode in ("nearest1d", "nearest2d", "nearest3d", "linear1d", "bilinear2d", "bicubic2d")
+    ),
+    "upsample_trilinear3d",
+    *(f"{kind}_pad{rank}" for kind in ("reflection", "replication") for rank in _RANK),
+    zero="move",
+)
+def pool(ctx: Context, x: Value, *args: Any, **kwargs: Any) -> Any:
+    """All dimensions behind the channels are spatial and get new sizes."""
+
+    def dims(shape: tuple[int, ...]) -> Dims:
+        pairs = zip(x.dims, x.shape, shape, strict=True)
+        spatial = len(shape) - _spatial(ctx)
+        return tuple(
+            d if i < spatial or n == m else ctx.fixed((m,), "spatial position")[0]
+            for i, (d, n, m) in enumerate(pairs)
+        )
+
+    for dim in x.dims[len(x.dims) - _spatial(ctx) :]:
+        ctx.freeze(dim, "pooled over")
+    results = tuple(dims(s) for s in ctx.shapes)
+    return results[0] if len(results) == 1 else results
+
+
+def _spatial(ctx: Context) -> int:
+    name = str(ctx.node.target)
+    return next(rank for key, rank in _RANK.items() if key in name)
+
+
+@rule("unfold", "im2col", zero="move")
+def unfold(ctx: Context, x: Value, *args: Any, **kwargs: Any) -> Dims:
+    """Sliding windows: on an image, channel × window place against the number of windows."""
+    if len(x.dims) == 4 and len(ctx.shape) == 3:
+        window = ctx.fixed((ctx.shape[1] // x.shape[1],), "place in a window")[0]
+        out = ctx.solver.reshape((x.dims[1], window), (ctx.shape[1],), "uneven windows")
+        return (x.dims[0], *out, *ctx.fixed(ctx.shape[2:], "window"))
+    ctx.opaque([x], "unfolded dimension")
+    return ctx.fixed(ctx.shape, "unfolded dimension")

@@ -1,0 +1,201 @@
+"""The registry of operator rules: one decorated function an operator.
+
+A rule receives the operands of one node as `Value`s (and plain Python arguments as they are), states
+through `Context.unify` which dimensions are the same, and returns the dimensions of the result. It
+also names the integers of the call that follow from dimensions (`Context.extent`), so that the call
+can be rewritten for smaller shapes, and what a dead unit becomes (`zero=`):
+
+    "product"  zero when any operand that carries the axis is zero (mul, matmul)
+    "affine"   like product over the first two operands, plus a bias that must be zero as well
+    "sum"      zero when every operand carries the axis and is zero (add, where)
+    "move"     zero when the operands that carry the axis are (view, cat, pooling)
+    "pad"      like move, and the new positions are zero
+    "first"    zero when the first operand is (div)
+    "map"      found by applying the operator to zeros (relu yes, sigmoid no)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import fx
+
+from graphs.dims import EXACTNESS, Dim, Fixed
+from graphs.unify import Unifier
+
+Dims = tuple[Dim, ...]
+RuleFunction = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Value:
+    """An abstract tensor: its dimensions, and the parameter or buffer it is, if it is one."""
+
+    dims: Dims
+    shape: tuple[int, ...]
+    tensor: str | None = None
+    node: fx.Node | None = None
+
+
+@dataclass(frozen=True)
+class Extent:
+    """An integer argument that is the number of positions of a dimension.
+
+    `dynamic` marks a size computed at run time (a batch); it becomes -1 where units were removed.
+    """
+
+    dim: Dim
+    dynamic: bool = False
+
+
+@dataclass(frozen=True)
+class Pinned:
+    """An argument to state explicitly once `dim` shrinks, because its default depends on the size."""
+
+    dim: Dim
+    value: Any
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How an operator relates dimensions, and what it makes of a dead unit."""
+
+    function: RuleFunction
+    zero: str
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Multiply–accumulates of one node: the product of the sizes of `dims`."""
+
+    node: str
+    module: str
+    dims: Dims
+
+
+@dataclass
+class Facts:
+    """What rules state besides dimensions, for the whole program.
+
+    Attributes:
+        arguments: node name → {argument position or keyword: value with `Extent`/`Pinned` inside}.
+        costs: multiply–accumulates, node by node.
+        contracted: (node name, dimension) pairs that an operator sums over.
+        exactness: (dimension, class) pairs stated by norms and reductions.
+        roles: tensor name → role, the first one stated.
+        consumed, produced: (tensor name, dimension index) seen on either side of a contraction.
+    """
+
+    arguments: dict[str, dict[int | str, Any]] = field(default_factory=dict)
+    costs: list[Cost] = field(default_factory=list)
+    exactness: list[tuple[Dim, str]] = field(default_factory=list)
+    roles: dict[str, str] = field(default_factory=dict)
+    consumed: set[tuple[str, int]] = field(default_factory=set)
+    produced: set[tuple[str, int]] = field(default_factory=set)
+
+
+@dataclass
+class Context:
+    """What a rule sees of the node it explains."""
+
+    node: fx.Node
+    solver: Unifier
+    facts: Facts
+    module: str
+    shapes: tuple[tuple[int, ...], ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the (first) result."""
+        return self.shapes[0]
+
+    @property
+    def where(self) -> str:
+        """The operator and its place in the user's code, for reasons and errors."""
+        return describe(self.node)
+
+    def unify(self, a: Dim, b: Dim) -> Dim:
+        """State that two dimensions are the same."""
+        return self.solver.unify(a, b)
+
+    def freeze(self, dims: Dim | Sequence[Dim], why: str) -> None:
+        """Leave all axes of `dims` alone."""
+        for dim in dims if isinstance(dims, Sequence) else (dims,):
+            self.solver.freeze(dim, f"{why} ({self.where})")
+
+    def extent(self, argument: int | str, value: Any) -> None:
+        """Name an argument of the call that follows from dimensions (`Extent`s inside)."""
+        self.facts.arguments.setdefault(self.node.name, {})[argument] = value
+
+    def cost(self, *dims: Dim) -> None:
+        """State that the node multiplies and accumulates once per position of all `dims`."""
+        self.facts.costs.append(Cost(self.node.name, self.module, dims))
+
+    def exactness(self, dim: Dim, kind: str) -> None:
+        """State a class of exactness for the axes of `dim`."""
+        assert kind in EXACTNESS
+        self.facts.exactness.append((dim, kind))
+
+    def role(self, value: Value | None, role: str, consumed: Sequence[int] = ()) -> None:
+        """State the role of a parameter, and which of its dimensions an input runs along."""
+        if value is None or value.tensor is None:
+            return
+        self.facts.roles.setdefault(value.tensor, role)
+        for i in range(len(value.dims)):
+            (self.facts.consumed if i in consumed else self.facts.produced).add((value.tensor, i))
+
+    def fixed(self, shape: Sequence[int], reason: str) -> Dims:
+        """Dimensions without units."""
+        return tuple(Fixed(n, reason) for n in shape)
+
+    def opaque(self, values: Sequence[Value], why: str) -> None:
+        """Freeze all axes of the operands."""
+        for value in values:
+            self.freeze(value.dims, why)
+
+
+RULES: dict[str, Rule] = {}
+
+
+def rule(*names: str, zero: str = "map") -> Callable[[RuleFunction], RuleFunction]:
+    """Register a rule for ATen operators, by name without overload (`"add"` covers `add.Tensor`)."""
+
+    def register(function: RuleFunction) -> RuleFunction:
+        for name in names:
+            assert name not in RULES, f"two rules for {name}"
+            RULES[name] = Rule(function, zero)
+        return function
+
+    return register
+
+
+def operator_name(target: Any) -> str:
+    """Registry key of an fx target: `aten.relu_.default` → `relu`; other namespaces keep theirs."""
+    if not isinstance(target, torch._ops.OpOverload):
+        return getattr(target, "__name__", str(target))
+    namespace, name = target.overloadpacket._qualified_op_name.split("::")
+    if namespace != "aten":
+        return f"{namespace}.{name}"
+    if name.startswith("__"):
+        return name.strip("_").removeprefix("i")
+    return name.rstrip("_") if not name.startswith("_") else name
+
+
+def lookup(target: Any) -> Rule | None:
+    """The rule of an fx target, or None when no rule understands it."""
+    return RULES.get(operator_name(target))
+
+
+def describe(node: fx.Node) -> str:
+    """`aten.topk at model.py:12`, for reasons that name a place in the user's code."""
+    name = str(node.target) if node.op == "call_function" else node.name
+    frames = [
+        line.strip() for line in (node.meta.get("stack_trace") or "").splitlines() if 'File "' in line
+    ]
+    if not frames:
+        return name
+    file, line, *_ = frames[-1].removeprefix("File ").split(", ")
+    return f"{name} at {file.strip(chr(34)).rsplit('/', 1)[-1]}:{line.removeprefix('line ')}"

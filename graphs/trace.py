@@ -1,0 +1,317 @@
+"""From a module to a `Network`: export, relate dimensions operator by operator, name the axes."""
+
+from __future__ import annotations
+
+import copy
+import operator
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch.utils import _pytree as pytree
+
+from graphs.dims import Atom, Axis, Dim, Fixed, Prod, Sum, atoms
+from graphs.exactness import classify
+from graphs.export import Inputs, as_inputs, attribute, export
+from graphs.network import Network, Source, Tensor
+from graphs.program import Program
+from graphs.rules import Extent, Pinned, Value, lookup
+from graphs.rules.registry import Context, Facts, describe
+from graphs.unify import Unifier
+
+
+def trace(model: nn.Module, example_inputs: Any) -> Network:
+    """The network of a module as axes and tensors.
+
+    The module is exported by `torch.export` in evaluation mode and is left as it was. What no
+    operator rule understands is frozen with the reason, never guessed.
+
+    Args:
+        model: any module that `torch.export` accepts.
+        example_inputs: tuple of positional arguments or dict of keyword arguments for its forward;
+            a batch of one is enough.
+
+    Raises:
+        TraceError: the module does not run on the inputs, or cannot be exported.
+    """
+    inputs = as_inputs(example_inputs)
+    module = export(model, inputs)
+    names = _tensor_names(model)
+    walk = _Walk(module, names)
+    walk.run()
+    return walk.network(model, inputs)
+
+
+class _Names:
+    """Canonical tensor names, aliases of tied ones, and what is a parameter."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.aliases: dict[str, str] = {}
+        self.parameters: dict[str, bool] = {}
+        self.buffers: dict[str, bool] = {}
+        self.values: dict[str, torch.Tensor] = {}
+        first: dict[int, str] = {}
+        for name, parameter in model.named_parameters(remove_duplicate=False):
+            canonical = first.setdefault(id(parameter), name)
+            self.aliases[name] = canonical
+            self.parameters[canonical] = parameter.requires_grad
+            self.values[canonical] = parameter.detach()
+        persistent = set(model.state_dict(keep_vars=True))
+        for name, buffer in model.named_buffers(remove_duplicate=False):
+            canonical = first.setdefault(id(buffer), name)
+            self.aliases[name] = canonical
+            if canonical == name:
+                self.buffers[name] = name in persistent
+                self.values[name] = buffer.detach()
+
+
+def _tensor_names(model: nn.Module) -> _Names:
+    return _Names(model)
+
+
+class _Walk:
+    """One pass over the graph: every node gets dimensions, every operator states its relations."""
+
+    def __init__(self, module: fx.GraphModule, names: _Names) -> None:
+        self.module, self.names = module, names
+        self.solver, self.facts = Unifier(), Facts()
+        self.env: dict[fx.Node, Any] = {}
+        self.constants: dict[str, torch.Tensor] = {}
+        self.paths: dict[str, str] = {}
+        self.tensor_dims: dict[str, tuple[Dim, ...]] = {
+            name: tuple(self.solver.fresh(n) for n in value.shape)
+            for name, value in names.values.items()
+        }
+        self.used: set[str] = set()
+        self.batch = 1
+
+    def run(self) -> None:
+        """Interpret the graph abstractly."""
+        first_input = True
+        for node in self.module.graph.nodes:
+            if node.op == "placeholder":
+                self.env[node] = self._input(node)
+                if first_input and isinstance(self.env[node], Value) and self.env[node].shape:
+                    self.batch, first_input = self.env[node].shape[0], False
+            elif node.op == "get_attr":
+                self.env[node] = self._tensor(node)
+            elif node.op == "call_function":
+                self.env[node] = self._call(node)
+            elif node.op == "output":
+                for value in self._tensors(node.args):
+                    for dim in value.dims:
+                        self.solver.freeze(dim, "output of the model")
+        for name, dims in self.tensor_dims.items():
+            reason = None
+            if name not in self.used:
+                reason = "the traced forward does not use it"
+            elif name in self.names.buffers and not self.names.buffers[name]:
+                reason = f"{name} is not saved with the model and would come back uncut"
+            for dim in dims if reason else ():
+                self.solver.freeze(dim, reason)
+
+    def _input(self, node: fx.Node) -> Any:
+        value = node.meta.get("val")
+        if not isinstance(value, torch.Tensor):
+            return value
+        shape = _hints(value.shape)
+        return Value(tuple(Fixed(n, f"input {node.name!r}") for n in shape), shape, node=node)
+
+    def _tensor(self, node: fx.Node) -> Any:
+        target = str(node.target)
+        name = self.names.aliases.get(target)
+        if name is not None:
+            node.target = name
+            self.used.add(name)
+            shape = tuple(self.names.values[name].shape)
+            return Value(self.tensor_dims[name], shape, tensor=name, node=node)
+        value = attribute(self.module, target)
+        if not isinstance(value, torch.Tensor):
+            return value
+        flat = target.replace(".", "_")
+        node.target, self.constants[flat] = flat, value
+        shape = tuple(value.shape)
+        return Value(tuple(Fixed(n, "constant in the forward") for n in shape), shape, node=node)
+
+    def _call(self, node: fx.Node) -> Any:
+        if node.target is operator.getitem:
+            held, index = self.env[node.args[0]], node.args[1]
+            return held[index] if isinstance(held, tuple | list) else _result(node)
+        results = [v for v in pytree.tree_leaves(node.meta.get("val")) if isinstance(v, torch.Tensor)]
+        if not results:
+            return node.meta.get("val")
+        stack = list((node.meta.get("nn_module_stack") or {}).values())
+        path = str(stack[-1][0]) if stack else ""
+        self.paths[node.name] = path
+        shapes = tuple(_hints(v.shape) for v in results)
+        context = Context(node, self.solver, self.facts, path, shapes)
+        args, kwargs = pytree.tree_map(self._operand, (node.args, dict(node.kwargs)))
+        found = lookup(node.target)
+        if found is None:
+            context.opaque(self._tensors((node.args, node.kwargs)), "no rule for the operator")
+            dims: Any = tuple(context.fixed(s, f"result of {describe(node)}") for s in shapes)
+        else:
+            dims = found.function(context, *args, **kwargs)
+            if len(shapes) == 1 and not isinstance(node.meta["val"], tuple | list):
+                dims = (dims,)
+        values = tuple(
+            Value(tuple(d), s, node=node) for d, s in zip(dims, shapes, strict=True)
+        )
+        for value in values:
+            assert len(value.dims) == len(value.shape), f"{node}: {value}"
+        return values if isinstance(node.meta["val"], tuple | list) else values[0]
+
+    def _operand(self, value: Any) -> Any:
+        if not isinstance(value, fx.Node):
+            return value
+        held = self.env[value]
+        if isinstance(held, torch.SymInt):
+            return _hint(held)
+        return held
+
+    def _tensors(self, args: Any) -> list[Value]:
+        nodes = [n for n in pytree.tree_leaves(args) if isinstance(n, fx.Node)]
+        held = [self.env.get(n) for n in nodes]
+        leaves = [v for h in held for v in (h if isinstance(h, tuple | list) else (h,))]
+        return [v for v in leaves if isinstance(v, Value)]
+
+    def network(self, model: nn.Module, inputs: Inputs) -> Network:
+        """Solve, name and freeze what is left, and put the values in."""
+        naming = self._name_axes()
+        self.solver.ground(naming)
+        resolve = self.solver.resolve
+
+        def final(dim: Dim) -> Dim:
+            return _renamed(resolve(dim), naming)
+
+        tensors = {}
+        for name, dims in self.tensor_dims.items():
+            produces = tuple(
+                (name, i) in self.facts.produced or (name, i) not in self.facts.consumed
+                for i in range(len(dims))
+            )
+            role = self.facts.roles.get(name, "constant")
+            value = self.names.values[name]
+            tensors[name] = Tensor(value, tuple(map(final, dims)), role, produces)
+        kinds, frozen = self.solver.kinds, self.solver.frozen
+        stated: dict[str, list[str]] = {}
+        for dim, kind in self.facts.exactness:
+            for axis in atoms(final(dim)):
+                stated.setdefault(axis, []).append(kind)
+        used = dict.fromkeys(a for t in tensors.values() for d in t.dims for a in atoms(d))
+        back = {new: old for old, new in naming.items()}
+        axes = {
+            name: Axis(
+                name,
+                self.solver.sizes[back[name]],
+                kinds[back[name]],
+                frozen.get(back[name])
+                or ("it has a single unit" if self.solver.sizes[back[name]] == 1 else None),
+            )
+            for name in used
+        }
+        values = {
+            node.name: [v for v in (held if isinstance(held, tuple) else (held,)) if isinstance(v, Value)]
+            for node, held in self.env.items()
+            if node.op == "call_function" and isinstance(held, Value | tuple)
+        }
+        dims_of = {
+            name: tuple(final(d) for v in results for d in v.dims)
+            for name, results in values.items()
+        }
+        program = Program(
+            graph=self.module.graph,
+            constants=self.constants,
+            dims=dims_of,
+            arguments={
+                node: {where: _map_dims(value, final) for where, value in given.items()}
+                for node, given in self.facts.arguments.items()
+            },
+            costs=tuple(
+                replace(c, dims=tuple(map(final, c.dims))) for c in self.facts.costs
+            ),
+            batch=self.batch,
+            modules=self.paths,
+        )
+        axes = classify(program, tensors, axes, stated)
+        source = Source(
+            model=_structure(model),
+            example=inputs,
+            aliases=self.names.aliases,
+            parameters=self.names.parameters,
+            buffers=self.names.buffers,
+            axes=axes,
+        )
+        return Network(MappingProxyType(axes), MappingProxyType(tensors), program, source)
+
+    def _name_axes(self) -> dict[str, str]:
+        """Variable → readable name, after the first tensor that produces along it."""
+        places: list[tuple[int, str, str]] = []
+        for i, (name, dims) in enumerate(self.tensor_dims.items()):
+            module, _, leaf = name.rpartition(".")
+            for j, dim in enumerate(dims):
+                consumed = (name, j) in self.facts.consumed and (name, j) not in self.facts.produced
+                resolved = self.solver.resolve(dim)
+                for variable in atoms(resolved):
+                    side = "in" if consumed else "out"
+                    plain = isinstance(resolved, Atom)
+                    kind = self.solver.kinds[variable].replace(" ", "_")
+                    base = module or leaf
+                    label = f"{base}.{side}" if plain else f"{base}.{side}.{kind}"
+                    places.append((10**6 * consumed + i, variable, label))
+        naming: dict[str, str] = {}
+        taken: set[str] = set()
+        for _, variable, label in sorted(places, key=lambda p: p[0]):
+            if variable in naming:
+                continue
+            name, k = label, 1
+            while name in taken:
+                k += 1
+                name = f"{label}.{k}"
+            naming[variable] = name
+            taken.add(name)
+        return naming
+
+
+def _renamed(dim: Dim, naming: Mapping[str, str]) -> Dim:
+    """`dim` over named axes."""
+    if isinstance(dim, Atom):
+        return Atom(naming[dim.axis])
+    if isinstance(dim, Prod):
+        return Prod(tuple(_renamed(f, naming) for f in dim.factors))
+    if isinstance(dim, Sum):
+        return Sum(tuple(_renamed(t, naming) for t in dim.terms))
+    return dim
+
+
+def _map_dims(value: Any, final: Any) -> Any:
+    return pytree.tree_map(
+        lambda leaf: replace(leaf, dim=final(leaf.dim)) if isinstance(leaf, Extent | Pinned) else leaf,
+        value,
+        is_leaf=lambda leaf: isinstance(leaf, Extent | Pinned),
+    )
+
+
+def _hint(n: Any) -> int:
+    return n if isinstance(n, int) else int(n.node.hint)
+
+
+def _hints(shape: Sequence[Any]) -> tuple[int, ...]:
+    return tuple(_hint(n) for n in shape)
+
+
+def _result(node: fx.Node) -> Any:
+    value = node.meta.get("val")
+    if isinstance(value, torch.Tensor):
+        shape = _hints(value.shape)
+        return Value(tuple(Fixed(n, "element") for n in shape), shape, node=node)
+    return value
+
+
+def _structure(model: nn.Module) -> nn.Module:
+    """A copy of the module tree that shares the tensors: structure without a second set of weights."""
+    memo: dict[int, Any] = {id(t): t for t in (*model.parameters(), *model.buffers())}
+    return copy.deepcopy(model, memo)
