@@ -1,0 +1,273 @@
+"""Plans: what pruning will do to a network, as a readable file that people may edit.
+
+    Plan.load(path).removals(net)     the units to remove from another checkpoint of the same shape
+
+A plan names axes and tensors, never positions in a traversal, so it replays on any checkpoint of
+the same architecture. It holds no weights.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from pruners.solvers.patterns import Pattern
+from pruners.targets import Target
+
+if TYPE_CHECKING:
+    from graphs import Network
+
+FORMAT = 1
+CHANNELS = "channels"
+
+
+class PlanError(ValueError):
+    """A plan that cannot be read, or that does not fit the network."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The units of one axis that stay.
+
+    Args:
+        of: number of units the axis has before pruning.
+        keep: indices that stay, ascending, at least one.
+    """
+
+    of: int
+    keep: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is kept, and what was asked; `Plan.from_json(plan.to_json()) == plan`.
+
+    Args:
+        pattern: "channels", "unstructured", "row" or "N:M".
+        solver: name of the solver that sets masks and weights.
+        budget: name of the rule that divided the budget.
+        asked: the target, as `Target.parse` reads it.
+        achieved: metric → value that this plan reaches.
+        kept: axis name → units that stay; axes that are not named stay whole.
+        density: tensor name → kept share; tensors that are not named stay dense.
+        provenance: versions, seed, fingerprints; free, for people.
+    """
+
+    pattern: str
+    solver: str
+    budget: str
+    asked: Mapping[str, str | int | float] = field(default_factory=dict)
+    achieved: Mapping[str, float] = field(default_factory=dict)
+    kept: Mapping[str, Kept] = field(default_factory=dict)
+    density: Mapping[str, float] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.pattern != CHANNELS:
+            Pattern.parse(self.pattern)
+        if self.asked:
+            Target.parse(self.asked)
+        for axis, kept in self.kept.items():
+            _check_kept(axis, kept)
+        for tensor, share in self.density.items():
+            if not _is_number(share) or not 0 <= share <= 1:
+                raise PlanError(
+                    f'density of "{tensor}" must be a kept share from 0 to 1 (got {share!r})'
+                )
+
+    @staticmethod
+    def keeping(net: Network, kept: Mapping[str, torch.Tensor]) -> dict[str, Kept]:
+        """The `kept` field for indices as `structured.select` returns them; whole axes left out."""
+        return {
+            axis: Kept(net.axes[axis].size, tuple(indices.tolist()))
+            for axis, indices in kept.items()
+            if indices.numel() < net.axes[axis].size
+        }
+
+    def check(self, net: Network) -> None:
+        """Refuse a network that the plan does not fit.
+
+        Raises:
+            PlanError: an axis or tensor that is missing, of another size, or frozen; with a remedy.
+        """
+        for name, kept in self.kept.items():
+            if name not in net.axes:
+                raise PlanError(
+                    f'the plan prunes axis "{name}", which this network does not have; replay a '
+                    "plan on the architecture it was made for, or delete the entry"
+                )
+            axis = net.axes[name]
+            if axis.size != kept.of:
+                raise PlanError(
+                    f'the plan was made for {kept.of} units on axis "{name}", this network has '
+                    f"{axis.size}; make a new plan for this width"
+                )
+            if axis.frozen is not None and len(kept.keep) < axis.size:
+                raise PlanError(
+                    f'the plan prunes axis "{name}", which cannot be pruned here: {axis.frozen}; '
+                    "delete the entry"
+                )
+        for name in self.density:
+            if name not in net.tensors:
+                raise PlanError(
+                    f'the plan thins out tensor "{name}", which this network does not have; '
+                    "replay a plan on the architecture it was made for, or delete the entry"
+                )
+
+    def sizes(self) -> dict[str, int]:
+        """Axis name → units that stay, for the axes the plan names."""
+        return {axis: len(kept.keep) for axis, kept in self.kept.items()}
+
+    def keeps(self, net: Network) -> dict[str, torch.Tensor]:
+        """Axis name → kept indices (int64, ascending), after `check`."""
+        self.check(net)
+        return {axis: torch.tensor(kept.keep) for axis, kept in self.kept.items()}
+
+    def removals(self, net: Network) -> dict[str, torch.Tensor]:
+        """Axis name → indices to hand to `net.remove`, after `check`."""
+        return {
+            axis: torch.tensor(sorted(set(range(net.axes[axis].size)).difference(kept.tolist())))
+            for axis, kept in self.keeps(net).items()
+            if kept.numel() < net.axes[axis].size
+        }
+
+    def to_json(self) -> str:
+        """Readable JSON, the same text for the same plan."""
+        content: dict[str, Any] = {"format": FORMAT}
+        for entry in fields(self):
+            content[entry.name] = getattr(self, entry.name)
+        content["kept"] = {
+            axis: {"of": kept.of, "keep": list(kept.keep)} for axis, kept in self.kept.items()
+        }
+        return _layout(content) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Plan:
+        """Read a plan, edited or not.
+
+        Raises:
+            PlanError: not JSON, unknown or missing keys, indices out of range; says where.
+        """
+        try:
+            content = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise PlanError(
+                f"the plan is not valid JSON: {error.msg} (line {error.lineno}, column "
+                f"{error.colno})"
+            ) from error
+        known = [entry.name for entry in fields(cls)]
+        _check_keys("the plan", content, required=("pattern", "solver", "budget"), known=known)
+        if content.pop("format", FORMAT) != FORMAT:
+            raise PlanError(f"this version reads plans of format {FORMAT}; make a new plan")
+        for key in ("asked", "achieved", "kept", "density", "provenance"):
+            if not isinstance(content.get(key, {}), dict):
+                raise PlanError(f'"{key}" of the plan must be an object (got {content[key]!r})')
+        kept = {}
+        for axis, entry in content.pop("kept", {}).items():
+            _check_keys(f'kept axis "{axis}"', entry, ("of", "keep"), ("of", "keep"))
+            if not isinstance(entry["keep"], list):
+                raise PlanError(f'"keep" of axis "{axis}" must be a list of indices')
+            kept[axis] = Kept(entry["of"], tuple(entry["keep"]))
+        try:
+            return cls(kept=kept, **content)
+        except PlanError:
+            raise
+        except ValueError as error:
+            raise PlanError(f"the plan cannot be used: {error}") from error
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the plan; a failure leaves what was at `path` as it was."""
+        target = Path(path)
+        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(self.to_json())
+            os.replace(temporary, target)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Plan:
+        """Read a plan from a file; see `from_json`."""
+        try:
+            return cls.from_json(Path(path).read_text(encoding="utf-8"))
+        except PlanError as error:
+            raise PlanError(f"{path}: {error}") from error
+
+
+def fingerprint(net: Network) -> dict[str, str]:
+    """Short digests that tell whether two networks have the same architecture and weights.
+
+    Returns:
+        `architecture`: of the axes and of every tensor's name, dimensions and role;
+        `weights`: of the bytes of every tensor.
+    """
+    structure = hashlib.sha256()
+    for axis in net.axes.values():
+        structure.update(f"{axis.name}={axis.size};".encode())
+    weights = hashlib.sha256()
+    for name, tensor in net.tensors.items():
+        structure.update(f"{name}:{tensor.role}[{', '.join(map(str, tensor.dims))}];".encode())
+        value = tensor.value.detach().cpu().contiguous()
+        weights.update(f"{name}:{value.dtype}{tuple(value.shape)};".encode())
+        weights.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return {"architecture": structure.hexdigest()[:16], "weights": weights.hexdigest()[:16]}
+
+
+def _check_kept(axis: str, kept: Kept) -> None:
+    if not _is_int(kept.of) or kept.of < 1:
+        raise PlanError(f'"of" of axis "{axis}" must be its number of units (got {kept.of!r})')
+    if not kept.keep:
+        raise PlanError(f'axis "{axis}" would be left without units; keep at least one')
+    last = -1
+    for index in kept.keep:
+        if not _is_int(index) or not 0 <= index < kept.of:
+            raise PlanError(
+                f'axis "{axis}" has units 0 to {kept.of - 1}, so {index!r} cannot be kept'
+            )
+        if index <= last:
+            raise PlanError(
+                f'"keep" of axis "{axis}" must be ascending without repeats ({index} comes after '
+                f"{last})"
+            )
+        last = index
+
+
+def _check_keys(where: str, content: object, required: Sequence[str], known: Sequence[str]) -> None:
+    if not isinstance(content, dict):
+        raise PlanError(f"{where} must be an object (got {type(content).__name__})")
+    unknown = sorted(set(content) - set(known) - {"format"})
+    if unknown:
+        raise PlanError(f'{where} has the unknown key "{unknown[0]}": expected {", ".join(known)}')
+    missing = [key for key in required if key not in content]
+    if missing:
+        raise PlanError(f'{where} lacks the key "{missing[0]}"')
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _layout(value: Any, indent: str = "") -> str:
+    """JSON with an entry a line, and objects and lists without objects inside on one line."""
+    if isinstance(value, Mapping) and value:
+        inner = indent + "  "
+        flat = not indent or not any(isinstance(v, Mapping) for v in value.values())
+        if flat and indent and any(isinstance(v, list) for v in value.values()):
+            return json.dumps(dict(value), allow_nan=False)
+        lines = [f"{inner}{json.dumps(k)}: {_layout(v, inner)}" for k, v in value.items()]
+        return "{\n" + ",\n".join(lines) + f"\n{indent}}}"
+    return json.dumps(dict(value) if isinstance(value, Mapping) else value, allow_nan=False)

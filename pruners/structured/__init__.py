@@ -1,0 +1,20 @@
+"""Structured pruning: score units, select them, fade or remove them, repair the statistics."""
+
+from pruners.structured.compensation import Compensation, compensate_bias, input_means
+from pruners.structured.masks import mask_values
+from pruners.structured.recalibration import Recalibration, recalibrate_batch_norm
+from pruners.structured.scores import corrected, normalized, unit_scores
+from pruners.structured.select import select
+
+__all__ = [
+    "Compensation",
+    "Recalibration",
+    "compensate_bias",
+    "corrected",
+    "input_means",
+    "mask_values",
+    "normalized",
+    "recalibrate_batch_norm",
+    "select",
+    "unit_scores",
+]
