@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from training.zoo.layers import activation, draw_activation, draw_width
+from training.zoo.layers import activation, draw_activation, draw_width, initialise
 from training.zoo.registry import family
 
 
@@ -31,6 +31,7 @@ def sample(rng: random.Random, shape: tuple[int, ...]) -> dict[str, Any]:
     """Draw 2 or 3 blocks of 2 to 4 layers, and a growth of 4 to 12 channels."""
     large = shape[-1] >= 32
     return {
+        "stem_stride": 2 if large else 1,
         "stem": draw_width(rng, 8, 20),
         "growth": draw_width(rng, 6 if large else 4, 14 if large else 12, step=2),
         "counts": [rng.randint(2, 4) for _ in range(3 if large else rng.randint(2, 3))],
@@ -45,6 +46,7 @@ def dense(
     outputs: int,
     *,
     stem: int,
+    stem_stride: int,
     growth: int,
     counts: Sequence[int],
     compression: float,
@@ -55,12 +57,13 @@ def dense(
     Args:
         shape, outputs: (C, H, W) of the images; classes.
         stem: channels after the first convolution.
+        stem_stride: of the first convolution; 2 halves the image at once.
         growth: channels that every layer adds.
         counts: layers of every block.
         compression: channels after a transition over channels before it.
         act: name of the activation.
     """
-    layers: list[nn.Module] = [nn.Conv2d(shape[0], stem, 3, 1, 1, bias=False)]
+    layers: list[nn.Module] = [nn.Conv2d(shape[0], stem, 3, stem_stride, 1, bias=False)]
     channels = stem
     for block, count in enumerate(counts):
         if block > 0:
@@ -72,4 +75,4 @@ def dense(
             layers.append(DenseLayer(channels, growth, act))
             channels += growth
     layers += [nn.BatchNorm2d(channels), activation(act), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
-    return nn.Sequential(*layers, nn.Linear(channels, outputs))
+    return initialise(nn.Sequential(*layers, nn.Linear(channels, outputs)))

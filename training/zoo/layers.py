@@ -57,6 +57,19 @@ def feature_norm(name: str, features: int) -> nn.Module:
     raise ValueError(f"unknown feature norm {name!r}; known: batch, layer, none")
 
 
+def initialise(model: nn.Module) -> nn.Module:
+    """Draw weights that keep the scale of the signal through rectifiers, with or without norms.
+
+    He et al. (arXiv 1502.01852): normal, variance 2 over the inputs of a unit; biases 0.
+    """
+    for module in model.modules():
+        if isinstance(module, (nn.Conv2d, nn.Linear)):
+            nn.init.kaiming_normal_(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    return model
+
+
 def draw_activation(rng: random.Random) -> str:
     """Draw an activation, half of the time a ReLU."""
     return rng.choice(["relu"] * 4 + ["gelu", "silu", "leaky_relu", "hardswish"])

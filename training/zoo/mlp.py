@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from training.zoo.layers import activation, draw_activation, draw_width, feature_norm
+from training.zoo.layers import activation, draw_activation, draw_width, feature_norm, initialise
 from training.zoo.registry import family
 
 
@@ -33,4 +33,4 @@ def mlp(
         layers += [nn.Linear(features, width), feature_norm(norm, width), activation(act)]
         features = width
     layers = [layer for layer in layers if not isinstance(layer, nn.Identity)]
-    return nn.Sequential(*layers, nn.Linear(features, outputs))
+    return initialise(nn.Sequential(*layers, nn.Linear(features, outputs)))

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from training.zoo.layers import activation, channel_norm, draw_activation, draw_width
+from training.zoo.layers import activation, channel_norm, draw_activation, draw_width, initialise
 from training.zoo.registry import family
 
 
@@ -73,4 +73,4 @@ def plain(
     if hidden:
         layers += [nn.Linear(features, hidden), activation(act)]
         features = hidden
-    return nn.Sequential(*layers, nn.Linear(features, outputs))
+    return initialise(nn.Sequential(*layers, nn.Linear(features, outputs)))

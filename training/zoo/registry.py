@@ -127,7 +127,7 @@ def sample(
         ValueError: if a family is unknown or does not accept such inputs.
     """
     shape = tuple(shape)
-    rng = random.Random(seed)
+    rng = random.Random(f"zoo {seed}")  # a text is hashed: neighbouring seeds are unrelated
     name = rng.choice(sorted(among) if among else families(shape))
     chosen = find(name)
     if not chosen.supports(shape):

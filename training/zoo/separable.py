@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from training.zoo.layers import activation, draw_activation, draw_width
+from training.zoo.layers import activation, draw_activation, draw_width, initialise
 from training.zoo.registry import family
 
 
@@ -85,6 +85,7 @@ def sample(rng: random.Random, shape: tuple[int, ...]) -> dict[str, Any]:
     for _ in range(2 if large else rng.randint(1, 2)):
         widths.append(draw_width(rng, widths[-1], 2 * widths[-1]))
     return {
+        "stem_stride": 2 if large else 1,
         "stem": draw_width(rng, 12, 24),
         "widths": widths,
         "counts": [rng.randint(1, 3 if expansion > 1 else 2) for _ in widths],
@@ -100,6 +101,7 @@ def separable(
     outputs: int,
     *,
     stem: int,
+    stem_stride: int,
     widths: Sequence[int],
     counts: Sequence[int],
     expansion: int,
@@ -111,12 +113,13 @@ def separable(
     Args:
         shape, outputs: (C, H, W) of the images; classes.
         stem: channels after the first convolution.
+        stem_stride: of the first convolution; 2 halves the image at once.
         widths, counts: channels and number of blocks of every stage; every stage but the first
             halves the image.
         expansion, squeeze, act: of the blocks.
     """
     layers: list[nn.Module] = [
-        nn.Conv2d(shape[0], stem, 3, 1, 1, bias=False),
+        nn.Conv2d(shape[0], stem, 3, stem_stride, 1, bias=False),
         nn.BatchNorm2d(stem),
         activation(act),
     ]
@@ -129,4 +132,4 @@ def separable(
             )
             channels = width
     layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, outputs)]
-    return nn.Sequential(*layers)
+    return initialise(nn.Sequential(*layers))

@@ -79,7 +79,7 @@ class ViT(nn.Module):
         channels, height, width = shape
         tokens = (height // patch) * (width // patch) + class_token
         self.embed = nn.Conv2d(channels, dim, patch, patch)
-        self.positions = nn.Parameter(0.02 * torch.randn(1, tokens, dim))
+        self.positions = nn.Parameter(0.1 * torch.randn(1, tokens, dim))
         self.token = nn.Parameter(torch.zeros(1, 1, dim)) if class_token else None
         self.blocks = nn.Sequential(*(Block(dim, heads, head_dim, hidden) for _ in range(depth)))
         self.norm = nn.LayerNorm(dim)
@@ -99,7 +99,7 @@ def sample(rng: random.Random, shape: tuple[int, ...]) -> dict[str, Any]:
     large = shape[-1] >= 32
     dim = rng.choice([32, 48, 64]) if large else rng.choice([16, 24, 32, 48])
     return {
-        "patch": 4 if large else rng.choice([1, 2, 2]),
+        "patch": 4 if large else 2,
         "dim": dim,
         "depth": rng.randint(2, 4) if large else rng.randint(1, 4),
         "heads": rng.randint(1, 4),
