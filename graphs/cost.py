@@ -29,7 +29,7 @@ def count_macs(net: Network, sizes: Mapping[str, int] | None = None) -> int:
 
 
 def macs_per_node(net: Network, sizes: Mapping[str, int] | None = None) -> dict[str, int]:
-    """Multiply–accumulates of one example, by module path (by node where no module made the call)."""
+    """Multiply–accumulates of one example by module path (by node where no module is known)."""
     current = _sizes(net, sizes)
     totals: dict[str, int] = {}
     for cost in net.program.costs:

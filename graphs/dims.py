@@ -20,7 +20,15 @@ from typing import TypeAlias
 
 import torch
 
-EXACTNESS = ("exact", "bias-fold", "norm-rescaled", "norm-changed", "refused")
+# From "removing dead units changes nothing" to "never removed"; see `graphs.exactness`.
+EXACTNESS = (
+    "exact",
+    "bias-fold",
+    "norm-rescaled",
+    "norm-changed",
+    "data-dependent",
+    "refused",
+)
 
 
 @dataclass(frozen=True)

@@ -35,18 +35,18 @@ def as_inputs(example_inputs: Any) -> Inputs:
 def quiet_evaluation(model: nn.Module) -> Iterator[None]:
     """Evaluation mode without a key/value cache; flags and configuration come back afterwards."""
     flags = {module: module.training for module in model.modules()}
-    config = getattr(model, "config", None)
+    config: Any = getattr(model, "config", None)
     use_cache = getattr(config, "use_cache", None)
     model.eval()
     if use_cache:
-        config.use_cache = False  # type: ignore[union-attr]
+        config.use_cache = False
     try:
         yield
     finally:
         for module, flag in flags.items():
             module.training = flag
         if use_cache:
-            config.use_cache = use_cache  # type: ignore[union-attr]
+            config.use_cache = use_cache
 
 
 def _two_examples(inputs: Inputs) -> Inputs:
@@ -76,8 +76,8 @@ def export(model: nn.Module, inputs: Inputs) -> fx.GraphModule:
         except Exception as error:
             raise TraceError(
                 f"{type(model).__name__} does not run on the example inputs "
-                f"({_describe(inputs)}): {_first_line(error)}. Pass inputs of the shapes and dtypes "
-                "its forward expects."
+                f"({_describe(inputs)}): {_first_line(error)}. Pass inputs of the shapes and "
+                "dtypes its forward expects."
             ) from error
         attempts = [(_two_examples(inputs), True), (inputs, False)]
         for (args, kwargs), dynamic in attempts:
@@ -104,8 +104,10 @@ def export(model: nn.Module, inputs: Inputs) -> fx.GraphModule:
                     ) from error
     module = program.module(check_guards=False)
     _inline(module)
-    for node in list(module.graph.nodes):
-        if node.op == "get_attr" and not node.users:
+    for node in reversed(list(module.graph.nodes)):
+        # Assertions on dtype and device would forbid casting or moving the result.
+        asserted = "_assert_tensor_metadata" in str(node.target)
+        if not node.users and (node.op == "get_attr" or asserted):
             module.graph.erase_node(node)
     return module
 

@@ -1,8 +1,8 @@
 """The central value: a network as axes and tensors.
 
-    to_model(trace(model)) == model          bit for bit, every parameter and buffer
-    permute(axis, order) computes the same function
-    remove(axis, dead units) computes the same function, up to the axis' class of exactness
+to_model(trace(model)) == model          bit for bit, every parameter and buffer
+permute(axis, order) computes the same function
+remove(axis, dead units) computes the same function, up to the axis' class of exactness
 """
 
 from __future__ import annotations
@@ -209,9 +209,9 @@ class Network:
     def to_model(self) -> nn.Module:
         """A new module that computes this network.
 
-        It is of the traced class wherever that class' own forward runs with these shapes and agrees
-        with the traced program (which is tried); otherwise the traced program itself, with its shape
-        constants rewritten (`graphs.program.ExportedModule`). State-dict names are the original ones.
+        It is of the traced class wherever that class' own forward runs with these shapes and
+        agrees with the traced program (which is tried); otherwise the traced program itself, with
+        its shape constants rewritten (`graphs.program.ExportedModule`). State-dict names stay.
         """
         from graphs.rebuild import to_model
 

@@ -48,7 +48,7 @@ def _dims_inside(value: Any) -> list[Dim]:
 def changed_extents(
     program: Program, before: Mapping[str, Axis], after: Mapping[str, Axis]
 ) -> list[tuple[str, int, int]]:
-    """(module path, old size, new size) of every size argument that differs between two axis sets."""
+    """(module path, old size, new size) of every size argument that differs."""
     changes = []
     for node, given in program.arguments.items():
         for dim in _dims_inside(list(given.values())):
@@ -58,9 +58,7 @@ def changed_extents(
     return changes
 
 
-def rewritten(
-    program: Program, before: Mapping[str, Axis], after: Mapping[str, Axis]
-) -> fx.Graph:
+def rewritten(program: Program, before: Mapping[str, Axis], after: Mapping[str, Axis]) -> fx.Graph:
     """A copy of the graph whose size arguments follow the axes `after`."""
     smaller = {n for n in after if after[n].size != before[n].size}
     graph = fx.Graph()
@@ -72,7 +70,7 @@ def rewritten(
 
     def concrete(new: Any, old: Any) -> Any:
         if isinstance(new, Extent):
-            if not smaller.intersection(atoms(new.dim)):
+            if old is not None and not smaller.intersection(atoms(new.dim)):
                 return old
             return -1 if new.dynamic else size(new.dim, after)
         if isinstance(new, Pinned):
@@ -87,9 +85,9 @@ def rewritten(
             continue
         args, kwargs = list(node.args), dict(node.kwargs)
         for where, new in given.items():
-            old = kwargs.get(where) if isinstance(where, str) else args[where]  # type: ignore[arg-type]
+            old = kwargs.get(where) if isinstance(where, str) else args[where]
             if isinstance(new, list | tuple):
-                olds = old if isinstance(old, list | tuple) else [old] * len(new)
+                olds = old if isinstance(old, list | tuple) else [None] * len(new)
                 value: Any = [
                     concrete(n, o) if not isinstance(n, fx.Node) else o
                     for n, o in zip(new, olds, strict=True)
@@ -165,5 +163,7 @@ def exported_module(
     for name, parameter in root._parameters.items():
         module.register_parameter(name, parameter)
     for name, buffer in root._buffers.items():
-        module.register_buffer(name, buffer, persistent=name not in root._non_persistent_buffers_set)
+        module.register_buffer(
+            name, buffer, persistent=name not in root._non_persistent_buffers_set
+        )
     return module

@@ -1,4 +1,4 @@
-"""From a `Network` back to a module: of the traced class where its forward fits, else the program."""
+"""From a `Network` back to a module: of its class where the forward fits, else the program."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from graphs.dims import Axis
 from graphs.export import quiet_evaluation
 from graphs.network import Network
 from graphs.program import changed_extents, exported_module, rewritten
 
 # Attributes of torch's own layers that restate the shape of their tensors.
 _SHAPE_FIELDS: dict[type[nn.Module], dict[str, Any]] = {
-    nn.Linear: {"in_features": lambda m: m.weight.shape[1], "out_features": lambda m: m.weight.shape[0]},
+    nn.Linear: {
+        "in_features": lambda m: m.weight.shape[1],
+        "out_features": lambda m: m.weight.shape[0],
+    },
     nn.Embedding: {
         "num_embeddings": lambda m: m.weight.shape[0],
         "embedding_dim": lambda m: m.weight.shape[1],
@@ -38,10 +40,14 @@ _SHAPE_FIELDS: dict[type[nn.Module], dict[str, Any]] = {
         "num_channels": lambda m: m.num_channels if m.weight is None else m.weight.shape[0]
     },
     nn.LayerNorm: {
-        "normalized_shape": lambda m: m.normalized_shape if m.weight is None else tuple(m.weight.shape)
+        "normalized_shape": lambda m: (
+            m.normalized_shape if m.weight is None else tuple(m.weight.shape)
+        )
     },
     nn.RMSNorm: {
-        "normalized_shape": lambda m: m.normalized_shape if m.weight is None else tuple(m.weight.shape)
+        "normalized_shape": lambda m: (
+            m.normalized_shape if m.weight is None else tuple(m.weight.shape)
+        )
     },
 }
 
@@ -55,13 +61,20 @@ def to_model(net: Network) -> nn.Module:
     return own if _agree(own, graph, net) else graph
 
 
-def graph_model(net: Network) -> nn.Module:
-    """The traced program over this network's tensors, with its shape constants rewritten."""
+def graph_model(net: Network, *, widen: bool = False) -> nn.Module:
+    """The traced program over this network's tensors, with its shape constants rewritten.
+
+    Args:
+        net: the network.
+        widen: turn casts to float32 inside the forward (norms, rotary angles) into casts to
+            float64, so that laws can be checked beyond the precision the forward asks for.
+    """
     graph = rewritten(net.program, net.source.axes, net.axes)
+    if widen:
+        for node in graph.nodes:
+            node.args = tuple(torch.float64 if a is torch.float32 else a for a in node.args)
     tensors = {name: t.value.detach().clone() for name, t in net.tensors.items()}
-    module = exported_module(
-        net.program, graph, tensors, net.source.parameters, net.source.buffers
-    )
+    module = exported_module(net.program, graph, tensors, net.source.parameters, net.source.buffers)
     return module.train(net.source.model.training)
 
 
@@ -79,11 +92,13 @@ def _own_class(net: Network) -> nn.Module:
         if name not in made:
             value = net.tensors[name].value.detach().clone()
             needs_grad = net.source.parameters.get(name)
-            made[name] = value if needs_grad is None else nn.Parameter(value, requires_grad=needs_grad)
+            made[name] = (
+                value if needs_grad is None else nn.Parameter(value, requires_grad=needs_grad)
+            )
         path, _, leaf = alias.rpartition(".")
         owner = model.get_submodule(path)
         table = owner._parameters if name in net.source.parameters else owner._buffers
-        table[leaf] = made[name]  # type: ignore[assignment]
+        table[leaf] = made[name]
     if not _same_sizes(net):
         _repair(model, net)
     return model
@@ -95,7 +110,9 @@ def _repair(model: nn.Module, net: Network) -> None:
     for path, old, new in changed_extents(net.program, net.source.axes, net.axes):
         renamed.setdefault(path, {}).setdefault(old, set()).add(new)
     for path, module in model.named_modules():
-        sizes = {old: new.copy().pop() for old, new in renamed.get(path, {}).items() if len(new) == 1}
+        sizes = {
+            old: new.copy().pop() for old, new in renamed.get(path, {}).items() if len(new) == 1
+        }
         for field, value in list(vars(module).items()):
             if isinstance(value, int) and not isinstance(value, bool) and value in sizes:
                 setattr(module, field, sizes[value])
@@ -120,7 +137,8 @@ def _agree(own: nn.Module, graph: nn.Module, net: Network) -> bool:
         [v for v in pytree.tree_leaves(_plain(r)) if isinstance(v, torch.Tensor)] for r in results
     )
     return len(left) == len(right) and all(
-        a.shape == b.shape and torch.allclose(a, b, rtol=1e-3, atol=1e-4 * _scale(b), equal_nan=True)
+        a.shape == b.shape
+        and torch.allclose(a, b, rtol=1e-3, atol=1e-4 * _scale(b), equal_nan=True)
         for a, b in zip(left, right, strict=True)
     )
 
@@ -131,8 +149,3 @@ def _plain(result: Any) -> Any:
 
 def _scale(value: torch.Tensor) -> float:
     return float(value.abs().max().clamp_min(1.0)) if value.is_floating_point() else 1.0
-
-
-def sizes_of(axes: dict[str, Axis]) -> dict[str, int]:
-    """Axis name → number of units."""
-    return {name: axis.size for name, axis in axes.items()}

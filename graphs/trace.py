@@ -39,7 +39,7 @@ def trace(model: nn.Module, example_inputs: Any) -> Network:
     """
     inputs = as_inputs(example_inputs)
     module = export(model, inputs)
-    names = _tensor_names(model)
+    names = _Names(model)
     walk = _Walk(module, names)
     walk.run()
     return walk.network(model, inputs)
@@ -66,10 +66,6 @@ class _Names:
             if canonical == name:
                 self.buffers[name] = name in persistent
                 self.values[name] = buffer.detach()
-
-
-def _tensor_names(model: nn.Module) -> _Names:
-    return _Names(model)
 
 
 class _Walk:
@@ -110,8 +106,9 @@ class _Walk:
                 reason = "the traced forward does not use it"
             elif name in self.names.buffers and not self.names.buffers[name]:
                 reason = f"{name} is not saved with the model and would come back uncut"
-            for dim in dims if reason else ():
-                self.solver.freeze(dim, reason)
+            if reason:
+                for dim in dims:
+                    self.solver.freeze(dim, reason)
 
     def _input(self, node: fx.Node) -> Any:
         value = node.meta.get("val")
@@ -140,7 +137,9 @@ class _Walk:
         if node.target is operator.getitem:
             held, index = self.env[node.args[0]], node.args[1]
             return held[index] if isinstance(held, tuple | list) else _result(node)
-        results = [v for v in pytree.tree_leaves(node.meta.get("val")) if isinstance(v, torch.Tensor)]
+        results = [
+            v for v in pytree.tree_leaves(node.meta.get("val")) if isinstance(v, torch.Tensor)
+        ]
         if not results:
             return node.meta.get("val")
         stack = list((node.meta.get("nn_module_stack") or {}).values())
@@ -157,9 +156,7 @@ class _Walk:
             dims = found.function(context, *args, **kwargs)
             if len(shapes) == 1 and not isinstance(node.meta["val"], tuple | list):
                 dims = (dims,)
-        values = tuple(
-            Value(tuple(d), s, node=node) for d, s in zip(dims, shapes, strict=True)
-        )
+        values = tuple(Value(tuple(d), s, node=node) for d, s in zip(dims, shapes, strict=True))
         for value in values:
             assert len(value.dims) == len(value.shape), f"{node}: {value}"
         return values if isinstance(node.meta["val"], tuple | list) else values[0]
@@ -214,7 +211,9 @@ class _Walk:
             for name in used
         }
         values = {
-            node.name: [v for v in (held if isinstance(held, tuple) else (held,)) if isinstance(v, Value)]
+            node.name: [
+                v for v in (held if isinstance(held, tuple) else (held,)) if isinstance(v, Value)
+            ]
             for node, held in self.env.items()
             if node.op == "call_function" and isinstance(held, Value | tuple)
         }
@@ -230,9 +229,7 @@ class _Walk:
                 node: {where: _map_dims(value, final) for where, value in given.items()}
                 for node, given in self.facts.arguments.items()
             },
-            costs=tuple(
-                replace(c, dims=tuple(map(final, c.dims))) for c in self.facts.costs
-            ),
+            costs=tuple(replace(c, dims=tuple(map(final, c.dims))) for c in self.facts.costs),
             batch=self.batch,
             modules=self.paths,
         )
@@ -289,7 +286,9 @@ def _renamed(dim: Dim, naming: Mapping[str, str]) -> Dim:
 
 def _map_dims(value: Any, final: Any) -> Any:
     return pytree.tree_map(
-        lambda leaf: replace(leaf, dim=final(leaf.dim)) if isinstance(leaf, Extent | Pinned) else leaf,
+        lambda leaf: (
+            replace(leaf, dim=final(leaf.dim)) if isinstance(leaf, Extent | Pinned) else leaf
+        ),
         value,
         is_leaf=lambda leaf: isinstance(leaf, Extent | Pinned),
     )
@@ -312,6 +311,6 @@ def _result(node: fx.Node) -> Any:
 
 
 def _structure(model: nn.Module) -> nn.Module:
-    """A copy of the module tree that shares the tensors: structure without a second set of weights."""
+    """A copy of the module tree that shares the tensors: structure without more weights."""
     memo: dict[int, Any] = {id(t): t for t in (*model.parameters(), *model.buffers())}
     return copy.deepcopy(model, memo)

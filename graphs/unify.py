@@ -100,7 +100,9 @@ class Unifier:
             self.freeze(other, fixed.reason)  # type: ignore[union-attr]
             return other
         elif isinstance(a, Atom) or isinstance(b, Atom):
-            if isinstance(b, Atom) and not (isinstance(a, Atom) and int(a.axis[1:]) > int(b.axis[1:])):
+            if isinstance(b, Atom) and not (
+                isinstance(a, Atom) and int(a.axis[1:]) > int(b.axis[1:])
+            ):
                 self._bind(b.axis, a)
             else:
                 assert isinstance(a, Atom)
@@ -173,7 +175,7 @@ class Unifier:
         self.freeze(b, reason)
 
     def split(self, dim: Dim, position: int) -> tuple[Dim, Dim] | None:
-        """Cut `dim` into the first `position` positions and the rest; None if it has no seam there."""
+        """`dim` cut into its first `position` positions and the rest; None without a seam there."""
         dim = self.resolve(dim)
         n = self.size(dim)
         if position in (0, n):

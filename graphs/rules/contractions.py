@@ -1,4 +1,4 @@
-"""Operators that sum over a dimension: linear maps, convolutions, products of matrices, attention."""
+"""Operators that sum over a dimension: linear maps, convolutions, matrices, attention."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from graphs.rules.registry import Context, Dims, Extent, Pinned, Value, rule
 
 @rule("linear", zero="affine")
 def linear(ctx: Context, x: Value, weight: Value, bias: Value | None = None) -> Dims:
-    """y = x Wᵀ + b, W (out, in)."""
+    """Y = x Wᵀ + b, W (out, in)."""
     ctx.role(weight, "weight", consumed=(1,) if len(weight.dims) == 2 else (0,))
     ctx.role(bias, "bias")
     inside = ctx.unify(x.dims[-1], weight.dims[-1])
@@ -112,7 +112,9 @@ def _convolve(
 
 def _matmul(ctx: Context, a: Value, b: Value) -> Dims:
     for value, inner in ((a, -1), (b, -2)):
-        ctx.role(value, "weight", consumed=(inner % len(value.dims),) if len(value.dims) > 1 else (0,))
+        ctx.role(
+            value, "weight", consumed=(inner % len(value.dims),) if len(value.dims) > 1 else (0,)
+        )
     if len(b.dims) == 1:
         inside = ctx.unify(a.dims[-1], b.dims[0])
         ctx.cost(*a.dims[:-1], inside)
@@ -124,9 +126,7 @@ def _matmul(ctx: Context, a: Value, b: Value) -> Dims:
     count = len(ctx.shape) - len(rows) - 1
     for i in range(1, count + 1):
         n = ctx.shape[count - i]
-        here = [
-            v.dims[-2 - i] for v in (a, b) if len(v.dims) >= 2 + i and v.shape[-2 - i] == n
-        ]
+        here = [v.dims[-2 - i] for v in (a, b) if len(v.dims) >= 2 + i and v.shape[-2 - i] == n]
         dim: Dim = here[0] if here else Fixed(n)
         for other in here[1:]:
             dim = ctx.unify(dim, other)
@@ -143,14 +143,14 @@ def matmul(ctx: Context, a: Value, b: Value) -> Dims:
 
 @rule("addmm", "baddbmm", "addmv", zero="bias-first")
 def addmm(ctx: Context, bias: Value, a: Value, b: Value, **kwargs: Any) -> Dims:
-    """bias + a b."""
+    """Bias + a b."""
     dims = _matmul(ctx, a, b)
     ctx.role(bias, "bias")
     product_value = Value(dims, ctx.shape)
     return broadcast(ctx, [product_value, bias])
 
 
-@rule("scaled_dot_product_attention", zero="product")
+@rule("scaled_dot_product_attention", zero="value")
 def attention(
     ctx: Context,
     query: Value,

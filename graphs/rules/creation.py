@@ -9,7 +9,9 @@ from graphs.dims import Dim
 from graphs.rules.registry import Context, Dims, Extent, Value, operator_name, rule
 
 
-@rule("zeros", "ones", "full", "empty", "new_zeros", "new_ones", "new_full", "new_empty", zero="move")
+@rule(
+    "zeros", "ones", "full", "empty", "new_zeros", "new_ones", "new_full", "new_empty", zero="move"
+)
 def constant(ctx: Context, *args: Any, **kwargs: Any) -> Dims:
     """The same number everywhere: its dimensions take on whatever they meet."""
     position = 1 if operator_name(ctx.node.target).startswith("new_") else 0
@@ -17,7 +19,8 @@ def constant(ctx: Context, *args: Any, **kwargs: Any) -> Dims:
     dims: tuple[Dim, ...] = tuple(ctx.solver.fresh(n) for n in ctx.shape)
     if isinstance(given, Sequence):
         ctx.extent(
-            position, [Extent(d, dynamic=not isinstance(g, int)) for d, g in zip(dims, given, strict=True)]
+            position,
+            [Extent(d, dynamic=not isinstance(g, int)) for d, g in zip(dims, given, strict=True)],
         )
     return dims
 

@@ -7,6 +7,22 @@ from typing import Any
 from graphs.dims import Dim, Fixed, atoms
 from graphs.rules.registry import Context, Dims, Value, rule
 
+_UNARY = (
+    "relu relu6 gelu silu sigmoid tanh hardtanh hardswish hardsigmoid leaky_relu elu celu "
+    "selu mish softplus softsign logsigmoid log_sigmoid hardshrink softshrink tanhshrink "
+    "threshold exp expm1 log log1p log2 log10 sqrt rsqrt reciprocal neg abs sign sin cos tan "
+    "asin acos atan sinh cosh erf erfc erfinv floor ceil round trunc frac square clamp clip "
+    "clamp_min clamp_max clone detach to alias contiguous lift_fresh lift_fresh_copy _to_copy "
+    "type_as dropout alpha_dropout feature_dropout isnan isinf isfinite logical_not "
+    "bitwise_not nan_to_num positive _assert_tensor_metadata native_dropout float half "
+    "bfloat16 double cpu cuda"
+)
+_ADDITIVE = (
+    "add sub rsub where maximum minimum eq ne lt le gt ge logical_and "
+    "logical_or logical_xor and or xor bitwise_and bitwise_or bitwise_xor lerp addcmul "
+    "addcdiv atan2 hypot copy remainder fmod floor_divide masked_fill threshold_backward"
+)
+
 
 def broadcast(ctx: Context, values: list[Value]) -> Dims:
     """Dimensions of a broadcast result: operands aligned at the right, size 1 stretches."""
@@ -28,15 +44,7 @@ def _operands(*args: Any) -> list[Value]:
     return [a for a in args if isinstance(a, Value)]
 
 
-@rule(
-    *"""relu relu6 gelu silu sigmoid tanh hardtanh hardswish hardsigmoid leaky_relu elu celu selu mish
-    softplus softsign logsigmoid log_sigmoid hardshrink softshrink tanhshrink threshold exp expm1 log
-    log1p log2 log10 sqrt rsqrt reciprocal neg abs sign sin cos tan asin acos atan sinh cosh erf erfc
-    erfinv floor ceil round trunc frac square clamp clip clamp_min clamp_max clone detach
-    to alias contiguous lift_fresh lift_fresh_copy _to_copy type_as dropout alpha_dropout
-    feature_dropout isnan isinf isfinite logical_not bitwise_not nan_to_num positive
-    _assert_tensor_metadata native_dropout float half bfloat16 double cpu cuda""".split()
-)
+@rule(*_UNARY.split())
 def unary(ctx: Context, x: Value, *args: Any, **kwargs: Any) -> Dims:
     """Entry by entry; the dimensions pass through."""
     return broadcast(ctx, [x, *_operands(*args)]) if ctx.shapes else ()
@@ -49,9 +57,7 @@ def power(ctx: Context, x: Any, exponent: Any, **kwargs: Any) -> Dims:
 
 
 @rule(
-    *"""add sub rsub where maximum minimum max.other min.other eq ne lt le gt ge logical_and logical_or
-    logical_xor and or xor bitwise_and bitwise_or bitwise_xor lerp addcmul addcdiv atan2 hypot copy
-    remainder fmod floor_divide masked_fill threshold_backward""".split(),
+    *_ADDITIVE.split(),
     zero="sum",
 )
 def additive(ctx: Context, *args: Any, **kwargs: Any) -> Dims:
@@ -86,7 +92,7 @@ def weight_norm(ctx: Context, v: Value, g: Value, dim: int = 0) -> Any:
 
 @rule("prelu", zero="product")
 def prelu(ctx: Context, x: Value, weight: Value) -> Dims:
-    """x where positive, weight · x elsewhere; one weight for each channel, or one in all."""
+    """X where positive, weight · x elsewhere; one weight for each channel, or one in all."""
     if weight.shape and weight.shape[0] > 1:
         ctx.unify(x.dims[1], weight.dims[0])
     ctx.role(weight, "scale")

@@ -69,7 +69,7 @@ def rms_norm(
     *args: Any,
     **kwargs: Any,
 ) -> Any:
-    """x / √(mean x² + ε) · γ: exact up to a rescale of γ and ε by the share of units that stays."""
+    """X / √(mean x² + ε) · γ: exact up to a rescale of γ and ε by the share of units that stays."""
     return _trailing_norm(ctx, x, normalized_shape, weight, None, "norm-rescaled")
 
 

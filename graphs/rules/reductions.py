@@ -60,7 +60,13 @@ def order_statistic(ctx: Context, x: Value, *args: Any, **kwargs: Any) -> Dims:
     return _remaining(x, gone, len(ctx.shape) == len(x.dims))
 
 
-@rule("softmax", "log_softmax", "_softmax", "_log_softmax", "cumsum", "flip", "roll", zero="move")
+@rule("softmax", "log_softmax", "_softmax", "_log_softmax", zero="never")
+def softmax(ctx: Context, x: Value, dim: Any = -1, *args: Any, **kwargs: Any) -> Dims:
+    """Every position along `dim` depends on the others."""
+    return along(ctx, x, dim)
+
+
+@rule("cumsum", "flip", "roll", zero="move")
 def along(ctx: Context, x: Value, dim: Any = -1, *args: Any, **kwargs: Any) -> Dims:
     """Same shape, but every position along `dim` depends on the others or on its place."""
     name = operator_name(ctx.node.target)

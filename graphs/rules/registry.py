@@ -1,6 +1,6 @@
 """The registry of operator rules: one decorated function an operator.
 
-A rule receives the operands of one node as `Value`s (and plain Python arguments as they are), states
+A rule receives the operands of one node as `Value`s (plain Python arguments as they are), states
 through `Context.unify` which dimensions are the same, and returns the dimensions of the result. It
 also names the integers of the call that follow from dimensions (`Context.extent`), so that the call
 can be rewritten for smaller shapes, and what a dead unit becomes (`zero=`):
@@ -11,6 +11,8 @@ can be rewritten for smaller shapes, and what a dead unit becomes (`zero=`):
     "move"     zero when the operands that carry the axis are (view, cat, pooling)
     "pad"      like move, and the new positions are zero
     "first"    zero when the first operand is (div)
+    "value"    zero when the third operand is (attention: a zero query still attends)
+    "never"    not zero (softmax)
     "map"      found by applying the operator to zeros (relu yes, sigmoid no)
 """
 
@@ -53,7 +55,7 @@ class Extent:
 
 @dataclass(frozen=True)
 class Pinned:
-    """An argument to state explicitly once `dim` shrinks, because its default depends on the size."""
+    """An argument to state explicitly once `dim` shrinks: its default depends on the size."""
 
     dim: Dim
     value: Any
@@ -161,7 +163,7 @@ RULES: dict[str, Rule] = {}
 
 
 def rule(*names: str, zero: str = "map") -> Callable[[RuleFunction], RuleFunction]:
-    """Register a rule for ATen operators, by name without overload (`"add"` covers `add.Tensor`)."""
+    """Register a rule for ATen operators by name, without overload (`"add"` is `add.Tensor`)."""
 
     def register(function: RuleFunction) -> RuleFunction:
         for name in names:
@@ -193,7 +195,9 @@ def describe(node: fx.Node) -> str:
     """`aten.topk at model.py:12`, for reasons that name a place in the user's code."""
     name = str(node.target) if node.op == "call_function" else node.name
     frames = [
-        line.strip() for line in (node.meta.get("stack_trace") or "").splitlines() if 'File "' in line
+        line.strip()
+        for line in (node.meta.get("stack_trace") or "").splitlines()
+        if 'File "' in line
     ]
     if not frames:
         return name

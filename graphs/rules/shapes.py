@@ -23,7 +23,7 @@ def view(ctx: Context, x: Value, shape: Any) -> Dims:
     if not isinstance(shape, Sequence):
         return x.dims  # view(dtype)
     dims = ctx.solver.reshape(x.dims, ctx.shape, f"a view does not divide ({ctx.where})")
-    ctx.extent(1, _extents(dims, ctx.node.args[1]))  # type: ignore[arg-type]
+    ctx.extent(1, _extents(dims, ctx.node.args[1]))
     return dims
 
 
@@ -88,7 +88,7 @@ def expand(ctx: Context, x: Value, shape: Sequence[Any], **kwargs: Any) -> Dims:
         old = x.dims[i - lead] if i >= lead else Fixed(1)
         same = i >= lead and x.shape[i - lead] == n
         dims.append(old if same else ctx.solver.fresh(n))
-    ctx.extent(1, _extents(tuple(dims), ctx.node.args[1]))  # type: ignore[arg-type]
+    ctx.extent(1, _extents(tuple(dims), ctx.node.args[1]))
     return tuple(dims)
 
 
@@ -235,9 +235,11 @@ def select(ctx: Context, x: Value, dim: int, index: Any) -> Dims:
 
 
 @rule("pad", "constant_pad_nd", zero="pad")
-def pad(ctx: Context, x: Value, pads: Sequence[Any], mode: str = "constant", value: Any = None) -> Dims:
+def pad(
+    ctx: Context, x: Value, pads: Sequence[Any], mode: str = "constant", value: Any = None
+) -> Dims:
     """New positions around the old ones; on a dimension with units they are units of their own."""
-    dims, given = list(x.dims), list(ctx.node.args[1])  # type: ignore[arg-type]
+    dims, given = list(x.dims), list(ctx.node.args[1])
     extents: list[Any] = list(given)
     for i in range(len(pads) // 2):
         dim = len(dims) - 1 - i

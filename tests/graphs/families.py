@@ -260,7 +260,9 @@ def llama() -> tuple[nn.Module, Any]:
     return LlamaForCausalLM(config), {"input_ids": torch.randint(0, 30, (2, 7))}
 
 
-def build(name: str, dtype: torch.dtype = torch.float32, gain: float = 1.0) -> tuple[nn.Module, Any]:
+def build(
+    name: str, dtype: torch.dtype = torch.float32, gain: float = 1.0
+) -> tuple[nn.Module, Any]:
     """A family's model with weights of gain about one, so that wrong graphs cannot hide."""
     torch.manual_seed(0)
     model, inputs = FAMILIES[name]()
