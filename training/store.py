@@ -85,7 +85,8 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], source: str) -> No
         ValueError: naming the missing, unexpected and wrongly shaped keys.
     """
     own, needed = model.state_dict(), state_of(model)
-    missing = [name for name in needed if name not in state]
+    # batch-norm counters are younger than many checkpoints, and only count
+    missing = [n for n in needed if n not in state and not n.endswith("num_batches_tracked")]
     unexpected = [name for name in state if name not in own]
     shapes = [
         f"{name} {tuple(state[name].shape)} instead of {tuple(own[name].shape)}"

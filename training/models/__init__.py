@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from training.models.residual import BasicBlock, ResNet, cifar_resnet
+from training.models.sources import load, read_checkpoint, sources
 
-__all__ = ["BasicBlock", "ResNet", "cifar_resnet"]
+__all__ = ["BasicBlock", "ResNet", "cifar_resnet", "load", "read_checkpoint", "sources"]
