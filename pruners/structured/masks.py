@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import torch
 
 from graphs.dims import atoms
+from graphs.rules.registry import operator_name
 from pruners.units import to_positions
 
 if TYPE_CHECKING:
     from graphs import Network
+
+PRODUCING_ROLES = ("weight", "bias", "scale", "embedding", "constant")
 
 
 def mask_values(
@@ -21,11 +25,12 @@ def mask_values(
 ) -> dict[str, torch.Tensor]:
     r"""Values of a network whose units are faded by masks; differentiable in masks and values.
 
-    Every producing position p of every tensor is multiplied by Π m_a(u_a(p)) over the masked axes a
+    Every producing position p of a tensor is multiplied by Π m_a(u_a(p)) over the masked axes a
     along it. A mask of 0 makes the unit dead; on axes of class *exact* the function then equals
-    that of the network without the unit. Running means are multiplied by the same factor and
-    running variances by its square, because they describe the masked activations: a batch norm
-    after a half-masked channel sees the same normalised values, and its own scale fades them.
+    that of the network without the unit. A linear map whose result goes straight into a batch norm
+    is left as it is, because the norm's own scale and shift fade the unit: what leaves the norm is
+    exactly m times the original, in evaluation and in training, and so is its gradient. Running
+    statistics are never masked.
 
     Args:
         net: the network.
@@ -33,8 +38,8 @@ def mask_values(
         values: tensor name → value to mask instead of the network's own.
 
     Returns:
-        Tensor name → masked value in its own dtype, for the tensors that a masked axis produces,
-        together with everything in `values`. Fit for `net.replace` and `functional_call`.
+        Tensor name → masked value in its own dtype, for the tensors that are masked, together with
+        everything in `values`. Fit for `net.replace` and `functional_call`.
 
     Raises:
         ValueError: an axis the network does not have, or a mask of the wrong shape.
@@ -48,20 +53,41 @@ def mask_values(
                 f"(got {tuple(mask.shape)})"
             )
     result = dict(values or {})
+    exempt = normalized_producers(net)
     for name, tensor in net.tensors.items():
         value = result.get(name, tensor.value)
-        statistic = tensor.role in ("running_mean", "running_var")
-        if not value.is_floating_point():
+        if tensor.role not in PRODUCING_ROLES or name in exempt or not value.is_floating_point():
             continue
         for i, (dim, produced) in enumerate(zip(tensor.dims, tensor.produces, strict=True)):
-            for axis in atoms(dim):
-                if axis not in unit_masks or not (produced or statistic):
+            for axis in atoms(dim) if produced else ():
+                if axis not in unit_masks:
                     continue
                 factor = to_positions(unit_masks[axis].to(value), dim, axis, net.axes)
-                if tensor.role == "running_var":
-                    factor = factor.square()
                 shape = [1] * value.ndim
                 shape[i] = -1
                 value = value * factor.reshape(shape)
                 result[name] = value
     return result
+
+
+def normalized_producers(net: Network) -> frozenset[str]:
+    """Weights and biases of linear maps whose only consumer is a batch norm with a scale.
+
+    Tensors that the forward uses in several places are not among them.
+    """
+    graph = net.program.graph
+    fetched = [node for node in graph.nodes if node.op == "get_attr"]
+    uses = Counter(str(node.target) for node in fetched for _ in node.users)
+    found = set()
+    for norm in graph.nodes:
+        if operator_name(norm.target) != "batch_norm" or norm.args[1] is None:
+            continue
+        product = norm.args[0]
+        if len(product.users) != 1:
+            continue
+        for operand in product.all_input_nodes:
+            name = str(operand.target)
+            tensor = net.tensors.get(name) if operand.op == "get_attr" else None
+            if tensor is not None and tensor.role in ("weight", "bias") and uses[name] == 1:
+                found.add(name)
+    return frozenset(found)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import pytest
 import torch
@@ -30,6 +32,13 @@ MAKERS: dict[str, tuple[Callable[[], nn.Module], Callable[[], tuple[torch.Tensor
 
 
 def make(name: str, seed: int = 0) -> Case:
+    """A case whose model may be changed; tracing happens once."""
+    found = _traced(name, seed)
+    return Case(copy.deepcopy(found.model), found.net, found.inputs)
+
+
+@cache
+def _traced(name: str, seed: int) -> Case:
     build, inputs = MAKERS[name]
     with torch.random.fork_rng():
         torch.manual_seed(seed)
