@@ -4,6 +4,20 @@ from __future__ import annotations
 
 from training import data, models, tasks, zoo
 from training.evaluate import evaluate
+from training.finetune import FinetuneConfig, finetune
 from training.fit import FitConfig, FitResult, fit
+from training.latency import compare_latency
 
-__all__ = ["FitConfig", "FitResult", "data", "evaluate", "fit", "models", "tasks", "zoo"]
+__all__ = [
+    "FinetuneConfig",
+    "FitConfig",
+    "FitResult",
+    "compare_latency",
+    "data",
+    "evaluate",
+    "finetune",
+    "fit",
+    "models",
+    "tasks",
+    "zoo",
+]

@@ -10,12 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
@@ -61,6 +61,8 @@ class FitConfig:
         warmup: share of the steps in which the learning rate rises.
         clip: highest norm of the gradient, None for no limit.
         evaluate_every: epochs between evaluations on validation; the last epoch always has one.
+        evaluate_first: also evaluate before the first step, as epoch 0; then the model is never
+            worse on validation than it was.
         evaluate_limit: use only the first validation examples.
         checkpoint_every: steps between checkpoints, when a folder is given; None for each epoch.
         mixed_precision: `no` or `bf16`.
@@ -79,6 +81,7 @@ class FitConfig:
     warmup: float = 0.1
     clip: float | None = None
     evaluate_every: int = 1
+    evaluate_first: bool = False
     evaluate_limit: int | None = None
     checkpoint_every: int | None = None
     mixed_precision: str = "no"
@@ -123,6 +126,7 @@ def fit(
     folder: str | Path | None = None,
     loss: LossFunction | None = None,
     after_step: Callable[[nn.Module], None] | None = None,
+    tag: str = "",
 ) -> FitResult:
     """Fit a model in place; it ends with the weights that were best on validation.
 
@@ -133,17 +137,21 @@ def fit(
         folder: for checkpoints; a run whose folder holds one continues from it.
         loss: (model, batch) -> scalar; the task's loss when None.
         after_step: called with the model after every update, to restore constraints.
+        tag: whatever else the run depends on (loss, constraints), so that a checkpoint of
+            another run is refused.
 
     Raises:
         ValueError: for an unknown or impossible setting, or a checkpoint of another run.
         FloatingPointError: if the loss is not finite.
     """
     config = config if isinstance(config, FitConfig) else from_mapping(FitConfig, config)
-    run = _Run(model, data, config, Path(folder) if folder else None)
+    run = _Run(model, data, config, Path(folder) if folder else None, tag)
     run.resume()
     loss = loss or (lambda net, batch: data.task.loss(data.task.forward(net, batch), batch))
     with run.bar as bar, torch.random.fork_rng(), mode(model, training=True):
         row = bar.add_task("fit", total=run.steps, completed=run.result.steps)
+        if config.evaluate_first and run.result.steps == 0:
+            run.evaluate(0)
         for epoch in range(run.result.steps // run.per_epoch, config.epochs):
             order = data.train.epoch(config.batch_size, generator(config.seed, ORDER, epoch))
             for index in order[run.result.steps % run.per_epoch :]:
@@ -167,14 +175,22 @@ class _Run:
     """The state of a run: model, optimiser, counters, the best weights so far."""
 
     def __init__(
-        self, model: nn.Module, data: Data, config: FitConfig, folder: Path | None
+        self,
+        model: nn.Module,
+        data: Data,
+        config: FitConfig,
+        folder: Path | None,
+        tag: str,
     ) -> None:
         self.model, self.data, self.config, self.folder = model, data, config, folder
-        self.home = device_of(model)
-        # accelerate keeps one state a process and refuses another precision later
-        AcceleratorState._reset_state(reset_partial_state=False)
-        self.accelerator = Accelerator(
-            cpu=config.device == "cpu", mixed_precision=config.mixed_precision
+        self.tag, self.home = tag, device_of(model)
+        self.accelerator = Accelerator(cpu=config.device == "cpu")
+        self.autocast = partial(
+            # accelerate's own setting is one for the whole process, and this is one for a run
+            torch.autocast,
+            self.accelerator.device.type,
+            torch.bfloat16,
+            enabled=config.mixed_precision == "bf16",
         )
         plain = optimizer(
             config.optimizer, model.parameters(), config.lr, config.momentum, config.weight_decay
@@ -204,7 +220,7 @@ class _Run:
         rate = learning_rate(config.schedule, step, self.steps, config.lr, config.warmup)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        with self.accelerator.autocast():
+        with self.autocast():
             value = loss(self.prepared, batch)
         number = float(value.detach())
         if not math.isfinite(number):
@@ -281,7 +297,7 @@ class _Run:
     def identity(self) -> dict[str, Any]:
         """Return what must agree for a checkpoint to belong to this run."""
         neutral = {"progress": False, "device": "auto", "checkpoint_every": None}
-        return {**asdict(self.config), **neutral, "data": self.data.fingerprint}
+        return {**asdict(self.config), **neutral, "data": self.data.fingerprint, "tag": self.tag}
 
     def finish(self) -> None:
         """Give the model its best weights, free of accelerate's wrapping, on its own device."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,6 +13,7 @@ from torch import Tensor
 
 from training.data.core import Data, Split, dataset, fingerprint, hold_out
 from training.data.images import CropFlip, Normalise
+from training.store import read_tensors, write_tensors
 from training.tasks import Classification
 
 MEAN = (0.485, 0.456, 0.406)
@@ -52,24 +55,39 @@ def cifar10(
 
 @lru_cache(maxsize=4)
 def _decoded(path: str, split: str) -> tuple[Tensor, Tensor]:
-    """Return (N, 32, 32, 3) uint8 images and (N,) int64 labels, decoded once a process."""
-    import datasets
+    """Return (N, 32, 32, 3) uint8 images and (N,) int64 labels.
 
-    if Path(path).is_dir():
-        files = sorted(str(file) for file in Path(path).glob(f"**/{split}-*.parquet"))
-        if not files:
-            raise FileNotFoundError(
-                f"data folder {path!r} holds no {split}-*.parquet; give the folder that "
-                f"`datasets` exported, or a hub name such as uoft-cs/cifar10"
-            )
-        table = datasets.load_dataset("parquet", data_files=files, split="train")
-    else:
-        table = datasets.load_dataset(path, split=split)
+    They are decoded once: kept in memory, and beside the table that `datasets` cached.
+    """
+    table = _table(path, split)
     missing = {"img", "label"} - set(table.column_names)
     if missing:
         raise ValueError(
             f"data set {path!r} lacks the column {', '.join(sorted(missing))} "
             f"(got {', '.join(table.column_names)})"
         )
-    images = np.stack([np.asarray(image.convert("RGB")) for image in table["img"]])
-    return torch.from_numpy(images), torch.tensor(table["label"], dtype=torch.int64)
+    cache = [Path(file["filename"] + ".safetensors") for file in table.cache_files[:1]]
+    if cache and cache[0].is_file():
+        tensors, _ = read_tensors(cache[0])
+        return tensors["images"], tensors["labels"]
+    images = torch.from_numpy(np.stack([np.asarray(i.convert("RGB")) for i in table["img"]]))
+    labels = torch.tensor(table["label"], dtype=torch.int64)
+    if cache:
+        with suppress(OSError):  # a cache that cannot be written costs time, nothing else
+            write_tensors(cache[0], {"images": images, "labels": labels})
+    return images, labels
+
+
+def _table(path: str, split: str) -> Any:
+    """Return the split as a `datasets.Dataset`, from a folder of parquet files or the hub."""
+    import datasets
+
+    if not Path(path).is_dir():
+        return datasets.load_dataset(path, split=split)
+    files = sorted(str(file) for file in Path(path).glob(f"**/{split}-*.parquet"))
+    if not files:
+        raise FileNotFoundError(
+            f"data folder {path!r} holds no {split}-*.parquet; give the folder that "
+            f"`datasets` exported, or a hub name such as uoft-cs/cifar10"
+        )
+    return datasets.load_dataset("parquet", data_files=files, split="train")

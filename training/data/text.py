@@ -67,7 +67,8 @@ def windows(content: str, tokenizer: Any, window: int) -> Split:
         inputs (N, T) and targets (N, T), T = window after a BOS and window - 1 without one.
     """
     # one story or article at a time would add markers between them: the text is one sequence
-    ids = torch.tensor(tokenizer.encode(content, add_special_tokens=False), dtype=torch.int64)
+    encoded = tokenizer.encode(content, add_special_tokens=False, verbose=False)
+    ids = torch.tensor(encoded, dtype=torch.int64)
     bytes_per_token = len(content.encode()) / max(1, len(ids))
     count = -(-len(ids) // window)
     targets = torch.full((count * window,), IGNORED)

@@ -1,9 +1,9 @@
 """Loading networks from configuration: where a network comes from is one registered function.
 
-- `load("family", family="cifar_resnet", options={"depth": 20}, checkpoint="resnet20.th")`
+- `load("family", family="cifar_resnet", options={"depth": 20}, path="resnet20.th")`
 - `load("transformers", path="folder or hub name")`
 - `load("member", path="zoo/held_out/residual-1000000")`
-- `load("function", path="package.module:function", options={...}, checkpoint=...)`
+- `load("function", function="package.module:function", options={...}, path=...)`
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def from_family(
     options: Mapping[str, Any] | None = None,
     shape: tuple[int, ...] | None = None,
     outputs: int | None = None,
-    checkpoint: str | None = None,
+    path: str | None = None,
     seed: int = 0,
 ) -> nn.Module:
     """Build a named architecture, and load a checkpoint into it.
@@ -81,7 +81,7 @@ def from_family(
         family: `cifar_resnet`, or a family of the zoo.
         options: of the architecture.
         shape, outputs: of inputs and outputs, for families of the zoo.
-        checkpoint: .th, .pt or .safetensors; initial weights when None.
+        path: checkpoint, .th, .pt or .safetensors; initial weights when None.
         seed: of the initial weights.
     """
     from training.zoo.registry import Spec, build
@@ -95,7 +95,7 @@ def from_family(
         if shape is None or outputs is None:
             raise ValueError(f"family {family!r} of the zoo needs `shape` and `outputs`")
         model = build(Spec(family, options, tuple(shape), outputs, seed))
-    return _with_checkpoint(model, checkpoint)
+    return _with_checkpoint(model, path)
 
 
 @source("transformers")
@@ -132,26 +132,26 @@ def from_member(*, path: str) -> nn.Module:
 
 @source("function")
 def from_function(
-    *, path: str, options: Mapping[str, Any] | None = None, checkpoint: str | None = None
+    *, function: str, options: Mapping[str, Any] | None = None, path: str | None = None
 ) -> nn.Module:
     """Call a function of an installed package, and load a checkpoint into what it returns.
 
     Args:
-        path: `package.module:function`, for instance `torchvision.models:resnet50`.
+        function: `package.module:function`, for instance `torchvision.models:resnet50`.
         options: keyword arguments.
-        checkpoint: .th, .pt or .safetensors; the function's own weights when None.
+        path: checkpoint, .th, .pt or .safetensors; the function's own weights when None.
     """
-    module_name, _, name = path.partition(":")
+    module_name, _, name = function.partition(":")
     try:
-        function = getattr(importlib.import_module(module_name), name)
+        builder = getattr(importlib.import_module(module_name), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(
-            f"there is no function {path!r} ({error}); write it as package.module:function"
+            f"there is no function {function!r} ({error}); write it as package.module:function"
         ) from error
-    model = _call(function, dict(options or {}), path)
+    model = _call(builder, dict(options or {}), function)
     if not isinstance(model, nn.Module):
-        raise ValueError(f"{path!r} must return a torch.nn.Module (got {type(model).__name__})")
-    return _with_checkpoint(model, checkpoint)
+        raise ValueError(f"{function!r} must return a torch.nn.Module (got {type(model).__name__})")
+    return _with_checkpoint(model, path)
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
@@ -185,9 +185,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
     return state
 
 
-def _with_checkpoint(model: nn.Module, checkpoint: str | None) -> nn.Module:
-    if checkpoint is not None:
-        load_state(model, read_checkpoint(checkpoint), str(checkpoint))
+def _with_checkpoint(model: nn.Module, path: str | None) -> nn.Module:
+    if path is not None:
+        load_state(model, read_checkpoint(path), str(path))
     return model
 
 
