@@ -1,0 +1,72 @@
+"""Learned pruning: a trained graph metanetwork prunes a network by a feedforward pass.
+
+    result = metaprune.prune(model, example_inputs, target={"macs": "50%"})
+    result.model, result.report
+    result.save("pruned"); model = metaprune.load("pruned")
+
+Names are imported when they are first used, so that `metaprune --help` answers at once.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from metaprune.house import check_packages
+
+if TYPE_CHECKING:
+    from graphs import Network, trace
+    from metaprune import testing
+    from metaprune.applying import apply
+    from metaprune.calibration import Calibration
+    from metaprune.pipeline import prune
+    from metaprune.planning import plan
+    from metaprune.result import Result
+    from metaprune.storage import load
+    from pruners import Plan, Target
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Calibration": "metaprune.calibration",
+    "Network": "graphs",
+    "Plan": "pruners",
+    "Result": "metaprune.result",
+    "Target": "pruners",
+    "apply": "metaprune.applying",
+    "load": "metaprune.storage",
+    "plan": "metaprune.planning",
+    "prune": "metaprune.pipeline",
+    "testing": "metaprune.testing",
+    "trace": "graphs",
+}
+
+__all__ = [
+    "Calibration",
+    "Network",
+    "Plan",
+    "Result",
+    "Target",
+    "apply",
+    "load",
+    "plan",
+    "prune",
+    "testing",
+    "trace",
+]
+
+check_packages()
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from where it lives."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'metaprune' has no attribute {name!r}")
+    module = import_module(_HOMES[name])
+    value = module if name == "testing" else getattr(module, name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,242 @@
+"""From a network and a plan to a pruned network."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from graphs import Network, trace
+from graphs.cost import count_macs, count_params
+from metaprune.calibration import Calibration
+from metaprune.planning import output_dim
+from metaprune.provenance import machine, versions
+from metaprune.result import Result
+from metaprune.transform import Advisor
+from pruners import Plan, fingerprint, measure, solvers, structured
+from pruners.plan import CHANNELS
+from training.data.core import Data
+from training.finetune import FinetuneConfig, finetune as run_finetune
+
+
+@dataclass
+class _Diary:
+    """What happened, for the report: sentences and durations."""
+
+    notes: list[str] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self.seconds[name] = round(time.perf_counter() - started, 4)
+
+
+def apply(
+    model: nn.Module,
+    example_inputs: Any,
+    plan: Plan,
+    *,
+    calibration: Calibration | Iterable[Any] | None = None,
+    data: Data | None = None,
+    finetune: FinetuneConfig | Mapping[str, Any] | None = None,
+    compensate: bool = True,
+    recalibrate: bool = True,
+) -> Result:
+    """Carry out a plan; the model is left as it was.
+
+    Weights are transformed by the plan's metanetwork if it has one, units are removed and what they
+    contributed on average is folded into biases, or weights are masked; batch norms are
+    recalibrated; and the result is finetuned if asked.
+
+    Args:
+        model: of the architecture that the plan was made for, the same checkpoint or another.
+        example_inputs: tuple of arguments or dict of keywords for its forward.
+        plan: from `plan`, or `Plan.load`.
+        calibration: batches of model inputs, or a `Calibration`; taken from `data` when None.
+        data: for finetuning; its training split calibrates.
+        finetune: settings (`training.finetune.FinetuneConfig.parse`); None does not finetune.
+        compensate: fold the mean of removed units into biases, where there are batches.
+        recalibrate: re-estimate the statistics of batch norms, where there are batches.
+
+    Raises:
+        PlanError: the plan does not fit the model.
+        ValueError: finetuning without data.
+    """
+    found = Calibration.of(calibration)
+    if found is None and data is not None:
+        found = Calibration.from_data(data)
+    return apply_network(
+        trace(model, example_inputs),
+        model,
+        plan,
+        example_inputs=example_inputs,
+        calibration=found,
+        data=data,
+        finetune=finetune,
+        compensate=compensate,
+        recalibrate=recalibrate,
+    )
+
+
+def apply_network(
+    net: Network,
+    model: nn.Module,
+    plan: Plan,
+    *,
+    example_inputs: Any,
+    calibration: Calibration | None,
+    data: Data | None = None,
+    finetune: FinetuneConfig | Mapping[str, Any] | None = None,
+    compensate: bool = True,
+    recalibrate: bool = True,
+) -> Result:
+    """`apply` for a model that has been traced."""
+    if finetune is not None and data is None:
+        raise ValueError("finetuning needs `data` (training.data.load)")
+    plan.check(net)
+    diary, masks = _Diary(), {}
+    batches = calibration.model_inputs if calibration else []
+    with diary.step("metanetwork"):
+        dense = _transformed(net, model, plan, calibration)
+    with diary.step("prune"):
+        if plan.pattern == CHANNELS:
+            small = _removed(dense, plan, batches if compensate else [], diary)
+        else:
+            small, masks = _masked(dense, plan, diary)
+        pruned = small.to_model()
+    if recalibrate and batches:
+        with diary.step("recalibrate"):
+            diary.notes.append(structured.recalibrate_batch_norm(pruned, batches).status)
+    if finetune is not None and data is not None:
+        with diary.step("finetune"):
+            run_finetune(pruned, data, finetune, masks=masks, teacher=model)
+    report = summary(net, small, pruned, plan, diary.notes, diary.seconds)
+    return Result(pruned, plan, report, small, example_inputs, masks)
+
+
+def _transformed(
+    net: Network, model: nn.Module, plan: Plan, calibration: Calibration | None
+) -> Network:
+    """The network with the weights that the plan's metanetwork gives it."""
+    advisor = Advisor.of_plan(plan.provenance)
+    return net if advisor is None else net.replace(advisor.advise(net, model, calibration).values)
+
+
+def _removed(net: Network, plan: Plan, batches: list[Any], diary: _Diary) -> Network:
+    """The network without the units that go, their mean contribution folded into biases."""
+    if batches:
+        means = structured.input_means(net, net.to_model(), batches)
+        compensation = structured.compensate_bias(net, plan.keeps(net), means)
+        net = net.replace(compensation.values)
+        diary.notes.append(compensation.status)
+    return net.remove(plan.removals(net))
+
+
+def _masked(
+    net: Network, plan: Plan, diary: _Diary
+) -> tuple[Network, dict[str, torch.Tensor]]:
+    """The network with zeros where the plan's budgets and solver put them, and the masks."""
+    values, masks = {}, {}
+    for name, density in plan.density.items():
+        tensor = net.tensors[name]
+        solution = solvers.solve(
+            plan.solver, tensor.value, density, plan.pattern, out_dim=output_dim(tensor)
+        )
+        values[name], masks[name] = solution.weight, solution.mask
+    kept = sum(int(mask.sum()) for mask in masks.values())
+    total = sum(mask.numel() for mask in masks.values())
+    diary.notes.append(f"{kept:,} of {total:,} weights in {len(masks)} tensors stay.")
+    return net.replace(values), masks
+
+
+def summary(
+    net: Network,
+    small: Network,
+    pruned: nn.Module,
+    plan: Plan,
+    notes: list[str],
+    seconds: Mapping[str, float],
+) -> dict[str, Any]:
+    """The report of one pruning, as plain JSON values; costs are those of what was built.
+
+    Args:
+        net: the dense network.
+        small: the pruned network.
+        pruned: its module, finetuned or not.
+        plan: what was asked.
+        notes: sentences about what was done.
+        seconds: step → duration.
+    """
+    dense = measure(net)
+    classes: dict[str, list[str]] = {}
+    for axis in net.axes.values():
+        if axis.frozen is None and small.axes[axis.name].size < axis.size:
+            classes.setdefault(axis.exactness, []).append(axis.name)
+    return {
+        "asked": dict(plan.asked),
+        "dense": dense,
+        "achieved": achieved(net, small, pruned, plan),
+        "pattern": plan.pattern,
+        "budget": plan.budget,
+        "layers": layers(net, small, pruned, plan),
+        "exactness": classes,
+        "left_alone": {axis.name: axis.frozen for axis in net.axes.values() if axis.frozen},
+        "model": type(pruned).__name__,
+        "notes": list(notes),
+        "seconds": dict(seconds),
+        "provenance": {
+            "versions": versions(),
+            "machine": machine(),
+            "fingerprints": fingerprint(net),
+        },
+    }
+
+
+def achieved(net: Network, small: Network, pruned: nn.Module, plan: Plan) -> dict[str, float]:
+    """What the pruned model costs, counted on itself; masks count zeros as saved parameters."""
+    macs, params = count_macs(small), sum(p.numel() for p in pruned.parameters())
+    bytes_ = sum(t.numel() * t.element_size() for t in _stored(pruned))
+    if plan.pattern != CHANNELS:
+        zeros = {name: int((pruned.get_parameter(name) == 0).sum()) for name in plan.density}
+        total = sum(net.tensors[name].value.numel() for name in plan.density)
+        params, sparsity = params - sum(zeros.values()), sum(zeros.values()) / max(1, total)
+    else:
+        sparsity = 1 - params / max(1, count_params(net))
+    return {
+        "macs": macs,
+        "params": params,
+        "size_mb": bytes_ / 1e6,
+        "speedup": count_macs(net) / macs if macs else 1.0,
+        "sparsity": sparsity,
+    }
+
+
+def layers(
+    net: Network, small: Network, pruned: nn.Module, plan: Plan
+) -> list[dict[str, Any]]:
+    """The budget as it came out: units of every prunable axis, or weights of every masked tensor."""
+    if plan.pattern == CHANNELS:
+        return [
+            {"name": axis.name, "of": axis.size, "kept": small.axes[axis.name].size}
+            for axis in net.axes.values()
+            if axis.frozen is None
+        ]
+    return [
+        {
+            "name": name,
+            "of": net.tensors[name].value.numel(),
+            "kept": int((pruned.get_parameter(name) != 0).sum()),
+        }
+        for name in plan.density
+    ]
+
+
+def _stored(model: nn.Module) -> list[torch.Tensor]:
+    return [*model.parameters(), *model.buffers()]

@@ -1,0 +1,72 @@
+"""Plan and apply in one call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from graphs import trace
+from metaprune.applying import apply_network
+from metaprune.calibration import Calibration
+from metaprune.planning import plan_network
+from metaprune.result import Result
+from pruners import Target
+from pruners.plan import CHANNELS
+from training.data.core import Data
+from training.finetune import FinetuneConfig
+
+
+def prune(
+    model: nn.Module,
+    example_inputs: Any,
+    *,
+    target: Mapping[str, Any] | Target | None = None,
+    pattern: str = CHANNELS,
+    metanet: str | Path | None = "default",
+    budget: str | None = None,
+    solver: str = "magnitude",
+    calibration: Calibration | Iterable[Any] | None = None,
+    data: Data | None = None,
+    finetune: FinetuneConfig | Mapping[str, Any] | None = None,
+    min_units: float | int = 0.05,
+    round_to: int = 1,
+    compensate: bool = True,
+    recalibrate: bool = True,
+) -> Result:
+    """Prune a model to a target; the model itself is left as it was.
+
+        result = metaprune.prune(model, (images,), target={"macs": "50%"}, calibration=batches)
+
+    For the arguments and errors see `metaprune.plan` and `metaprune.apply`; with `data` alone, the
+    calibration is taken from its training split.
+    """
+    net = trace(model, example_inputs)
+    found = Calibration.of(calibration)
+    if found is None and data is not None:
+        found = Calibration.from_data(data)
+    made = plan_network(
+        net,
+        model,
+        target=target,
+        pattern=pattern,
+        metanet=metanet,
+        budget=budget,
+        solver=solver,
+        calibration=found,
+        min_units=min_units,
+        round_to=round_to,
+    )
+    return apply_network(
+        net,
+        model,
+        made,
+        example_inputs=example_inputs,
+        calibration=found,
+        data=data,
+        finetune=finetune,
+        compensate=compensate,
+        recalibrate=recalibrate,
+    )

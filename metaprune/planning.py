@@ -1,0 +1,241 @@
+"""From a network and a target to a plan: what is kept, and why so much of it where."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from graphs import Network, Tensor, trace
+from metaprune.calibration import Calibration
+from metaprune.provenance import versions
+from metaprune.transform import Advisor, share_that_stays
+from pruners import Plan, Target, budgets, fingerprint, measure, structured
+from pruners.plan import CHANNELS
+from pruners.solvers import SOLVERS, Pattern
+
+if TYPE_CHECKING:
+    from metanet import Transformation
+
+SCOPES = ("metanet", "global", "uniform")
+"""Budgets for channels; masks have those of `pruners.budgets` and "metanet"."""
+
+NORM, NORMALIZE = "l2", "mean"
+"""Score of units that metanetworks correct and baselines use: group magnitude over the axis' mean."""
+
+MASK_BASE = "lamp"
+"""Budget of masks that metanetworks correct."""
+
+
+def plan(
+    model: nn.Module,
+    example_inputs: Any,
+    *,
+    target: Mapping[str, Any] | Target | None = None,
+    pattern: str = CHANNELS,
+    metanet: str | Path | None = "default",
+    budget: str | None = None,
+    solver: str = "magnitude",
+    calibration: Calibration | Iterable[Any] | None = None,
+    min_units: float | int = 0.05,
+    round_to: int = 1,
+) -> Plan:
+    """Decide what to prune; the model is left as it was.
+
+    Args:
+        model: any module that `torch.export` accepts.
+        example_inputs: tuple of arguments or dict of keywords for its forward.
+        target: `{"macs": "50%"}`, `{"params": 6e6, "speedup": 2.0}`, `{"sparsity": 0.5}`, ...: all
+            are met. Without one only for N:M patterns, which leave no choice.
+        pattern: "channels" (smaller shapes), "unstructured", "row" or "N:M" (masks).
+        metanet: name or path of a metanetwork that transforms the weights and advises the budget
+            by a feedforward pass; None does without.
+        budget: how the target is divided. Channels: "metanet", "global" (one threshold) or
+            "uniform"; masks: "metanet" or a rule of `pruners.budgets`. Default: "metanet" if there
+            is one, else "global" for channels and "erk" for masks.
+        solver: for masks: which weights stay; of `pruners.solvers`.
+        calibration: batches of model inputs, or a `Calibration`; with a loss in it the metanetwork
+            sees the gradients of one pass.
+        min_units: fewest units an axis keeps, a share or a number.
+        round_to: kept numbers of units are multiples of this.
+
+    Raises:
+        UnreachableTargetError: before any work, with the reachable range.
+        TraceError: the model cannot be exported.
+        ValueError: an unknown pattern, budget, solver or metric.
+        FileNotFoundError: there is no such metanetwork.
+    """
+    return plan_network(
+        trace(model, example_inputs),
+        model,
+        target=target,
+        pattern=pattern,
+        metanet=metanet,
+        budget=budget,
+        solver=solver,
+        calibration=Calibration.of(calibration),
+        min_units=min_units,
+        round_to=round_to,
+    )
+
+
+def plan_network(
+    net: Network,
+    model: nn.Module,
+    *,
+    target: Mapping[str, Any] | Target | None,
+    pattern: str,
+    metanet: str | Path | None,
+    budget: str | None,
+    solver: str,
+    calibration: Calibration | None,
+    min_units: float | int = 0.05,
+    round_to: int = 1,
+) -> Plan:
+    """`plan` for a model that has been traced."""
+    budget = budget or ("metanet" if metanet else "global" if pattern == CHANNELS else "erk")
+    wanted = None if target is None else Target.parse(target)
+    check(pattern, budget, solver, metanet)
+    names: list[str] = []
+    if pattern == CHANNELS:
+        if wanted is None:
+            raise ValueError('say what to reach, for instance target={"macs": "50%"}')
+        wanted.check(net)
+        share = share_that_stays(net, wanted)
+    else:
+        names, share = masked_weights(net, Pattern.parse(pattern), wanted)
+    provenance: dict[str, Any] = {"versions": versions(), "fingerprints": fingerprint(net)}
+    advice = None
+    if metanet is not None:
+        advisor = Advisor.hire(metanet, share, calibration)
+        advice = advisor.advise(net, model, calibration)
+        provenance["metanet"] = advisor.entry()
+    content: dict[str, Any] = {}
+    if wanted is not None and pattern == CHANNELS:
+        kept = keep(net, wanted, budget, advice, min_units, round_to)
+        content["kept"] = Plan.keeping(net, kept)
+        content["achieved"] = measure(net, {axis: len(index) for axis, index in kept.items()})
+    else:
+        content["density"] = shares(net, names, share, pattern, budget, advice)
+        content["achieved"] = {"sparsity": 1 - share}
+    return Plan(
+        pattern=pattern,
+        solver=solver,
+        budget=budget,
+        asked={} if wanted is None else wanted.asked,
+        provenance=provenance,
+        **content,
+    )
+
+
+def check(pattern: str, budget: str, solver: str, metanet: str | Path | None) -> None:
+    """Refuse names that nothing answers to.
+
+    Raises:
+        ValueError: an unknown pattern, budget or solver, or a budget without its metanetwork.
+    """
+    known = SCOPES if pattern == CHANNELS else ("metanet", *budgets.ALLOCATORS)
+    if pattern != CHANNELS:
+        try:
+            Pattern.parse(pattern)
+        except ValueError as error:
+            raise ValueError(f'{error}, or "{CHANNELS}" for smaller shapes') from error
+    if budget not in known:
+        raise ValueError(
+            f'unknown budget "{budget}" for pattern "{pattern}": expected {", ".join(known)}'
+        )
+    if budget == "metanet" and metanet is None:
+        raise ValueError('budget "metanet" needs a metanetwork: metanet="default", or a path')
+    if solver not in SOLVERS:
+        raise ValueError(f'unknown solver "{solver}": expected {", ".join(SOLVERS)}')
+
+
+def keep(
+    net: Network,
+    target: Target,
+    budget: str,
+    advice: Transformation | None,
+    min_units: float | int = 0.05,
+    round_to: int = 1,
+) -> dict[str, torch.Tensor]:
+    """Units to keep, by the score of the (transformed) weights and the budget.
+
+    Args:
+        net: the dense network.
+        target: what it may cost.
+        budget: "metanet", "global" or "uniform".
+        advice: of a metanetwork; its weights are scored, and its corrections count for the budget
+            "metanet".
+        min_units, round_to: see `plan`.
+
+    Returns:
+        Axis name → kept indices, int64, ascending.
+    """
+    values = advice.values if advice else None
+    scores = structured.unit_scores(net, NORM, values, normalize=NORMALIZE)
+    if advice and budget == "metanet":
+        scores = structured.corrected(scores, advice.axis_logits)
+        scores = structured.corrected(scores, advice.unit_logits)
+    scope = "uniform" if budget == "uniform" else "global"
+    return structured.select(net, scores, target, scope, min_units, round_to)
+
+
+def shares(
+    net: Network,
+    names: list[str],
+    density: float,
+    pattern: str,
+    budget: str,
+    advice: Transformation | None,
+) -> dict[str, float]:
+    """Kept share of every weight, N / M for N:M."""
+    if Pattern.parse(pattern).m:
+        return dict.fromkeys(names, density)
+    moved = advice.values if advice else {}
+    moved_net = net.replace({name: moved[name] for name in moved})
+    if budget != "metanet":
+        return budgets.allocate(budget, moved_net, density, weights=names)
+    assert advice is not None
+    corrections = {name: advice.tensor_logits[name] for name in names if name in advice.tensor_logits}
+    return budgets.allocate(
+        MASK_BASE, moved_net, density, weights=names, corrections=corrections
+    )
+
+
+def masked_weights(
+    net: Network, pattern: Pattern, target: Target | None
+) -> tuple[list[str], float]:
+    """Weights that take a mask, and the share of them that stays.
+
+    Raises:
+        ValueError: nothing to mask, no target where one is needed, or one that N:M cannot meet.
+        UnreachableTargetError: more is asked than masks can give.
+    """
+    names = budgets.prunable_weights(net)
+    if pattern.m:
+        names = [name for name in names if pattern.refusal(inputs_of(net.tensors[name])) is None]
+        if not names:
+            raise ValueError(f"no weight has a number of inputs that pattern {pattern} divides")
+        density = pattern.n / pattern.m
+        if target is not None and target.density(net, names) < density - 1e-9:
+            raise ValueError(
+                f"pattern {pattern} keeps {density:.4g} of the weights, more than {target} allows; "
+                "leave the target out or choose another pattern"
+            )
+        return names, density
+    if target is None:
+        raise ValueError('say what to reach, for instance target={"sparsity": 0.5}')
+    return names, target.density(net, names)
+
+
+def output_dim(tensor: Tensor) -> int:
+    """The dimension of a weight that produces: 0 for torch's own layers."""
+    return tensor.produces.index(True) if True in tensor.produces else 0
+
+
+def inputs_of(tensor: Tensor) -> int:
+    """Number of inputs of a weight, kernel taps not counted."""
+    return tensor.value.shape[0 if output_dim(tensor) else 1]

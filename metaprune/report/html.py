@@ -1,0 +1,139 @@
+"""The report as one page that needs nothing else: no scripts, no fonts, no files."""
+
+from __future__ import annotations
+
+import json
+from html import escape
+from importlib.resources import files
+from string import Template
+from typing import Any
+
+from metaprune.report import words
+from metaprune.report.drawing import drawing
+from metaprune.report.schema import Entry, Report
+from metaprune.report.table import rows
+from metaprune.report.tradeoff import tradeoff
+
+
+def page(report: Report) -> str:
+    """The page, a function of the report alone."""
+    template = Template(files("metaprune").joinpath("templates/report.html").read_text("utf-8"))
+    return template.substitute(
+        title=escape(report.title),
+        summary=_summary(report),
+        tiles=_tiles(report),
+        table=_table(report),
+        tradeoff=tradeoff(report) if report.entries else "",
+        budgets=_budgets(report),
+        notes=_notes(report),
+        provenance=_definitions(report.provenance),
+        config=escape(json.dumps(report.config, indent=2, ensure_ascii=False)),
+    )
+
+
+def _summary(report: Report) -> str:
+    """What came out, in a sentence or two."""
+    parts = [
+        f"The dense network reaches {words.metric(report.score, report.dense[report.score])} "
+        f"{escape(report.score)} on the {escape(report.split)} split with "
+        f"{words.count(report.cost['macs'])} MACs and {words.count(report.cost['params'])} "
+        "parameters."
+    ]
+    for entries in by_target(report):
+        best = _best(report, entries)
+        value = words.metric(report.score, (best.after or best.before)[report.score])
+        parts.append(
+            f"At {best.achieved['speedup']:.2f}× fewer MACs, {escape(best.method)} leads "
+            f"with {value}{' after finetuning' if best.after else ''}."
+            if len(entries) > 1
+            else f"At {best.achieved['speedup']:.2f}× fewer MACs it reaches {value}"
+            f"{' after finetuning' if best.after else ''}."
+        )
+    return " ".join(parts)
+
+
+def by_target(report: Report) -> list[list[Entry]]:
+    """Entries that were asked for the same, together, in order of first appearance."""
+    groups: dict[str, list[Entry]] = {}
+    for entry in report.entries:
+        groups.setdefault(json.dumps(dict(entry.asked), sort_keys=True), []).append(entry)
+    return list(groups.values())
+
+
+def _best(report: Report, entries: list[Entry]) -> Entry:
+    choose = max if report.higher_is_better else min
+    return choose(entries, key=lambda e: (e.after or e.before)[report.score])
+
+
+def _tiles(report: Report) -> str:
+    cost = report.cost
+    tiles = [
+        ("dense " + report.score, words.metric(report.score, report.dense[report.score])),
+        ("MACs", words.count(cost["macs"])),
+        ("parameters", words.count(cost["params"])),
+        ("size", f"{cost['size_mb']:.3g} MB"),
+    ]
+    if report.latency_ms is not None:
+        tiles.append(("latency", words.duration(report.latency_ms)))
+    return "".join(
+        f'<div class="tile"><span>{escape(name)}</span><b>{escape(value)}</b></div>'
+        for name, value in tiles
+    )
+
+
+def _table(report: Report) -> str:
+    header, body = rows(report)
+    head = "".join(f"<th>{escape(column)}</th>" for column in header)
+    winners = {id(_best(report, group)) for group in by_target(report) if len(group) > 1}
+    lines, previous = [], None
+    for row, entry in zip(body, (None, *report.entries), strict=True):
+        kinds = []
+        if entry is not None and dict(entry.asked) != previous:
+            kinds.append("first")
+            previous = dict(entry.asked)
+        if entry is None:
+            kinds.append("dense")
+        elif id(entry) in winners:
+            kinds.append("best")
+        cells = "".join(f"<td>{escape(cell)}</td>" for cell in row)
+        if entry is not None:
+            index = report.methods.index(entry.method)
+            chip = f'<td><i class="chip" style="background: var(--series-{index % 6})"></i>'
+            cells = cells.replace("<td>", chip, 1)
+        lines.append(f'<tr class="{" ".join(kinds)}">{cells}</tr>')
+    return f"<thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody>"
+
+
+def _budgets(report: Report) -> str:
+    """The network drawn with the budgets of every method, a section for each target."""
+    sections = []
+    groups = by_target(report) or [[]]
+    for index, entries in enumerate(groups):
+        asked = words.asked(entries[0].asked) if entries else "dense"
+        sections.append(
+            f"<details{' open' if index == 0 else ''}><summary>{escape(asked)}</summary>"
+            f'<div class="scroll">{drawing(report, entries)}</div></details>'
+        )
+    return "\n".join(sections)
+
+
+def _notes(report: Report) -> str:
+    lines = dict.fromkeys(
+        f"{escape(entry.method)}, {escape(words.asked(entry.asked))}: {escape(note)}"
+        for entry in report.entries
+        for note in entry.notes
+    )
+    alone = dict.fromkeys(
+        f"<code>{escape(node.name)}</code> is left alone: {escape(node.state)}"
+        for node in report.nodes
+        if node.frozen
+    )
+    return "".join(f"<li>{line}</li>" for line in (*lines, *alone))
+
+
+def _definitions(values: Any) -> str:
+    if not isinstance(values, dict):
+        return escape(str(values))
+    return "<dl>{}</dl>".format(
+        "".join(f"<dt>{escape(k)}</dt><dd>{_definitions(v)}</dd>" for k, v in values.items())
+    )

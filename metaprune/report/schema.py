@@ -1,0 +1,172 @@
+"""The report of a run as a value: `Report.from_json(report.to_json()) == report`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, TypeVar
+
+FORMAT = 1
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What a method leaves of one axis (units) or one tensor (weights that are not zero).
+
+    Args:
+        name: of the axis or tensor.
+        of: units or weights before.
+        kept: units or weights after.
+    """
+
+    name: str
+    of: int
+    kept: int
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One pruned network: a method at a target.
+
+    Args:
+        method: for instance "metanet", "uniform", "global".
+        asked: the target as a person writes it.
+        achieved: macs, params (counts), size_mb (10⁶ bytes), speedup, sparsity of the pruned network.
+        before: metrics before finetuning.
+        after: metrics after finetuning; empty without one.
+        latency_ms: of one forward pass; None where it was not measured.
+        layers: the budget, axis by axis or tensor by tensor.
+        notes: sentences about what was done and what was not.
+        seconds: step → duration.
+        folder: where the pruned network is, relative to the report; None where it was not saved.
+    """
+
+    method: str
+    asked: Mapping[str, Any]
+    achieved: Mapping[str, float]
+    before: Mapping[str, float]
+    after: Mapping[str, float] = field(default_factory=dict)
+    latency_ms: float | None = None
+    layers: tuple[Layer, ...] = ()
+    notes: tuple[str, ...] = ()
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    folder: str | None = None
+
+
+@dataclass(frozen=True)
+class Node:
+    """An axis in the drawing of the network.
+
+    Args:
+        name: of the axis.
+        size: number of units.
+        kind: what a unit is.
+        state: class of exactness, or the reason why the axis is left alone.
+        frozen: whether it is left alone.
+    """
+
+    name: str
+    size: int
+    kind: str
+    state: str
+    frozen: bool
+
+
+@dataclass(frozen=True)
+class Edge:
+    """A weight in the drawing: it reads one axis and produces another ("" is outside: no axis)."""
+
+    name: str
+    source: str
+    target: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything a run found out; what `report.html` shows is a function of it.
+
+    Args:
+        title: what was pruned.
+        command: that wrote the report.
+        score: metric that is plotted: "accuracy", "perplexity".
+        higher_is_better: direction of the score.
+        split: the part of the data that was measured.
+        dense: metrics of the network before pruning.
+        cost: macs, params, size_mb of the network before pruning.
+        latency_ms: of the network before pruning; None where it was not measured.
+        entries: the pruned networks.
+        nodes: axes of the network, in order.
+        edges: weights of the network, in order.
+        config: settings of the run.
+        provenance: versions, seed, fingerprints, machine.
+        format: of this file.
+    """
+
+    title: str
+    command: str
+    score: str
+    higher_is_better: bool
+    split: str
+    dense: Mapping[str, float]
+    cost: Mapping[str, float]
+    latency_ms: float | None = None
+    entries: tuple[Entry, ...] = ()
+    nodes: tuple[Node, ...] = ()
+    edges: tuple[Edge, ...] = ()
+    config: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    format: int = FORMAT
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Methods in the order in which they first appear."""
+        return tuple(dict.fromkeys(entry.method for entry in self.entries))
+
+    @property
+    def finetuned(self) -> bool:
+        """Whether any entry was finetuned."""
+        return any(entry.after for entry in self.entries)
+
+    def to_json(self) -> str:
+        """Readable JSON."""
+        return json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Report:
+        """Read what `to_json` wrote.
+
+        Raises:
+            ValueError: not JSON, of another format, or with unknown or missing keys.
+        """
+        try:
+            content = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"the report is not valid JSON ({error})") from error
+        if not isinstance(content, dict) or content.get("format") != FORMAT:
+            raise ValueError(f"not a report of format {FORMAT}; run the command again to make one")
+        entries = [
+            _build(Entry, {**e, "layers": _all(Layer, e.get("layers")), "notes": tuple(e["notes"])})
+            for e in content["entries"]
+        ]
+        parts = {
+            "entries": tuple(entries),
+            "nodes": _all(Node, content.get("nodes")),
+            "edges": _all(Edge, content.get("edges")),
+        }
+        return _build(cls, {**content, **parts})
+
+
+def _build(cls: type[T], content: Mapping[str, Any]) -> T:
+    unknown = sorted(set(content) - {entry.name for entry in fields(cls)})  # type: ignore[arg-type]
+    if unknown:
+        raise ValueError(f"{cls.__name__} in a report has no {unknown[0]!r}")
+    try:
+        return cls(**content)
+    except TypeError as error:
+        raise ValueError(f"{cls.__name__} in a report is incomplete: {error}") from error
+
+
+def _all(cls: type[T], contents: Any) -> tuple[T, ...]:
+    return tuple(_build(cls, content) for content in contents or ())

@@ -1,0 +1,77 @@
+"""The report on a terminal."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+
+from metaprune.report import words
+from metaprune.report.schema import Entry, Report
+
+
+def rows(report: Report) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of the results table, the dense network first.
+
+    Returns:
+        Column titles, and a row of texts for the dense network and for each entry, in order.
+    """
+    score = report.score
+    header = ["method", "speed-up", "MACs", "parameters", "latency", score]
+    if report.finetuned:
+        header[-1:] = [f"{score}, one-shot", f"{score}, finetuned"]
+    cost = report.cost
+    dense = [
+        "dense",
+        "1.00×",
+        words.count(cost["macs"]),
+        words.count(cost["params"]),
+        words.duration(report.latency_ms),
+        words.metric(score, report.dense[score]),
+    ]
+    if report.finetuned:
+        dense.append("")
+    return header, [dense, *(_row(report, entry) for entry in report.entries)]
+
+
+def _row(report: Report, entry: Entry) -> list[str]:
+    achieved, score = entry.achieved, report.score
+    row = [
+        entry.method,
+        f"{achieved['speedup']:.2f}×",
+        words.count(achieved["macs"]),
+        words.count(achieved["params"]),
+        words.duration(entry.latency_ms),
+        words.metric(score, entry.before[score]),
+    ]
+    if report.finetuned:
+        row.append(words.metric(score, entry.after[score]) if entry.after else "-")
+    return row
+
+
+def print_table(report: Report, console: Console | None = None) -> None:
+    """Print the results table, and after it every remark."""
+    console = console or Console()
+    header, body = rows(report)
+    table = Table(title=f"{report.title}, {report.split} split", title_justify="left")
+    for i, column in enumerate(header):
+        table.add_column(column, justify="left" if i == 0 else "right")
+    previous: dict | None = None
+    for row, entry in zip(body, (None, *report.entries), strict=True):
+        asked = dict(entry.asked) if entry else None
+        if asked != previous:
+            table.add_section()
+        previous = asked
+        best = entry is not None and entry in _best(report, entry)
+        table.add_row(*row, style="bold" if best else None)
+    console.print(table)
+
+
+def _best(report: Report, entry: Entry) -> list[Entry]:
+    """The entries at this entry's target that nobody beats, when there is more than one entry."""
+    rivals = [other for other in report.entries if dict(other.asked) == dict(entry.asked)]
+
+    def score(one: Entry) -> float:
+        return (one.after or one.before)[report.score]
+
+    top = (max if report.higher_is_better else min)(map(score, rivals))
+    return [one for one in rivals if score(one) == top] if len(rivals) > 1 else []

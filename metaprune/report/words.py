@@ -1,0 +1,40 @@
+"""Figures as people read them."""
+
+from __future__ import annotations
+
+PERCENT = ("accuracy",)
+"""Metrics that are shares and are shown in percent."""
+
+
+def metric(name: str, value: float) -> str:
+    """A metric: accuracy as "92.14 %", anything else with four significant digits."""
+    return f"{100 * value:.2f} %" if name in PERCENT else f"{value:.4g}"
+
+
+def label(name: str) -> str:
+    """A metric's name with its unit."""
+    return f"{name} (%)" if name in PERCENT else name.replace("_", " ")
+
+
+def scaled(name: str, value: float) -> float:
+    """A metric in the unit of `label`."""
+    return 100 * value if name in PERCENT else value
+
+
+def count(value: float) -> str:
+    """A count with three significant digits: 853k, 1.24M, 40.8G."""
+    for size, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:.3g}{letter}"
+    return f"{value:.0f}"
+
+
+def duration(milliseconds: float | None) -> str:
+    """A duration in milliseconds, "-" where it was not measured."""
+    return "-" if milliseconds is None else f"{milliseconds:.3g} ms"
+
+
+def asked(target: dict | object) -> str:
+    """A target: "speedup 2.0 and params 50%"."""
+    items = target.items() if hasattr(target, "items") else ()
+    return " and ".join(f"{name} {value}" for name, value in items)
