@@ -48,6 +48,10 @@ class Split(torch.utils.data.Dataset):
     def __len__(self) -> int:
         return len(self.targets)
 
+    def __repr__(self) -> str:
+        augmented = "" if self.augment is None else f", augmented by {self.augment}"
+        return f"Split({len(self)} of {tuple(self.inputs.shape[1:])}{augmented})"
+
     def __getitem__(self, index: int) -> Batch:
         """Return one prepared, not augmented example, as `torch.utils.data` users expect."""
         inputs, targets = self.batch(torch.tensor([index]))
