@@ -14,9 +14,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
+from metanet.pna import PNAMetaNetwork
 from metanet.streaming import MetaNetwork
 
-METANETWORKS: dict[str, type[nn.Module]] = {"streaming": MetaNetwork}
+METANETWORKS: dict[str, type[nn.Module]] = {"streaming": MetaNetwork, "pna": PNAMetaNetwork}
 
 
 def build(config: Mapping[str, Any]) -> nn.Module:
