@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,7 +23,8 @@ from metaprune.transform import Advisor
 from pruners import Plan, fingerprint, measure, solvers, structured
 from pruners.plan import CHANNELS
 from training.data.core import Data
-from training.finetune import FinetuneConfig, finetune as run_finetune
+from training import finetune as run_finetune
+from training.finetune import FinetuneConfig
 
 
 @dataclass
@@ -69,20 +72,34 @@ def apply(
         PlanError: the plan does not fit the model.
         ValueError: finetuning without data.
     """
-    found = Calibration.of(calibration)
-    if found is None and data is not None:
-        found = Calibration.from_data(data)
-    return apply_network(
+    settings = checked_finetune(finetune, data)
+    result = apply_network(
         trace(model, example_inputs),
         model,
         plan,
         example_inputs=example_inputs,
-        calibration=found,
-        data=data,
-        finetune=finetune,
+        calibration=Calibration.choose(calibration, data),
         compensate=compensate,
         recalibrate=recalibrate,
     )
+    if settings is None or data is None:
+        return result
+    return finetuned(result, data, settings, teacher=model)
+
+
+def checked_finetune(
+    config: FinetuneConfig | Mapping[str, Any] | None, data: Data | None
+) -> FinetuneConfig | None:
+    """Settings of finetuning, checked before any work; None for none.
+
+    Raises:
+        ValueError: an unknown setting, or no data.
+    """
+    if config is None:
+        return None
+    if data is None:
+        raise ValueError("finetuning needs data: pass `data` (training.data.load(...))")
+    return config if isinstance(config, FinetuneConfig) else FinetuneConfig.parse(config)
 
 
 def apply_network(
@@ -92,14 +109,10 @@ def apply_network(
     *,
     example_inputs: Any,
     calibration: Calibration | None,
-    data: Data | None = None,
-    finetune: FinetuneConfig | Mapping[str, Any] | None = None,
     compensate: bool = True,
     recalibrate: bool = True,
 ) -> Result:
     """`apply` for a model that has been traced."""
-    if finetune is not None and data is None:
-        raise ValueError("finetuning needs `data` (training.data.load)")
     plan.check(net)
     diary, masks = _Diary(), {}
     batches = calibration.model_inputs if calibration else []
@@ -114,11 +127,39 @@ def apply_network(
     if recalibrate and batches:
         with diary.step("recalibrate"):
             diary.notes.append(structured.recalibrate_batch_norm(pruned, batches).status)
-    if finetune is not None and data is not None:
-        with diary.step("finetune"):
-            run_finetune(pruned, data, finetune, masks=masks, teacher=model)
     report = summary(net, small, pruned, plan, diary.notes, diary.seconds)
     return Result(pruned, plan, report, small, example_inputs, masks)
+
+
+def finetuned(
+    result: Result,
+    data: Data,
+    config: FinetuneConfig | Mapping[str, Any],
+    teacher: nn.Module | None = None,
+    folder: str | Path | None = None,
+) -> Result:
+    """The result after finetuning its model in place; masks are kept.
+
+    Args:
+        result: its model is changed.
+        data: train and validation splits are used.
+        config: settings (`training.finetune.FinetuneConfig.parse`).
+        teacher: the dense model, to learn from beside the labels.
+        folder: for checkpoints; a run whose folder holds one continues from it.
+    """
+    started = time.perf_counter()
+    run = run_finetune(
+        result.model, data, config, masks=result.masks, teacher=teacher, folder=folder
+    )
+    seconds = round(time.perf_counter() - started, 4)
+    figure = run.best[data.task.score]
+    note = f"Finetuned for {run.steps} steps; {data.task.score} {figure:.4g} on validation."
+    report = {
+        **result.report,
+        "notes": [*result.report["notes"], note],
+        "seconds": {**result.report["seconds"], "finetune": seconds},
+    }
+    return replace(result, report=report)
 
 
 def _transformed(
@@ -135,7 +176,9 @@ def _removed(net: Network, plan: Plan, batches: list[Any], diary: _Diary) -> Net
         means = structured.input_means(net, net.to_model(), batches)
         compensation = structured.compensate_bias(net, plan.keeps(net), means)
         net = net.replace(compensation.values)
-        diary.notes.append(compensation.status)
+        diary.notes.append(f"{len(compensation.values)} biases compensated for removed units.")
+        for reason, count in Counter(compensation.uncompensated.values()).items():
+            diary.notes.append(f"{count} weights not compensated: {reason}.")
     return net.remove(plan.removals(net))
 
 

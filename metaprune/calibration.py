@@ -55,6 +55,14 @@ class Calibration:
         return found
 
     @classmethod
+    def choose(
+        cls, given: Calibration | Iterable[Any] | None, data: Data | None
+    ) -> Calibration | None:
+        """What is given, else batches of the data, else None."""
+        found = cls.of(given)
+        return cls.from_data(data) if found is None and data is not None else found
+
+    @classmethod
     def from_data(
         cls, data: Data, examples: int = 512, batch_size: int = 128, seed: int = 0
     ) -> Calibration:

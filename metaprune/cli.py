@@ -69,6 +69,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(COMMANDS)}"
         sys.stderr.write(f"metaprune: there is no command {command!r}; {hint}\n")
         raise SystemExit(2)
+    if {"-h", "--help"} & set(overrides):
+        from metaprune.help import command_help
+
+        sys.stdout.write(command_help(command) + "\n")
+        return
     _run(command, [FLAGS.get(argument, argument) for argument in overrides])
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from graphs import trace
-from metaprune.applying import apply_network
+from metaprune.applying import apply_network, checked_finetune, finetuned
 from metaprune.calibration import Calibration
 from metaprune.planning import plan_network
 from metaprune.result import Result
@@ -43,10 +43,9 @@ def prune(
     For the arguments and errors see `metaprune.plan` and `metaprune.apply`; with `data` alone, the
     calibration is taken from its training split.
     """
+    settings = checked_finetune(finetune, data)
     net = trace(model, example_inputs)
-    found = Calibration.of(calibration)
-    if found is None and data is not None:
-        found = Calibration.from_data(data)
+    found = Calibration.choose(calibration, data)
     made = plan_network(
         net,
         model,
@@ -59,14 +58,15 @@ def prune(
         min_units=min_units,
         round_to=round_to,
     )
-    return apply_network(
+    result = apply_network(
         net,
         model,
         made,
         example_inputs=example_inputs,
         calibration=found,
-        data=data,
-        finetune=finetune,
         compensate=compensate,
         recalibrate=recalibrate,
     )
+    if settings is None or data is None:
+        return result
+    return finetuned(result, data, settings, teacher=model)

@@ -1,0 +1,254 @@
+"""One network, several targets, several ways to divide the budget, measured alike."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from torch import nn
+
+from graphs import Network, trace
+from metaprune.applying import apply_network, finetuned
+from metaprune.calibration import Calibration
+from metaprune.outline import outline
+from metaprune.planning import check, plan_network
+from metaprune.provenance import machine, versions
+from metaprune.report import Entry, Layer, Report, words
+from metaprune.result import Result
+from pruners import Target, fingerprint, measure
+from pruners.plan import CHANNELS
+from training import FinetuneConfig, compare_latency, evaluate
+from training.data.core import Data
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to prune: its name in the report, its metanetwork (or None), its budget."""
+
+    name: str
+    metanet: str | None
+    budget: str
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a study prunes and measures; the same for every method.
+
+    Args:
+        pattern, solver, min_units, round_to: see `metaprune.plan`.
+        compensate, recalibrate: see `metaprune.apply`.
+        finetune: None for one-shot results only.
+        split: part of the data that is reported.
+        limit: examples of it, None for all.
+        latency_batch: examples in the timed forward pass; 0 measures none.
+        latency_repeats: timed passes of every network, in turns.
+    """
+
+    pattern: str = CHANNELS
+    solver: str = "magnitude"
+    min_units: float | int = 0.05
+    round_to: int = 1
+    compensate: bool = True
+    recalibrate: bool = True
+    finetune: FinetuneConfig | None = None
+    split: str = "test"
+    limit: int | None = None
+    latency_batch: int = 16
+    latency_repeats: int = 30
+
+
+def methods(metanet: str | None, budget: str | None, compare: Sequence[str]) -> list[Method]:
+    """The method that was asked for, then the baselines, which see no metanetwork.
+
+    Args:
+        metanet: name or path, or None.
+        budget: of the first method; "metanet" when None and there is one.
+        compare: budgets of the baselines.
+
+    Raises:
+        ValueError: a baseline named "metanet".
+    """
+    if "metanet" in compare:
+        raise ValueError('compare lists baselines such as "uniform"; the metanetwork is `metanet`')
+    first = budget or ("metanet" if metanet else None)
+    found = [] if first is None else [Method(first, metanet, first)]
+    named = {method.name for method in found if method.metanet is None}
+    found += [Method(name, None, name) for name in compare if name not in named]
+    if not found:
+        raise ValueError("nothing to do: give metanet, budget or compare")
+    return found
+
+
+@dataclass
+class Study:
+    """A network, the data it is judged by, and what was found out so far.
+
+    Args:
+        model: the dense network; left as it was.
+        data: with the task.
+        calibration: batches for statistics.
+        settings: the same for every method.
+        source: how `training.models.load` builds the dense architecture, if it can; for saving.
+        console: where progress is told.
+    """
+
+    model: nn.Module
+    data: Data
+    calibration: Calibration | None
+    settings: Settings
+    source: Mapping[str, Any] | None = None
+    console: Console = field(default_factory=Console)
+    entries: list[Entry] = field(default_factory=list)
+    results: list[Result] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.example = self.data.example_inputs()
+        self.net: Network = trace(self.model, self.example)
+
+    def run(
+        self, targets: Sequence[Mapping[str, Any]], chosen: Sequence[Method], folder: Path | None
+    ) -> None:
+        """Prune to every target by every method; refuses what is out of reach before any work.
+
+        Args:
+            targets: mappings that `Target.parse` reads; for N:M patterns one empty mapping.
+            chosen: the methods; the first one's networks are saved.
+            folder: for the networks; None saves nothing.
+        """
+        settings = self.settings
+        wanted = [Target.parse(target) if target else None for target in targets]
+        for target in wanted:
+            if target is not None and settings.pattern == CHANNELS:
+                target.check(self.net)
+        for method in chosen:
+            check(settings.pattern, method.budget, settings.solver, method.metanet)
+        for target in wanted:
+            for index, method in enumerate(chosen):
+                self._one(target, method, folder if index == 0 else None)
+
+    def _one(self, target: Target | None, method: Method, folder: Path | None) -> None:
+        settings = self.settings
+        started = time.perf_counter()
+        plan = plan_network(
+            self.net,
+            self.model,
+            target=target,
+            pattern=settings.pattern,
+            metanet=method.metanet,
+            budget=method.budget,
+            solver=settings.solver,
+            calibration=self.calibration,
+            min_units=settings.min_units,
+            round_to=settings.round_to,
+        )
+        planned = round(time.perf_counter() - started, 4)
+        result = apply_network(
+            self.net,
+            self.model,
+            plan,
+            example_inputs=self.example,
+            calibration=self.calibration,
+            compensate=settings.compensate,
+            recalibrate=settings.recalibrate,
+        )
+        before = self.measure(result.model)
+        after: dict[str, float] = {}
+        if settings.finetune is not None:
+            result = finetuned(result, self.data, settings.finetune, teacher=self.model)
+            after = self.measure(result.model)
+        name = None
+        if folder is not None:
+            name = "-".join(["model", *(f"{k}{v}" for k, v in plan.asked.items())]).replace("%", "pct")
+            result.save(folder / name, source=self.source)
+            plan.save(folder / f"{name.replace('model', 'plan', 1)}.json")
+        report = result.report
+        entry = Entry(
+            method=method.name,
+            asked=dict(plan.asked) or {"pattern": plan.pattern},
+            achieved=report["achieved"],
+            before=before,
+            after=after,
+            layers=tuple(Layer(**layer) for layer in report["layers"]),
+            notes=tuple(report["notes"]),
+            seconds={"plan": planned, **report["seconds"]},
+            folder=name,
+        )
+        self.entries.append(entry)
+        self.results.append(result)
+        self._tell(entry)
+
+    def _tell(self, entry: Entry) -> None:
+        score = self.data.task.score
+        found = words.metric(score, entry.before[score])
+        if entry.after:
+            found += f", finetuned {words.metric(score, entry.after[score])}"
+        self.console.print(
+            f"{entry.method} at {words.asked(entry.asked)}: {entry.achieved['speedup']:.2f}× fewer "
+            f"MACs, {score} {found}",
+            highlight=False,
+        )
+
+    def measure(self, model: nn.Module) -> dict[str, float]:
+        """Metrics on the reported split."""
+        return evaluate(model, self.data, self.settings.split, limit=self.settings.limit)
+
+    def report(
+        self, title: str, command: str, config: Mapping[str, Any], seed: int
+    ) -> Report:
+        """Everything found out, with measured latencies.
+
+        Args:
+            title: of the report.
+            command: that made it.
+            config: its settings.
+            seed: of the run.
+        """
+        latencies = self._latencies()
+        nodes, edges = outline(self.net)
+        digests = {**fingerprint(self.net), "data": self.data.fingerprint[:16]}
+        advisors = {
+            entry.method: result.plan.provenance["metanet"]["digest"]
+            for entry, result in zip(self.entries, self.results, strict=True)
+            if "metanet" in result.plan.provenance
+        }
+        return Report(
+            title=title,
+            command=command,
+            score=self.data.task.score,
+            higher_is_better=self.data.task.higher_is_better,
+            split=self.settings.split,
+            dense=self.measure(self.model),
+            cost=measure(self.net),
+            latency_ms=latencies[0],
+            entries=tuple(
+                replace(entry, latency_ms=value)
+                for entry, value in zip(self.entries, latencies[1:], strict=True)
+            ),
+            nodes=nodes,
+            edges=edges,
+            config=config,
+            provenance={
+                "seed": seed,
+                "fingerprints": {**digests, **advisors},
+                "versions": versions(),
+                "machine": machine(),
+            },
+        )
+
+    def _latencies(self) -> list[float | None]:
+        """Milliseconds of the dense network, then of every result; all measured in turns."""
+        models = [self.model, *(result.model for result in self.results)]
+        size = self.settings.latency_batch
+        if size == 0:
+            return [None] * len(models)
+        inputs = self.data.example_inputs(size)
+        found = compare_latency(
+            {str(i): model for i, model in enumerate(models)},
+            inputs,
+            repeats=self.settings.latency_repeats,
+        )
+        return [1e3 * found[str(i)].median for i in range(len(models))]
