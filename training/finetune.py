@@ -19,7 +19,8 @@ from torch.nn import functional as F
 from training.config import from_mapping
 from training.data.core import Data
 from training.evaluate import device_of, mode
-from training.fit import FitConfig, FitResult, fit
+from training.fit import fit
+from training.settings import FitConfig, FitResult
 from training.tasks import IGNORED, Batch, Task
 
 DEFAULTS: Mapping[str, Any] = {"epochs": 3, "lr": 0.02, "evaluate_first": True}

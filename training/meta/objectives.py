@@ -1,0 +1,73 @@
+"""What a metanetwork is trained for. An objective is one decorated function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from metanet import Transformation
+from pruners.structured import mask_values, unit_scores
+from training.meta.soft import decided_masks, divergence, outputs
+from training.meta.tasks import Task
+from training.tasks import Batch
+
+Objective: TypeAlias = Callable[[Task, Transformation, float, Batch], Tensor]
+OBJECTIVES: dict[str, Objective] = {}
+
+FLOOR = 0.01
+"""Nats below which two networks count as equal."""
+
+
+def objective(name: str) -> Callable[[Objective], Objective]:
+    """Register an objective: (task, advice, share of the MACs that stays, batch) → scalar loss."""
+
+    def register(function: Objective) -> Objective:
+        if name in OBJECTIVES:
+            raise ValueError(f"objective {name!r} is registered twice")
+        OBJECTIVES[name] = function
+        return function
+
+    return register
+
+
+@objective("pruned-divergence")
+def pruned_divergence(task: Task, advice: Transformation, share: float, batch: Batch) -> Tensor:
+    """log(KL(dense ‖ pruned) + floor), after the selection that the advice leads to.
+
+    The decision is hard, its gradient straight-through (`soft.decided_masks`); weights and
+    corrections learn from the same loss. The logarithm makes easy and hard networks count alike.
+    """
+    masks = decided_masks(task.net, advice, share)
+    pruned = outputs(
+        task.model, mask_values(task.net, masks, advice.values), task.data, batch
+    )
+    with torch.no_grad():
+        dense = task.data.task.forward(task.model, batch)
+    return (divergence(pruned, dense) + FLOOR).log()
+
+
+GROUP_WEIGHT, GROUP_EXPONENT = 10.0, 4.0
+
+
+@objective("group-norm")
+def group_norm(task: Task, advice: Transformation, share: float, batch: Batch) -> Tensor:
+    """Task loss of the transformed network + group-sparsity regulariser (Liu et al. 2025).
+
+    The regulariser is DepGraph's (Fang et al. 2023, eq. 5): Σ_u γ_u ‖w_u‖², with
+    γ_u = 2^(α (I_max - I_u) / (I_max - I_min)) from the unit's own importance I = ‖w_u‖ in its axis,
+    so that weak units shrink most; divided by 2^α and by the number of units. The share is not
+    used: the published metanetwork knows no target.
+    """
+    transformed = outputs(task.model, advice.values, task.data, batch)
+    loss = task.data.task.loss(transformed, batch)
+    total, count = loss.new_zeros(()), 0
+    for norms in unit_scores(task.net, "l2", advice.values).values():
+        held = norms.detach()
+        spread = (held.max() - held.min()).clamp_min(1e-12)
+        gamma = torch.exp2(GROUP_EXPONENT * ((held.max() - held) / spread - 1))
+        total = total + (gamma * norms.square()).sum() / held.square().mean().clamp_min(1e-12)
+        count += len(norms)
+    return loss + GROUP_WEIGHT * total / max(1, count)
