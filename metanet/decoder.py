@@ -59,7 +59,7 @@ class Decoder(nn.Module):
         rows, cols = self.rows(padded), self.cols(padded) / self.rank**0.5
         row_gates, col_gates = (1 + self.tensors(tokens)).chunk(2, dim=1)
         taps = {shape: 1 + self.taps(c) for shape, c in layout.coordinates.items()}
-        parts: dict[int, list[torch.Tensor]] = {}
+        parts: dict[int, dict[int, torch.Tensor]] = {}  # tensor -> first row -> entries
         for block in layout.blocks:
             if not block.changed:
                 continue
@@ -86,11 +86,13 @@ class Decoder(nn.Module):
             else:
                 changed = self._block(layout, block, *arguments)
             for tile, part in zip(block.tiles, changed, strict=True):
-                parts.setdefault(tile.tensor, []).append(part)
-        return {
-            m.name: m.write(pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=1))
-            for m, pieces in ((layout.matrices[i], parts[i]) for i in sorted(parts))
-        }
+                parts.setdefault(tile.tensor, {})[tile.start] = part
+        values = {}
+        for tensor in sorted(parts):
+            pieces = [part for _, part in sorted(parts[tensor].items())]
+            m = layout.matrices[tensor]
+            values[m.name] = m.write(pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=1))
+        return values
 
     def _block(
         self,

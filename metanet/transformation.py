@@ -28,3 +28,7 @@ class Transformation:
     unit_logits: dict[str, torch.Tensor]
     axis_logits: dict[str, torch.Tensor]
     tensor_logits: dict[str, torch.Tensor]
+
+    def corrections(self) -> dict[str, torch.Tensor]:
+        """Axis name -> (size,): unit and axis logits together."""
+        return {a: logits + self.axis_logits[a] for a, logits in self.unit_logits.items()}
