@@ -27,7 +27,7 @@ def identity(inputs: Tensor) -> Tensor:
     return inputs
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Split(torch.utils.data.Dataset):
     """Inputs and targets of one split, in memory.
 
@@ -93,7 +93,7 @@ class Split(torch.utils.data.Dataset):
         return replace(self, inputs=self.inputs[index], targets=self.targets[index])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Data:
     """A data set: three disjoint splits and the task they pose.
 
