@@ -87,12 +87,12 @@ class Decoder(nn.Module):
                 changed = self._block(layout, block, *arguments)
             for tile, part in zip(block.tiles, changed, strict=True):
                 parts.setdefault(tile.tensor, {})[tile.start] = part
-        values = {}
+        out = {}
         for tensor in sorted(parts):
             pieces = [part for _, part in sorted(parts[tensor].items())]
             m = layout.matrices[tensor]
-            values[m.name] = m.write(pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=1))
-        return values
+            out[m.name] = m.write(pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=1))
+        return out
 
     def _block(
         self,
