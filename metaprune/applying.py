@@ -22,8 +22,8 @@ from metaprune.result import Result
 from metaprune.transform import Advisor
 from pruners import Plan, fingerprint, measure, solvers, structured
 from pruners.plan import CHANNELS
-from training.data.core import Data
 from training import finetune as run_finetune
+from training.data.core import Data
 from training.finetune import FinetuneConfig
 
 
@@ -114,7 +114,8 @@ def apply_network(
 ) -> Result:
     """`apply` for a model that has been traced."""
     plan.check(net)
-    diary, masks = _Diary(), {}
+    diary = _Diary()
+    masks: dict[str, torch.Tensor] = {}
     batches = calibration.model_inputs if calibration else []
     with diary.step("metanetwork"):
         dense = _transformed(net, model, plan, calibration)
@@ -176,15 +177,13 @@ def _removed(net: Network, plan: Plan, batches: list[Any], diary: _Diary) -> Net
         means = structured.input_means(net, net.to_model(), batches)
         compensation = structured.compensate_bias(net, plan.keeps(net), means)
         net = net.replace(compensation.values)
-        diary.notes.append(f"{len(compensation.values)} biases compensated for removed units.")
+        diary.notes.append(f"Biases compensated for removed units: {len(compensation.values)}.")
         for reason, count in Counter(compensation.uncompensated.values()).items():
-            diary.notes.append(f"{count} weights not compensated: {reason}.")
+            diary.notes.append(f"Weights without compensation: {count} ({reason}).")
     return net.remove(plan.removals(net))
 
 
-def _masked(
-    net: Network, plan: Plan, diary: _Diary
-) -> tuple[Network, dict[str, torch.Tensor]]:
+def _masked(net: Network, plan: Plan, diary: _Diary) -> tuple[Network, dict[str, torch.Tensor]]:
     """The network with zeros where the plan's budgets and solver put them, and the masks."""
     values, masks = {}, {}
     for name, density in plan.density.items():
@@ -261,10 +260,8 @@ def achieved(net: Network, small: Network, pruned: nn.Module, plan: Plan) -> dic
     }
 
 
-def layers(
-    net: Network, small: Network, pruned: nn.Module, plan: Plan
-) -> list[dict[str, Any]]:
-    """The budget as it came out: units of every prunable axis, or weights of every masked tensor."""
+def layers(net: Network, small: Network, pruned: nn.Module, plan: Plan) -> list[dict[str, Any]]:
+    """The budget as it came out: units of every prunable axis, or weights under every mask."""
     if plan.pattern == CHANNELS:
         return [
             {"name": axis.name, "of": axis.size, "kept": small.axes[axis.name].size}

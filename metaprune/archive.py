@@ -26,7 +26,7 @@ def save_program(model: nn.Module, example_inputs: Any, path: Path) -> None:
         path: of the .pt2 file.
     """
     args, kwargs = pytree.tree_map_only(torch.Tensor, _two, as_inputs(example_inputs))
-    shapes = pytree.tree_map(_open_batch, kwargs if not args else args)
+    shapes = pytree.tree_map(_open_batch, args or kwargs)
     with quiet_evaluation(model), torch.no_grad():
         program = torch.export.export(model, args, kwargs, dynamic_shapes=shapes, strict=False)
     torch.export.save(program, path)
@@ -60,8 +60,8 @@ def check_safe(path: Path) -> None:
                 pickled = [key for key, entry in entries.items() if entry.get("use_pickle")]
                 if pickled:
                     raise ValueError(
-                        f"{str(path)!r} holds pickled objects ({pickled[0]}), which could run code; "
-                        "it is not opened"
+                        f"{str(path)!r} holds pickled objects ({pickled[0]}), which could run "
+                        "code; it is not opened"
                     )
             if "/sample_inputs/" in name:
                 try:

@@ -51,7 +51,9 @@ class Calibration:
         else:
             found = cls(list(given))
         if found is not None and not found.batches:
-            raise ValueError("calibration needs at least one batch (got none); pass None to do without")
+            raise ValueError(
+                "calibration needs at least one batch (got none); pass None to do without"
+            )
         return found
 
     @classmethod

@@ -108,7 +108,7 @@ def _guarded(command: str) -> Callable[[Any], None]:
 
 
 def sentence(error: Exception) -> str:
-    """An error as a person reads it: its message, with its type where the message alone says little.
+    """An error as a person reads it: its message, with its type where that says more.
 
     Errors that the code raises to speak to people are of types that name a bad value, a missing
     file or a failed model; anything else is named.

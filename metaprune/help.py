@@ -18,7 +18,9 @@ def command_help(command: str, conf: Path = CONF) -> str:
     parts = [content["hydra"]["help"]["header"].rstrip()]
     groups = [_group(name, chosen, conf) for name, chosen in _groups(content["defaults"])]
     if groups:
-        parts.append("Groups, chosen by group=option and set by group.key=value:\n" + "\n".join(groups))
+        parts.append(
+            "Groups, chosen by group=option and set by group.key=value:\n" + "\n".join(groups)
+        )
     settings = _settings(text)
     if settings:
         parts.append("Settings, with their defaults:\n" + "\n".join(f"  {s}" for s in settings))

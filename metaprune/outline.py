@@ -10,15 +10,11 @@ WEIGHTS = ("weight", "embedding")
 
 
 def outline(net: Network) -> tuple[tuple[Node, ...], tuple[Edge, ...]]:
-    """Axes in order of appearance, and what every weight reads and produces.
+    """Axes in the order in which weights come to them, and what every weight reads and produces.
 
     A weight that reads no axis and is the first to produce one reads the input; a later one
     (depthwise, elementwise) works on the axis itself and is no edge.
     """
-    nodes = tuple(
-        Node(axis.name, axis.size, axis.kind, axis.frozen or axis.exactness, bool(axis.frozen))
-        for axis in net.axes.values()
-    )
     edges: list[Edge] = []
     produced: set[str] = set()
     for name, tensor in net.tensors.items():
@@ -29,6 +25,11 @@ def outline(net: Network) -> tuple[tuple[Node, ...], tuple[Edge, ...]]:
             sources = reads or (() if target in produced else ("",))
             edges += [Edge(name, source, target) for source in sources]
             produced.add(target)
+    order = dict.fromkeys(name for edge in edges for name in (edge.source, edge.target) if name)
+    nodes = tuple(
+        Node(axis.name, axis.size, axis.kind, axis.frozen or axis.exactness, bool(axis.frozen))
+        for axis in (net.axes[name] for name in dict.fromkeys([*order, *net.axes]))
+    )
     return nodes, tuple(edges)
 
 

@@ -24,7 +24,7 @@ SCOPES = ("metanet", "global", "uniform")
 """Budgets for channels; masks have those of `pruners.budgets` and "metanet"."""
 
 NORM, NORMALIZE = "l2", "mean"
-"""Score of units that metanetworks correct and baselines use: group magnitude over the axis' mean."""
+"""Score that metanetworks correct and baselines use: group magnitude over the axis' mean."""
 
 MASK_BASE = "lamp"
 """Budget of masks that metanetworks correct."""
@@ -110,7 +110,7 @@ def plan_network(
     provenance: dict[str, Any] = {"versions": versions(), "fingerprints": fingerprint(net)}
     advice = None
     if metanet is not None:
-        advisor = Advisor.hire(metanet, share, calibration)
+        advisor = Advisor.hire(str(metanet), share, calibration)
         advice = advisor.advise(net, model, calibration)
         provenance["metanet"] = advisor.entry()
     content: dict[str, Any] = {}
@@ -199,10 +199,10 @@ def shares(
     if budget != "metanet":
         return budgets.allocate(budget, moved_net, density, weights=names)
     assert advice is not None
-    corrections = {name: advice.tensor_logits[name] for name in names if name in advice.tensor_logits}
-    return budgets.allocate(
-        MASK_BASE, moved_net, density, weights=names, corrections=corrections
-    )
+    corrections = {
+        name: advice.tensor_logits[name] for name in names if name in advice.tensor_logits
+    }
+    return budgets.allocate(MASK_BASE, moved_net, density, weights=names, corrections=corrections)
 
 
 def masked_weights(

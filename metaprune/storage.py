@@ -122,7 +122,9 @@ def _replayed(inside: Path, how: Mapping[str, Any]) -> nn.Module:
 def _read_how(inside: Path) -> dict[str, Any]:
     path = inside / HOW
     if not path.is_file():
-        raise FileNotFoundError(f"{str(inside)!r} holds no pruned network (there is no {HOW} in it)")
+        raise FileNotFoundError(
+            f"{str(inside)!r} holds no pruned network (there is no {HOW} in it)"
+        )
     try:
         how = json.loads(path.read_text(encoding="utf-8"))
         known = how["format"] == FORMAT and how["kind"] in KINDS

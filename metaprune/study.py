@@ -162,7 +162,9 @@ class Study:
             after = self.measure(result.model)
         name = None
         if folder is not None:
-            name = "-".join(["model", *(f"{k}{v}" for k, v in plan.asked.items())]).replace("%", "pct")
+            name = "-".join(["model", *(f"{k}{v}" for k, v in plan.asked.items())]).replace(
+                "%", "pct"
+            )
             result.save(folder / name, source=self.source)
             plan.save(folder / f"{name.replace('model', 'plan', 1)}.json")
         report = result.report
@@ -196,9 +198,7 @@ class Study:
         """Metrics on the reported split."""
         return evaluate(model, self.data, self.settings.split, limit=self.settings.limit)
 
-    def report(
-        self, title: str, command: str, config: Mapping[str, Any], seed: int
-    ) -> Report:
+    def report(self, title: str, command: str, config: Mapping[str, Any], seed: int) -> Report:
         """Everything found out, with measured latencies.
 
         Args:

@@ -40,9 +40,7 @@ class Advisor:
     evidence: bool
 
     @classmethod
-    def hire(
-        cls, reference: str, share: float, calibration: Calibration | None
-    ) -> Advisor:
+    def hire(cls, reference: str, share: float, calibration: Calibration | None) -> Advisor:
         """The metanetwork of this name or path, told this share.
 
         Raises:

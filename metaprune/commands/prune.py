@@ -13,8 +13,8 @@ from metaprune import door
 from metaprune.calibration import Calibration
 from metaprune.report import print_table, write
 from metaprune.study import Settings, Study, methods
-from pruners.solvers import Pattern
 from pruners.plan import CHANNELS
+from pruners.solvers import Pattern
 from training import FinetuneConfig
 
 

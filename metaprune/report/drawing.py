@@ -24,21 +24,20 @@ def drawing(report: Report, entries: Sequence[Entry]) -> str:
         report: with nodes and edges.
         entries: one a method, at one target; a column of bars each.
     """
-    nodes = [Node("", 0, "", "", True), *report.nodes]
+    outside = [Node("", 0, "", "", True)] if any(not e.source for e in report.edges) else []
+    nodes = [*outside, *report.nodes]
     place = {node.name: index for index, node in enumerate(nodes)}
     arcs = _arcs(report.edges, place)
     reach = max((width for _, _, width in arcs), default=0)
     left = reach + 16
     width = left + LABEL + len(entries) * (BAR + GAP) + 24
-    height = HEAD + ROW * (len(nodes) + 1)
+    height = HEAD + ROW * len(nodes) + 8
     parts = [
         f'<svg class="drawing" role="img" aria-label="the network" viewBox="0 0 {width} {height}" '
-        f'style="min-width: {min(width, 900)}px">'
+        f'style="min-width: {min(width, 900)}px; max-width: {width}px">'
     ]
     parts += [_arc(edge, place, span, left) for edge, _, span in arcs]
     parts += [_row(node, index, left) for index, node in enumerate(nodes)]
-    parts.append(_text(left + 12, _y(len(nodes)), "output", "muted"))
-    parts.append(_dot(left, _y(len(nodes)), 4, theme.MUTED, "output of the model"))
     for column, entry in enumerate(entries):
         x = left + LABEL + column * (BAR + GAP)
         colour = theme.series(report.methods.index(entry.method))
@@ -58,26 +57,24 @@ def _y(index: int) -> float:
 
 def _arcs(edges: Sequence[Edge], place: dict[str, int]) -> list[tuple[Edge, int, int]]:
     """(edge, rows it spans, how far its arc reaches), long ones first so that short ones show."""
-    last = len(place)
     found = []
     for edge in edges:
-        start = place[edge.source]
-        end = place[edge.target] if edge.target else last
+        start, end = place[edge.source], place[edge.target]
         rows = abs(end - start)
-        found.append((edge, rows, min(MAX_ARC, 10 + 7 * rows)))
+        # Arcs that lead back reach a little further, so that they do not hide the ones forward.
+        found.append((edge, rows, min(MAX_ARC, 10 + 7 * rows) + 5 * (end <= start)))
     return sorted(found, key=lambda arc: -arc[1])
 
 
 def _arc(edge: Edge, place: dict[str, int], reach: int, left: float) -> str:
-    start = place[edge.source]
-    end = place[edge.target] if edge.target else len(place)
+    start, end = place[edge.source], place[edge.target]
     y0, y1 = _y(start), _y(end)
     x = left - 6
     back = end <= start
-    title = f"{edge.name}: {edge.source or 'input'} → {edge.target or 'output'}"
+    title = f"{edge.name}: {edge.source or 'input'} → {edge.target}"
+    curve = f"M{x:.0f},{y0:.1f} C{x - reach:.0f},{y0:.1f} {x - reach:.0f},{y1:.1f} {x:.0f},{y1:.1f}"
     return (
-        f'<path class="arc{" back" if back else ""}" '
-        f'd="M{x:.0f},{y0:.1f} C{x - reach:.0f},{y0:.1f} {x - reach:.0f},{y1:.1f} {x:.0f},{y1:.1f}">'
+        f'<path class="arc{" back" if back else ""}" d="{curve}">'
         f"<title>{escape(title)}</title></path>"
     )
 

@@ -118,17 +118,21 @@ def _budgets(report: Report) -> str:
 
 
 def _notes(report: Report) -> str:
-    lines = dict.fromkeys(
-        f"{escape(entry.method)}, {escape(words.asked(entry.asked))}: {escape(note)}"
-        for entry in report.entries
-        for note in entry.notes
-    )
-    alone = dict.fromkeys(
-        f"<code>{escape(node.name)}</code> is left alone: {escape(node.state)}"
+    """Every remark once, with the entries it is about, and what is left alone."""
+    about: dict[str, list[str]] = {}
+    for entry in report.entries:
+        for note in entry.notes:
+            about.setdefault(note, []).append(f"{entry.method}, {words.asked(entry.asked)}")
+    lines = []
+    for note, entries in about.items():
+        of = "" if len(entries) == len(report.entries) else f" ({'; '.join(entries)})"
+        lines.append(f'{escape(note)}<span class="muted">{escape(of)}</span>')
+    lines += [
+        f"<code>{escape(node.name)}</code> is left alone: {escape(node.state)}."
         for node in report.nodes
         if node.frozen
-    )
-    return "".join(f"<li>{line}</li>" for line in (*lines, *alone))
+    ]
+    return "".join(f"<li>{line}</li>" for line in lines)
 
 
 def _definitions(values: Any) -> str:

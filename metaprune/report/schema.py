@@ -33,7 +33,7 @@ class Entry:
     Args:
         method: for instance "metanet", "uniform", "global".
         asked: the target as a person writes it.
-        achieved: macs, params (counts), size_mb (10⁶ bytes), speedup, sparsity of the pruned network.
+        achieved: macs, params (counts), size_mb (10⁶ bytes), speedup, sparsity.
         before: metrics before finetuning.
         after: metrics after finetuning; empty without one.
         latency_ms: of one forward pass; None where it was not measured.
@@ -76,7 +76,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Edge:
-    """A weight in the drawing: it reads one axis and produces another ("" is outside: no axis)."""
+    """A weight in the drawing: it reads one axis ("": the input) and produces another."""
 
     name: str
     source: str

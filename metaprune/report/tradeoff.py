@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -21,7 +22,7 @@ _STAND_INS = {
     **{f"#0101{i + 16:02x}": theme.series(i) for i in range(theme.SERIES)},
 }
 _BY_THEME = {name: stand_in for stand_in, name in _STAND_INS.items()}
-_STYLE = {
+_STYLE: Any = {  # a mapping; matplotlib types its keys one by one
     "svg.fonttype": "none",
     "svg.hashsalt": "metaprune",
     "font.family": "sans-serif",
@@ -81,7 +82,9 @@ def _draw(axes: Axes, report: Report) -> None:
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}×")
     axes.margins(x=0.06, y=0.12)
     columns = max(1, len(report.methods))
-    legend = axes.legend(frameon=False, ncols=columns, fontsize=9, loc="lower left", bbox_to_anchor=(0, 1))
+    legend = axes.legend(
+        frameon=False, ncols=columns, fontsize=9, loc="lower left", bbox_to_anchor=(0, 1)
+    )
     legend.set_zorder(1)
 
 
