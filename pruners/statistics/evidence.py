@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
+from torch.utils import _pytree as pytree
 
 from graphs.dims import atoms
 from pruners.statistics.running import undisturbed
+from pruners.structured.masks import normalized_producers
 from pruners.units import sum_over_others, to_units
 
 if TYPE_CHECKING:
@@ -25,7 +27,7 @@ def unit_evidence(
 
     With t_b(u) = Σ w·∂L_b/∂w over the entries of the slices that produce unit u, the columns are
 
-        |Σ_b t_b(u)|,    Σ_b t_b(u)²,    Σ_b Σ |w·∂L_b/∂w|,
+        |Σ_b t_b(u)|,    Σ_b t_b(u)²,    Σ_b |t_b(u)|,
 
     the first-order change of the loss when the unit is removed (Molchanov et al. 2019,
     "Importance Estimation for Neural Network Pruning", eq. 8), its empirical-Fisher counterpart
@@ -56,6 +58,8 @@ def unit_evidence(
         raise ValueError(
             "no parameter of the model has a name in the network; trace this same model first"
         )
+    # A linear map in front of a batch norm is faded by the norm's own scale and shift.
+    exempt = normalized_producers(net)
     total: dict[str, torch.Tensor] = {}
     count = 0
     with undisturbed(model), torch.enable_grad():
@@ -64,9 +68,8 @@ def unit_evidence(
         for count, batch in enumerate(batches, start=1):
             loss = _checked(loss_fn(model, batch), count)
             gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
-            for axis, terms in _taylor(net, parameters, gradients).items():
-                signed, absolute = terms
-                row = torch.stack([signed, signed.square(), absolute], dim=1)  # (size, 3)
+            for axis, terms in _taylor(net, parameters, gradients, exempt).items():
+                row = torch.stack([terms, terms.square(), terms.abs()], dim=1)  # (size, 3)
                 total[axis] = total[axis] + row if axis in total else row
     if count == 0:
         raise ValueError("unit_evidence needs at least one batch (got none)")
@@ -77,6 +80,30 @@ def unit_evidence(
         name: total.get(name, torch.zeros(axis.size, 3, device=sample.device))
         for name, axis in net.axes.items()
     }
+
+
+def microbatches(batches: Iterable[Any], size: int = 16) -> Iterator[Any]:
+    """Cut batches along the first dimension of their tensors.
+
+    Small ones tell units apart better: what cancels over a large batch does not over a small one.
+
+    Args:
+        batches: any nesting of tensors that agree in their first dimension.
+        size: examples of a microbatch.
+    """
+    for batch in batches:
+        leaves, structure = pytree.tree_flatten(batch)
+        tensors = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor) and leaf.ndim]
+        count = len(tensors[0]) if tensors else 0
+        if not tensors or any(len(t) != count for t in tensors):
+            yield batch
+            continue
+        for start in range(0, count, size):
+            part = [
+                leaf[start : start + size] if isinstance(leaf, torch.Tensor) and leaf.ndim else leaf
+                for leaf in leaves
+            ]
+            yield pytree.tree_unflatten(part, structure)
 
 
 def _checked(loss: torch.Tensor, batch: int) -> torch.Tensor:
@@ -95,13 +122,14 @@ def _checked(loss: torch.Tensor, batch: int) -> torch.Tensor:
 
 def _taylor(
     net: Network,
-    parameters: dict[str, nn.Parameter],
+    parameters: Mapping[str, nn.Parameter],
     gradients: tuple[torch.Tensor | None, ...],
-) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-    """Σ w·g and Σ |w·g| of every unit over its producing slices, for one microbatch."""
-    found: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+    exempt: frozenset[str],
+) -> dict[str, torch.Tensor]:
+    """Σ w·g of every unit over its producing slices, for one microbatch."""
+    found: dict[str, torch.Tensor] = {}
     for (name, parameter), gradient in zip(parameters.items(), gradients, strict=True):
-        if gradient is None:
+        if gradient is None or name in exempt:
             continue
         tensor = net.tensors[name]
         wide = torch.promote_types(parameter.dtype, torch.float32)
@@ -110,12 +138,8 @@ def _taylor(
             axes = atoms(dim) if produced else ()
             if not axes:
                 continue
-            signed, absolute = sum_over_others(product, i), sum_over_others(product.abs(), i)
+            along = sum_over_others(product, i)
             for axis in axes:
-                pair = (
-                    to_units(signed, dim, axis, net.axes),
-                    to_units(absolute, dim, axis, net.axes),
-                )
-                before = found.get(axis)
-                found[axis] = pair if before is None else (before[0] + pair[0], before[1] + pair[1])
+                units = to_units(along, dim, axis, net.axes)
+                found[axis] = found[axis] + units if axis in found else units
     return found

@@ -3,12 +3,13 @@
 from pruners.structured.compensation import Compensation, compensate_bias, input_means
 from pruners.structured.masks import mask_values
 from pruners.structured.recalibration import Recalibration, recalibrate_batch_norm
-from pruners.structured.scores import corrected, normalized, unit_scores
+from pruners.structured.scores import base_scores, corrected, normalized, unit_scores
 from pruners.structured.select import select
 
 __all__ = [
     "Compensation",
     "Recalibration",
+    "base_scores",
     "compensate_bias",
     "corrected",
     "input_means",

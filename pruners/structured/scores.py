@@ -88,12 +88,23 @@ def unit_scores(
     return scores if corrections is None else corrected(scores, corrections)
 
 
+def base_scores(
+    net: Network, values: Mapping[str, torch.Tensor] | None = None
+) -> dict[str, torch.Tensor]:
+    """The score that baselines use and metanetworks correct: group L2 over the axis' largest.
+
+    Global L2 pruning in the convention of DepGraph (Fang et al. 2023).
+    """
+    return unit_scores(net, "l2", values, normalize="max")
+
+
 def normalized(scores: Mapping[str, torch.Tensor], how: str) -> dict[str, torch.Tensor]:
     """Make the scores of different axes comparable before one threshold cuts them all.
 
     Args:
         scores: axis name → scores (size,).
-        how: "none"; "mean" divides by the axis's mean; "max" by its largest score (DepGraph).
+        how: "none"; "mean" divides by the mean of the axis; "max" by its largest score, as DepGraph
+            does and as served best before one global threshold on trained residual networks.
 
     Raises:
         ValueError: unknown normalisation.

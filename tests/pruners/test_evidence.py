@@ -4,9 +4,12 @@ import copy
 
 import pytest
 import torch
+from torch.func import functional_call
 
 from graphs.dims import atoms, unit_index
 from pruners.statistics import unit_evidence
+from pruners.statistics.evidence import microbatches
+from pruners.structured import mask_values
 from tests.pruners.conftest import MAKERS, make
 
 
@@ -18,6 +21,10 @@ def inputs_of(name, seed):
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return MAKERS[name][1]()
+
+
+# The norm behind these convolutions fades their units, so they carry no evidence themselves.
+BEFORE_A_NORM = ("conv1.weight", "conv2.weight")
 
 
 def slow_twin(case, batches):
@@ -34,20 +41,20 @@ def slow_twin(case, batches):
     for axis in case.net.axes.values():
         rows = []
         for unit in range(axis.size):
-            signed, absolute = [], 0.0
+            signed = []
             for products in terms:
                 total = 0.0
                 for name, product in products.items():
                     tensor = case.net.tensors[name]
+                    if name in BEFORE_A_NORM:
+                        continue
                     for i, dim in enumerate(tensor.dims):
-                        if not tensor.produces[i] or axis.name not in atoms(dim):
-                            continue
-                        mine = unit_index(dim, axis.name, case.net.axes) == unit
-                        slices = product.movedim(i, 0)[mine]
-                        total += slices.sum().item()
-                        absolute += slices.abs().sum().item()
+                        if tensor.produces[i] and axis.name in atoms(dim):
+                            mine = unit_index(dim, axis.name, case.net.axes) == unit
+                            total += product.movedim(i, 0)[mine].sum().item()
                 signed.append(total)
-            rows.append([abs(sum(signed)), sum(s * s for s in signed), absolute])
+            squares, sizes = [t * t for t in signed], [abs(t) for t in signed]
+            rows.append([abs(sum(signed)), sum(squares), sum(sizes)])
         evidence[axis.name] = torch.tensor(rows, dtype=torch.float64)
     return evidence
 
@@ -115,6 +122,28 @@ def test_the_first_column_predicts_removal_to_first_order():
             model[0].bias[unit] *= 1 - step
             change = (loss_fn(model, case.inputs) - base).abs() / step
         torch.testing.assert_close(evidence[unit, 0], change.detach(), rtol=1e-3, atol=1e-6)
+
+
+def test_behind_a_batch_norm_it_is_the_effect_of_fading_the_unit():
+    """Σ w·g is the derivative of the loss along the unit's mask, whatever produces the unit."""
+    case = make("cnn")
+    evidence = unit_evidence(case.net, case.model, [case.inputs], loss_fn)
+    for axis in ("conv1.out", "stem.out"):
+        mask = torch.ones(case.net.axes[axis].size, dtype=torch.float64, requires_grad=True)
+        values = mask_values(case.net, {axis: mask})
+        loss = functional_call(case.model, values, case.inputs).square().mean()
+        (slope,) = torch.autograd.grad(loss, mask)
+        torch.testing.assert_close(evidence[axis][:, 0], slope.abs())
+
+
+def test_microbatches_cover_every_example_once():
+    batch = {"x": torch.arange(10), "y": torch.arange(10) * 2, "name": "a"}
+    parts = list(microbatches([batch], size=4))
+    assert [len(part["x"]) for part in parts] == [4, 4, 2]
+    assert torch.cat([part["y"] for part in parts]).tolist() == batch["y"].tolist()
+    assert all(part["name"] == "a" for part in parts)
+    ragged = (torch.zeros(3), torch.zeros(2))
+    assert list(microbatches([ragged], size=1)) == [ragged]
 
 
 def test_buffers_that_a_forward_writes_are_restored():

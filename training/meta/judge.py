@@ -57,6 +57,8 @@ def judge(
 
 
 def _divergence(task: Task, advice: Transformation | None, share: float, batch, dense) -> float:  # type: ignore[no-untyped-def]
-    masks = decided_masks(task.net, advice, share)
-    values = mask_values(task.net, masks, advice.values if advice else None)
+    values = advice.values if advice else None
+    corrections = advice.corrections() if advice else None
+    masks = decided_masks(task.net, corrections, share, values)
+    values = mask_values(task.net, masks, values)
     return float(divergence(outputs(task.model, values, task.data, batch), dense)) + FLOOR

@@ -51,7 +51,7 @@ class MetaConfig:
         seed: of everything that is drawn.
     """
 
-    objective: str = "pruned-divergence"
+    objective: str = "policy-gradient"
     steps: int = 1000
     networks: int = 4
     batch_size: int = 128
@@ -162,14 +162,14 @@ def _update(
     total: list[Tensor] = [torch.zeros_like(p) for p in parameters]
     losses = []
     for _ in range(config.networks):
-        chosen = train[int(torch.randint(len(train), (), generator=random))]
+        chosen = _draw(train, random)
         share, blind = torch.rand(2, generator=random).tolist()
         share = config.lowest + (config.highest - config.lowest) * share
         draw = int(torch.randint(1 << 16, (), generator=random))
         evidence = None if blind < config.blind else chosen.evidence(draw)
         batch = chosen.batch(config.batch_size, random)
         advice = meta(chosen.net, evidence, share)
-        loss = OBJECTIVES[config.objective](chosen, advice, share, batch)
+        loss = OBJECTIVES[config.objective](chosen, advice, share, batch, random)
         if not math.isfinite(float(loss.detach())):
             raise FloatingPointError(
                 f"the loss of network {chosen.name!r} at share {share:.2f} is {float(loss.detach())}; "
@@ -185,6 +185,16 @@ def _update(
     for parameter, gradient in zip(parameters, total, strict=True):
         parameter.grad = gradient
     return sum(losses) / len(losses)
+
+
+def _draw(train: Sequence[Task], random: torch.Generator) -> Task:
+    """Draw a data set, then a network trained on it, so that a small zoo counts like a large one."""
+    by_data: dict[str, list[Task]] = {}
+    for task in train:
+        by_data.setdefault(task.data.fingerprint, []).append(task)
+    zoos = list(by_data.values())
+    among = zoos[int(torch.randint(len(zoos), (), generator=random))]
+    return among[int(torch.randint(len(among), (), generator=random))]
 
 
 def _identity(

@@ -14,7 +14,9 @@ from training.meta.soft import decided_masks, divergence, outputs
 from training.meta.tasks import Task
 from training.tasks import Batch
 
-Objective: TypeAlias = Callable[[Task, Transformation, float, Batch], Tensor]
+Objective: TypeAlias = Callable[
+    [Task, Transformation, float, Batch, torch.Generator], Tensor
+]
 OBJECTIVES: dict[str, Objective] = {}
 
 FLOOR = 0.01
@@ -22,7 +24,7 @@ FLOOR = 0.01
 
 
 def objective(name: str) -> Callable[[Objective], Objective]:
-    """Register an objective: (task, advice, share of the MACs that stays, batch) → scalar loss."""
+    """Register an objective: (task, advice, share of the MACs that stays, batch, random) → loss."""
 
     def register(function: Objective) -> Objective:
         if name in OBJECTIVES:
@@ -33,14 +35,59 @@ def objective(name: str) -> Callable[[Objective], Objective]:
     return register
 
 
-@objective("pruned-divergence")
-def pruned_divergence(task: Task, advice: Transformation, share: float, batch: Batch) -> Tensor:
+PAIRS, SPREAD = 2, 0.2
+"""Antithetic pairs an episode; standard deviation of the policy, in logits."""
+
+
+@objective("policy-gradient")
+def policy_gradient(
+    task: Task, advice: Transformation, share: float, batch: Batch, random: torch.Generator
+) -> Tensor:
+    """E log(KL(dense ‖ pruned) + floor) over Gaussian policies around the advised corrections.
+
+    With ε for every unit and every axis, the gradient with respect to the corrections c is
+    estimated by antithetic pairs, (L(c + ε) - L(c - ε)) ε / (2 σ²): exact where L is linear, free
+    of even-order noise, and of forward passes only (Williams 1992; Mania et al. 2018,
+    arXiv 1803.07055). The advised weights learn from the loss at c itself, through its gradient.
+    """
+    with torch.no_grad():
+        dense = task.data.task.forward(task.model, batch)
+
+    def loss(corrections: dict[str, Tensor]) -> Tensor:
+        masks = decided_masks(task.net, corrections, share, advice.values)
+        values = mask_values(task.net, masks, advice.values)
+        return (divergence(outputs(task.model, values, task.data, batch), dense) + FLOOR).log()
+
+    logits = advice.corrections()
+    held = {a: c.detach() for a, c in logits.items()}
+    score = loss(held)
+    for _ in range(PAIRS):
+        noise = {
+            a: SPREAD * (_gauss(c.shape, random) + _gauss((), random)) for a, c in held.items()
+        }
+        with torch.no_grad():
+            up = loss({a: held[a] + e for a, e in noise.items()})
+            down = loss({a: held[a] - e for a, e in noise.items()})
+        slope = (up - down) / (2 * SPREAD**2 * PAIRS)
+        along = sum((noise[a] * logits[a]).sum() for a in logits)
+        score = score + slope * (along - along.detach())  # type: ignore[union-attr]
+    return score
+
+
+def _gauss(shape: tuple[int, ...], random: torch.Generator) -> Tensor:
+    return torch.randn(shape, generator=random)
+
+
+@objective("straight-through")
+def straight_through(
+    task: Task, advice: Transformation, share: float, batch: Batch, random: torch.Generator
+) -> Tensor:
     """log(KL(dense ‖ pruned) + floor), after the selection that the advice leads to.
 
     The decision is hard, its gradient straight-through (`soft.decided_masks`); weights and
     corrections learn from the same loss. The logarithm makes easy and hard networks count alike.
     """
-    masks = decided_masks(task.net, advice, share)
+    masks = decided_masks(task.net, advice.corrections(), share, advice.values)
     pruned = outputs(
         task.model, mask_values(task.net, masks, advice.values), task.data, batch
     )
@@ -53,7 +100,9 @@ GROUP_WEIGHT, GROUP_EXPONENT = 10.0, 4.0
 
 
 @objective("group-norm")
-def group_norm(task: Task, advice: Transformation, share: float, batch: Batch) -> Tensor:
+def group_norm(
+    task: Task, advice: Transformation, share: float, batch: Batch, random: torch.Generator
+) -> Tensor:
     """Task loss of the transformed network + group-sparsity regulariser (Liu et al. 2025).
 
     The regulariser is DepGraph's (Fang et al. 2023, eq. 5): Σ_u γ_u ‖w_u‖², with

@@ -13,7 +13,6 @@ from torch.overrides import TorchFunctionMode
 
 from graphs import Network
 from graphs.cost import count_macs
-from metanet import Transformation
 from pruners.structured import base_scores, corrected, select
 from training.data.core import Data
 from training.tasks import Batch
@@ -23,7 +22,10 @@ TEMPERATURE = 0.3
 
 
 def decided_masks(
-    net: Network, advice: Transformation | None, share: float
+    net: Network,
+    corrections: Mapping[str, Tensor] | None,
+    share: float,
+    values: Mapping[str, Tensor] | None = None,
 ) -> dict[str, Tensor]:
     """Masks of a selection to a share of the MACs, with a straight-through gradient.
 
@@ -34,21 +36,22 @@ def decided_masks(
 
     Args:
         net: the network.
-        advice: of a metanetwork; None for the base rule.
+        corrections: axis name → what is added to the log scores; None for the base rule.
         share: of the MACs that stays, in (0, 1).
+        values: tensor name → value to score instead of the network's own.
 
     Returns:
         Axis name → mask (size,) of zeros and ones.
     """
-    scores = base_scores(net, advice.values if advice else None)
-    if advice is not None:
-        scores = corrected(corrected(scores, advice.axis_logits), advice.unit_logits)
+    scores = base_scores(net, values)
+    if corrections is not None:
+        scores = corrected(scores, corrections)
     kept = select(
         net, {a: s.detach() for a, s in scores.items()}, {"macs": f"{100 * share}%"}
     )
     hard = {a: torch.zeros_like(s).index_fill_(0, kept[a], 1.0) for a, s in scores.items()}
     logs = {a: s.clamp_min(1e-12).log() for a, s in scores.items()}
-    if advice is None or not any(s.requires_grad for s in scores.values()):
+    if not any(s.requires_grad for s in scores.values()):
         return {a: m.detach() for a, m in hard.items()}
     flat, keep = torch.cat(list(logs.values())), torch.cat(list(hard.values())).detach()
     dense = count_macs(net)
