@@ -22,6 +22,8 @@ from metaprune.result import Result
 from metaprune.transform import Advisor
 from pruners import Plan, fingerprint, measure, solvers, structured
 from pruners.plan import CHANNELS
+from pruners.solvers.repair import STEPS
+from pruners.statistics import input_statistics
 from training import finetune as run_finetune
 from training.data.core import Data
 from training.finetune import FinetuneConfig
@@ -50,6 +52,7 @@ def apply(
     data: Data | None = None,
     finetune: FinetuneConfig | Mapping[str, Any] | None = None,
     compensate: bool = True,
+    repair: bool = True,
     recalibrate: bool = True,
 ) -> Result:
     """Carry out a plan; the model is left as it was.
@@ -66,6 +69,7 @@ def apply(
         data: for finetuning; its training split calibrates.
         finetune: settings (`training.finetune.FinetuneConfig.parse`); None does not finetune.
         compensate: fold the mean of removed units into biases, where there are batches.
+        repair: fit the weights under masks to the layer's outputs, where there are batches.
         recalibrate: re-estimate the statistics of batch norms, where there are batches.
 
     Raises:
@@ -80,6 +84,7 @@ def apply(
         example_inputs=example_inputs,
         calibration=Calibration.choose(calibration, data),
         compensate=compensate,
+        repair=repair,
         recalibrate=recalibrate,
     )
     if settings is None or data is None:
@@ -110,6 +115,7 @@ def apply_network(
     example_inputs: Any,
     calibration: Calibration | None,
     compensate: bool = True,
+    repair: bool = True,
     recalibrate: bool = True,
 ) -> Result:
     """`apply` for a model that has been traced."""
@@ -123,7 +129,7 @@ def apply_network(
         if plan.pattern == CHANNELS:
             small = _removed(dense, plan, batches if compensate else [], diary)
         else:
-            small, masks = _masked(dense, plan, diary)
+            small, masks = _masked(dense, plan, batches, repair, diary)
         pruned = small.to_model()
     if recalibrate and batches:
         with diary.step("recalibrate"):
@@ -183,18 +189,39 @@ def _removed(net: Network, plan: Plan, batches: list[Any], diary: _Diary) -> Net
     return net.remove(plan.removals(net))
 
 
-def _masked(net: Network, plan: Plan, diary: _Diary) -> tuple[Network, dict[str, torch.Tensor]]:
+def _masked(
+    net: Network, plan: Plan, batches: list[Any], repair: bool, diary: _Diary
+) -> tuple[Network, dict[str, torch.Tensor]]:
     """The network with zeros where the plan's budgets and solver put them, and the masks."""
+    needs = set(solvers.build(plan.solver).needs)
+    if needs and not batches:
+        raise ValueError(
+            f'solver "{plan.solver}" needs calibration: pass `calibration` or `data`, or take '
+            'solver "magnitude"'
+        )
+    if repair and batches:
+        needs.add("hessian")
+    statistics = {}
+    if needs:
+        statistics = input_statistics(net.to_model(), batches, plan.density, needs)
     values, masks = {}, {}
     for name, density in plan.density.items():
         tensor = net.tensors[name]
         solution = solvers.solve(
-            plan.solver, tensor.value, density, plan.pattern, out_dim=output_dim(tensor)
+            plan.solver,
+            tensor.value,
+            density,
+            plan.pattern,
+            statistics=statistics.get(name),
+            out_dim=output_dim(tensor),
+            repair_steps=STEPS if repair else 0,
         )
         values[name], masks[name] = solution.weight, solution.mask
     kept = sum(int(mask.sum()) for mask in masks.values())
     total = sum(mask.numel() for mask in masks.values())
     diary.notes.append(f"{kept:,} of {total:,} weights in {len(masks)} tensors stay.")
+    if repair and statistics:
+        diary.notes.append("The kept weights were fitted to the outputs of the dense layers.")
     return net.replace(values), masks
 
 

@@ -34,6 +34,7 @@ def prune(
     min_units: float | int = 0.05,
     round_to: int = 1,
     compensate: bool = True,
+    repair: bool = True,
     recalibrate: bool = True,
 ) -> Result:
     """Prune a model to a target; the model itself is left as it was.
@@ -65,6 +66,7 @@ def prune(
         example_inputs=example_inputs,
         calibration=found,
         compensate=compensate,
+        repair=repair,
         recalibrate=recalibrate,
     )
     if settings is None or data is None:

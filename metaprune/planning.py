@@ -23,9 +23,6 @@ if TYPE_CHECKING:
 SCOPES = ("metanet", "global", "uniform")
 """Budgets for channels; masks have those of `pruners.budgets` and "metanet"."""
 
-NORM, NORMALIZE = "l2", "mean"
-"""Score that metanetworks correct and baselines use: group magnitude over the axis' mean."""
-
 MASK_BASE = "lamp"
 """Budget of masks that metanetworks correct."""
 
@@ -175,10 +172,9 @@ def keep(
         Axis name → kept indices, int64, ascending.
     """
     values = advice.values if advice else None
-    scores = structured.unit_scores(net, NORM, values, normalize=NORMALIZE)
+    scores = structured.base_scores(net, values)
     if advice and budget == "metanet":
-        scores = structured.corrected(scores, advice.axis_logits)
-        scores = structured.corrected(scores, advice.unit_logits)
+        scores = structured.corrected(scores, advice.corrections())
     scope = "uniform" if budget == "uniform" else "global"
     return structured.select(net, scores, target, scope, min_units, round_to)
 

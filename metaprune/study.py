@@ -40,7 +40,7 @@ class Settings:
 
     Args:
         pattern, solver, min_units, round_to: see `metaprune.plan`.
-        compensate, recalibrate: see `metaprune.apply`.
+        compensate, repair, recalibrate: see `metaprune.apply`.
         finetune: None for one-shot results only.
         split: part of the data that is reported.
         limit: examples of it, None for all.
@@ -53,6 +53,7 @@ class Settings:
     min_units: float | int = 0.05
     round_to: int = 1
     compensate: bool = True
+    repair: bool = True
     recalibrate: bool = True
     finetune: FinetuneConfig | None = None
     split: str = "test"
@@ -153,6 +154,7 @@ class Study:
             example_inputs=self.example,
             calibration=self.calibration,
             compensate=settings.compensate,
+            repair=settings.repair,
             recalibrate=settings.recalibrate,
         )
         before = self.measure(result.model)

@@ -14,7 +14,7 @@ import metanet
 from metaprune.calibration import Calibration
 from metaprune.provenance import file_digest
 from pruners import PlanError, Target
-from pruners.statistics import unit_evidence
+from pruners.statistics import microbatches, unit_evidence
 
 if TYPE_CHECKING:
     from graphs import Network
@@ -97,7 +97,8 @@ class Advisor:
                     "the plan's metanetwork saw calibration evidence; pass `calibration` with a "
                     "loss (metaprune.Calibration), or make a plan without"
                 )
-            found = unit_evidence(net, model, calibration.batches, calibration.loss)
+            pieces = microbatches(calibration.batches)
+            found = unit_evidence(net, model, pieces, calibration.loss)
         with torch.no_grad():
             return metanet.load(path).eval()(net, found, self.share)
 

@@ -35,6 +35,7 @@ class PruneConfig:
     min_units: float | int
     round_to: int
     compensate: bool
+    repair: bool
     recalibrate: bool
     evaluate: Mapping[str, Any]
     latency: Mapping[str, int]
@@ -54,6 +55,7 @@ def run(config: DictConfig) -> None:
         min_units=settings.min_units,
         round_to=settings.round_to,
         compensate=settings.compensate,
+        repair=settings.repair,
         recalibrate=settings.recalibrate,
         finetune=None if settings.finetune is None else FinetuneConfig.parse(settings.finetune),
         **_evaluation(settings.evaluate),
