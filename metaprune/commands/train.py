@@ -88,9 +88,9 @@ def card(result: MetaResult, record: Mapping[str, Any]) -> str:
     return f"""# A metanetwork
 
 Architecture {config["metanet"]}, trained on {networks["train"]} networks of {len(config["zoos"])} \
-zoos ({", ".join(record["data"])}), chosen on {networks["held_out"]} held-out networks after {best} \
-of {result.steps} steps; {record["seconds"] / 60:.0f} minutes on {where["threads"]} threads of \
-{where["processor"]}.
+zoos ({", ".join(record["data"])}), chosen on {networks["held_out"]} held-out networks \
+after {best} of {result.steps} steps; {record["seconds"] / 60:.0f} minutes on \
+{where["threads"]} threads of {where["processor"]}.
 
 On the held-out networks, one shot, at 66, 50 and 33 % of the MACs: {sentence(result.best)} of the \
 pairs of network and target.
