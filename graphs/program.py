@@ -133,6 +133,7 @@ def exported_module(
     tensors: Mapping[str, torch.Tensor],
     parameters: Mapping[str, bool],
     buffers: Mapping[str, bool],
+    aliases: Mapping[str, str],
 ) -> ExportedModule:
     """A module that runs `graph` over `tensors`.
 
@@ -142,19 +143,23 @@ def exported_module(
         tensors: name → value.
         parameters: name → requires_grad, for the tensors that are parameters.
         buffers: name → persistent, for the others.
+        aliases: state-dict name → name in `tensors`; tied ones become one parameter.
     """
     root = nn.Module()
-    for name, value in tensors.items():
-        *path, leaf = name.split(".")
+    made: dict[str, torch.Tensor] = {}
+    for alias, name in aliases.items():
+        *path, leaf = alias.split(".")
         owner = root
         for part in path:
             if not hasattr(owner, part):
                 owner.add_module(part, nn.Module())
             owner = getattr(owner, part)
         if name in parameters:
-            owner.register_parameter(leaf, nn.Parameter(value, requires_grad=parameters[name]))
+            if name not in made:
+                made[name] = nn.Parameter(tensors[name], requires_grad=parameters[name])
+            owner.register_parameter(leaf, made[name])
         else:
-            owner.register_buffer(leaf, value, persistent=buffers.get(name, True))
+            owner.register_buffer(leaf, tensors[name], persistent=buffers.get(name, True))
     for name, value in program.constants.items():
         root.register_buffer(name, value.detach().clone(), persistent=False)
     module = ExportedModule(root, graph)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from itertools import chain, combinations, islice
 from typing import Any
 
 import torch
@@ -52,13 +53,26 @@ _SHAPE_FIELDS: dict[type[nn.Module], dict[str, Any]] = {
 }
 
 
+MOST_TRIES = 64
+
+
 def to_model(net: Network) -> nn.Module:
     """See `graphs.Network.to_model`."""
-    own = _own_class(net)
     if _same_sizes(net):
-        return own
+        return _own_class(net)
     graph = graph_model(net)
-    return own if _agree(own, graph, net) else graph
+    expected = _outputs(graph, net)
+    sizes = _renamed_sizes(net)
+    fields = sorted(_restating_fields(net.source.model, sizes))
+    # A field may restate a size or equal it by chance (four heads of four features): leave out
+    # none, then one, then two, until the forward agrees with the program.
+    subsets = chain.from_iterable(combinations(fields, k) for k in range(len(fields) + 1))
+    for left_out in islice(subsets, MOST_TRIES):
+        own = _own_class(net)
+        _repair(own, sizes, frozenset(left_out))
+        if _agree(_outputs(own, net), expected):
+            return own
+    return graph
 
 
 def graph_model(net: Network, *, widen: bool = False) -> nn.Module:
@@ -74,7 +88,14 @@ def graph_model(net: Network, *, widen: bool = False) -> nn.Module:
         for node in graph.nodes:
             node.args = tuple(torch.float64 if a is torch.float32 else a for a in node.args)
     tensors = {name: t.value.detach().clone() for name, t in net.tensors.items()}
-    module = exported_module(net.program, graph, tensors, net.source.parameters, net.source.buffers)
+    module = exported_module(
+        net.program,
+        graph,
+        tensors,
+        net.source.parameters,
+        net.source.buffers,
+        net.source.aliases,
+    )
     return module.train(net.source.model.training)
 
 
@@ -99,23 +120,47 @@ def _own_class(net: Network) -> nn.Module:
         owner = model.get_submodule(path)
         table = owner._parameters if name in net.source.parameters else owner._buffers
         table[leaf] = made[name]
-    if not _same_sizes(net):
-        _repair(model, net)
     return model
 
 
-def _repair(model: nn.Module, net: Network) -> None:
-    """Bring integer attributes that restate shapes in line with the new shapes."""
-    renamed: dict[str, dict[int, set[int]]] = {}
+Sizes = dict[str, dict[int, int]]
+
+
+def _renamed_sizes(net: Network) -> Sizes:
+    """Module path → {old size: new size}, for the sizes that changed in calls it makes."""
+    found: dict[str, dict[int, set[int]]] = {}
     for path, old, new in changed_extents(net.program, net.source.axes, net.axes):
-        renamed.setdefault(path, {}).setdefault(old, set()).add(new)
+        found.setdefault(path, {}).setdefault(old, set()).add(new)
+    return {
+        path: {old: min(new) for old, new in sizes.items() if len(new) == 1}
+        for path, sizes in found.items()
+    }
+
+
+def _matching(module: nn.Module, sizes: dict[int, int]) -> list[str]:
+    return [
+        field
+        for field, value in vars(module).items()
+        if isinstance(value, int) and not isinstance(value, bool) and value in sizes
+    ]
+
+
+def _restating_fields(model: nn.Module, sizes: Sizes) -> set[str]:
+    """Names of integer attributes that equal a size that changed."""
+    return {
+        field
+        for path, module in model.named_modules()
+        for field in _matching(module, sizes.get(path, {}))
+    }
+
+
+def _repair(model: nn.Module, sizes: Sizes, left_out: frozenset[str]) -> None:
+    """Bring integer attributes that restate shapes in line with the new shapes."""
     for path, module in model.named_modules():
-        sizes = {
-            old: new.copy().pop() for old, new in renamed.get(path, {}).items() if len(new) == 1
-        }
-        for field, value in list(vars(module).items()):
-            if isinstance(value, int) and not isinstance(value, bool) and value in sizes:
-                setattr(module, field, sizes[value])
+        changed = sizes.get(path, {})
+        for field in _matching(module, changed):
+            if field not in left_out:
+                setattr(module, field, changed[getattr(module, field)])
         for kind, fields in _SHAPE_FIELDS.items():
             if isinstance(module, kind):
                 for field, read in fields.items():
@@ -123,20 +168,23 @@ def _repair(model: nn.Module, net: Network) -> None:
                 break
 
 
-def _agree(own: nn.Module, graph: nn.Module, net: Network) -> bool:
-    """Whether the traced class runs with the new shapes and computes what the program computes."""
+def _outputs(model: nn.Module, net: Network) -> list[torch.Tensor] | None:
+    """The tensors a model returns for the traced inputs, or None when its forward fails."""
     args, kwargs = net.source.example
-    results = []
-    for model in (own, graph):
-        with quiet_evaluation(model), torch.no_grad():
-            try:
-                results.append(model(*args, **kwargs))
-            except (RuntimeError, ValueError, TypeError, IndexError, AssertionError):
-                return False
-    left, right = (
-        [v for v in pytree.tree_leaves(_plain(r)) if isinstance(v, torch.Tensor)] for r in results
-    )
-    return len(left) == len(right) and all(
+    with quiet_evaluation(model), torch.no_grad():
+        try:
+            result = model(*args, **kwargs)
+        except (RuntimeError, ValueError, TypeError, IndexError, AssertionError):
+            return None
+    leaves = pytree.tree_leaves(_plain(result))
+    return [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
+
+
+def _agree(left: list[torch.Tensor] | None, right: list[torch.Tensor] | None) -> bool:
+    """Whether two forwards gave the same, up to rounding."""
+    if left is None or right is None or len(left) != len(right):
+        return False
+    return all(
         a.shape == b.shape
         and torch.allclose(a, b, rtol=1e-3, atol=1e-4 * _scale(b), equal_nan=True)
         for a, b in zip(left, right, strict=True)
