@@ -1,8 +1,6 @@
 """Budgets: how the kept weights are divided among tensors, always met exactly."""
 
-from pruners.budgets.erk import erk
-from pruners.budgets.global_magnitude import global_magnitude
-from pruners.budgets.lamp import lamp
+from pruners.budgets import erk, global_magnitude, lamp, price, uniform  # noqa: F401 (registered)
 from pruners.budgets.projection import counts, project
 from pruners.budgets.registry import (
     ALLOCATORS,
@@ -11,7 +9,6 @@ from pruners.budgets.registry import (
     corrected_shares,
     prunable_weights,
 )
-from pruners.budgets.uniform import uniform
 
 __all__ = [
     "ALLOCATORS",
@@ -19,10 +16,6 @@ __all__ = [
     "allocator",
     "corrected_shares",
     "counts",
-    "erk",
-    "global_magnitude",
-    "lamp",
     "project",
     "prunable_weights",
-    "uniform",
 ]

@@ -48,12 +48,13 @@ def project(
 
     total, room = n.sum(), n * (high - low)
     needed = asked * total - (n * low).sum()
-    share = (needed / room.sum()).detach().item() if room.sum() > 0 else 0.0
-    if not -1e-12 <= share <= 1 + 1e-12 or (room.sum() == 0 and abs(needed.item()) > 1e-9 * total):
+    capacity, slack = room.sum(), 1e-12 * total
+    if not -slack <= needed.detach() <= capacity + slack:
         raise ValueError(
             f"a budget of {asked.item():.6g} is outside what the bounds allow: "
             f"{((n * low).sum() / total).item():.6g} to {((n * high).sum() / total).item():.6g}"
         )
+    share = (needed / capacity).detach().item() if capacity > slack else 0.0
     # At the ends of the range no finite shift exists and the shares do not depend on the logits.
     if share <= 1e-12:
         return low + 0.0 * theta

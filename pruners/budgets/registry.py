@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -68,7 +69,8 @@ def allocate(
         evidence: what the rule asks for beyond the weights.
 
     Raises:
-        ValueError: unknown rule, nothing to prune, or a density outside the bounds.
+        ValueError: unknown rule, evidence that is missing or unknown, nothing to prune, or a
+            density outside the bounds.
     """
     if name not in ALLOCATORS:
         raise ValueError(f'unknown budget "{name}": expected one of {", ".join(ALLOCATORS)}')
@@ -81,6 +83,7 @@ def allocate(
     if unknown:
         raise ValueError(f'correction for "{unknown[0]}", which is not among the budgeted weights')
     values = {n: net.tensors[n].value for n in names}
+    _check_evidence(name, evidence)
     shares = ALLOCATORS[name](values, density, **evidence)
     bounded = all(lower <= share <= upper for share in shares.values())
     if not corrections and bounded:
@@ -88,6 +91,20 @@ def allocate(
     return corrected_shares(
         shares, {n: v.numel() for n, v in values.items()}, density, corrections or {}, lower, upper
     )
+
+
+def _check_evidence(name: str, evidence: Mapping[str, Any]) -> None:
+    """Refuse a call that lacks what the rule needs, or brings what it does not read."""
+    parameters = list(inspect.signature(ALLOCATORS[name]).parameters.values())[2:]
+    for parameter in parameters:
+        if parameter.default is parameter.empty and parameter.name not in evidence:
+            raise ValueError(
+                f'budget "{name}" needs {parameter.name}, which is measured on calibration data; '
+                "provide calibration batches or choose a rule that reads the weights alone"
+            )
+    unknown = sorted(set(evidence) - {parameter.name for parameter in parameters})
+    if unknown:
+        raise ValueError(f'budget "{name}" does not read "{unknown[0]}"; leave it out')
 
 
 def corrected_shares(

@@ -149,6 +149,10 @@ def test_the_registry_is_complete_and_closed():
         allocate("uniform", net, 0.5, corrections={"x": torch.zeros(())})
     with pytest.raises(ValueError, match="nothing to budget"):
         allocate("uniform", net, 0.5, weights=[])
+    with pytest.raises(ValueError, match='budget "price" needs loss'):
+        allocate("price", net, 0.5)
+    with pytest.raises(ValueError, match='"uniform" does not read "loss"'):
+        allocate("uniform", net, 0.5, loss=print)
     broken = net.replace({"2.weight": net.tensors["2.weight"].value * float("nan")})
     with pytest.raises(ValueError, match=r'"2\.weight" are not numbers'):
         allocate("global", broken, 0.5)

@@ -80,6 +80,8 @@ def test_saturated_logits_still_meet_the_budget():
 
 
 def test_equal_bounds_leave_no_choice():
+    tight = project(torch.randn(3), [1, 2, 3], 0.4, 0.4, 0.4 + 1e-16)
+    assert tight.tolist() == pytest.approx([0.4] * 3)
     assert project(torch.randn(3), [1, 2, 3], 0.4, 0.4, 0.4).tolist() == [0.4] * 3
 
 
