@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from metaprune.transform import Advisor, share_that_stays
 from pruners import Plan, Target, budgets, fingerprint, measure, structured
 from pruners.plan import CHANNELS
 from pruners.solvers import SOLVERS, Pattern
+from pruners.statistics import Imitation
 
 if TYPE_CHECKING:
     from metanet import Transformation
@@ -116,7 +118,8 @@ def plan_network(
         content["kept"] = Plan.keeping(net, kept)
         content["achieved"] = measure(net, {axis: len(index) for axis, index in kept.items()})
     else:
-        content["density"] = shares(net, names, share, pattern, budget, advice)
+        dense = net if advice is None else net.replace(advice.values)
+        content["density"] = shares(dense, names, share, pattern, budget, advice, calibration)
         content["achieved"] = {"sparsity": 1 - share}
     return Plan(
         pattern=pattern,
@@ -185,20 +188,29 @@ def shares(
     density: float,
     pattern: str,
     budget: str,
-    advice: Transformation | None,
+    advice: Transformation | None = None,
+    calibration: Calibration | None = None,
 ) -> dict[str, float]:
-    """Kept share of every weight, N / M for N:M."""
+    """Kept share of every weight, N / M for N:M.
+
+    Args:
+        net: the network, with transformed weights if there are any.
+        names: of the weights that take a mask.
+        density: share of them that stays.
+        pattern: "unstructured", "row" or "N:M".
+        budget: "metanet" or a rule of `pruners.budgets`.
+        advice: of a metanetwork, for the budget "metanet".
+        calibration: for rules that measure a loss.
+    """
     if Pattern.parse(pattern).m:
         return dict.fromkeys(names, density)
-    moved = advice.values if advice else {}
-    moved_net = net.replace({name: moved[name] for name in moved})
-    if budget != "metanet":
-        return budgets.allocate(budget, moved_net, density, weights=names)
-    assert advice is not None
-    corrections = {
-        name: advice.tensor_logits[name] for name in names if name in advice.tensor_logits
-    }
-    return budgets.allocate(MASK_BASE, moved_net, density, weights=names, corrections=corrections)
+    if budget == "metanet" and advice is not None:
+        logits = {n: advice.tensor_logits[n] for n in names if n in advice.tensor_logits}
+        return budgets.allocate(MASK_BASE, net, density, weights=names, corrections=logits)
+    evidence: dict[str, Any] = {}
+    if calibration is not None and "loss" in signature(budgets.ALLOCATORS[budget]).parameters:
+        evidence["loss"] = Imitation(net.to_model(), calibration.model_inputs)
+    return budgets.allocate(budget, net, density, weights=names, **evidence)
 
 
 def masked_weights(

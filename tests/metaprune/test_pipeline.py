@@ -10,7 +10,8 @@ from torch import nn
 
 import metaprune
 from metaprune.calibration import Calibration
-from pruners import PlanError, UnreachableTargetError
+from pruners import PlanError, UnreachableTargetError, budgets
+from pruners.solvers import SOLVERS
 from tests.metaprune.networks import cnn, digits, images, mlp, restless_metanet
 
 
@@ -46,7 +47,7 @@ def test_achieved_is_what_the_plan_promised():
         assert result.report["achieved"][metric] == pytest.approx(result.plan.achieved[metric])
 
 
-@pytest.mark.parametrize("budget", ["uniform", "erk", "lamp"])
+@pytest.mark.parametrize("budget", list(budgets.ALLOCATORS))
 def test_masks_meet_the_sparsity_exactly(budget):
     result = metaprune.prune(
         mlp(),
@@ -55,12 +56,42 @@ def test_masks_meet_the_sparsity_exactly(budget):
         target={"sparsity": 0.7},
         metanet=None,
         budget=budget,
+        calibration=[(torch.randn(32, 8),)],
     )
     weights = [p for p in result.model.parameters() if p.ndim == 2]
     zeros = sum(int((w == 0).sum()) for w in weights)
     total = sum(w.numel() for w in weights)
     assert abs(zeros - 0.7 * total) <= len(weights)
     assert result.report["achieved"]["sparsity"] == zeros / total
+
+
+@pytest.mark.parametrize("solver", list(SOLVERS))
+def test_every_solver_runs_on_calibration_and_beats_plain_magnitude(solver):
+    model, x = mlp(), torch.randn(256, 8)
+    plain, fitted = (
+        metaprune.prune(
+            model,
+            (x[:2],),
+            pattern="row",
+            target={"sparsity": 0.5},
+            metanet=None,
+            budget="uniform",
+            solver=name,
+            calibration=batches,
+        )
+        for name, batches in (("magnitude", None), (solver, [(x,)]))
+    )
+    with torch.no_grad():
+        error = [(r.model(x) - model(x)).square().mean() for r in (plain, fitted)]
+    assert error[1] < error[0]
+
+
+def test_a_solver_that_needs_calibration_says_so():
+    with pytest.raises(ValueError, match="needs calibration"):
+        metaprune.prune(
+            mlp(), (torch.randn(2, 8),), pattern="row", target={"sparsity": 0.5}, metanet=None,
+            solver="wanda",
+        )  # fmt: skip
 
 
 def test_two_of_four_leaves_at_most_two_in_every_group():
