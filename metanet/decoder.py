@@ -1,6 +1,6 @@
 """The weight head: a bounded, low-rank change of every tensor, decoded from unit states.
 
-    w' = w * (1 + eps * tanh(a)) + eps * sigma * tanh(b)
+    w' = w + eps * w * tanh(a) + eps * sigma * tanh(b)
     a_ijt = sum_r U_ir V_jr k_r(p_t),    b_ijt = sum_r P_ir Q_jr k'_r(p_t)
 
 i and j are the row and column positions, p_t the coordinates of tap t, sigma the root mean square
@@ -113,13 +113,15 @@ class Decoder(nn.Module):
         u = u.view(b, 1, r, 2, self.rank) * taps.view(1, k, 1, 2, self.rank)
         u = u.permute(0, 3, 1, 2, 4).reshape(b, 2, k * r, self.rank)
         v = v.view(b, c, 2, self.rank).permute(0, 2, 3, 1)  # (B, 2, r, C)
-        change = self.bound * torch.tanh(u @ v).view(b, 2, k, r, c)
+        scales = sigma.unbind()
+        change = (u @ v).tanh_().view(b, 2, k, r, c)
         out = []
         for (gain, shift), tile, value in zip(change, block.tiles, values, strict=True):
             old = layout.matrices[tile.tensor].read(value)[:, tile.start : tile.stop]
             cut = (slice(None), slice(0, old.shape[1]), slice(0, old.shape[2]))
             wide = torch.promote_types(old.dtype, gain.dtype)
             gain, shift = (x[cut].to(old.device, wide) for x in (gain, shift))
-            scale = sigma[tile.tensor].to(old.device, wide)
-            out.append((old.to(wide) * (1 + gain) + scale * shift).to(old.dtype))
+            scale = scales[tile.tensor].to(old.device, wide)
+            new = torch.addcmul(old.to(wide), old.to(wide), gain, value=self.bound)
+            out.append(torch.addcmul(new, scale, shift, value=self.bound).to(old.dtype))
         return out

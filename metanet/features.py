@@ -9,24 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import log
-from typing import TYPE_CHECKING
 
 import torch
 
-from graphs.dims import Dim, atoms
-from metanet.axes import AXIS_FEATURES, LIMIT
-from metanet.layout import CHANGED, READ, Layout
+from metanet.describe import AXIS_FEATURES, LIMIT, TENSOR_STRUCTURE
+from metanet.layout import CHANGED, Layout
 from metanet.reading import GROUPS
-
-if TYPE_CHECKING:
-    from graphs import Network
 
 EVIDENCE = 3
 """Evidence columns of a unit: |sum w g|, Fisher information, sum |w g|."""
 POSITIVE = 2 * 2 + 4 + EVIDENCE  # norms of both sides, four vectors, evidence
 SIGNED = 3  # scale, bias, running mean
 UNIT_FEATURES = 3 * POSITIVE + SIGNED + len(GROUPS) + 1 + AXIS_FEATURES + 2
-TENSOR_FEATURES = 8 + 2 + len(READ) + 2
+TENSOR_FEATURES = 3 + TENSOR_STRUCTURE + 2
 
 
 def check_target(target: float | torch.Tensor) -> float:
@@ -75,7 +70,7 @@ def unit_features(
             _signed(total[:, 2:5] / count[:, 2:5].clamp(min=1), layout),
             present,
             told,
-            layout.about[layout.unit_axis],
+            layout.about_axes[layout.unit_axis],
             _columns(target, sums),
         ],
         dim=1,
@@ -83,63 +78,37 @@ def unit_features(
 
 
 @torch.no_grad()
-def tensor_features(
-    net: Network, layout: Layout, sums: torch.Tensor, target: float
-) -> torch.Tensor:
-    """Features of every tensor of the layout: moments, sizes, role, place in the network.
+def tensor_features(layout: Layout, sums: torch.Tensor, target: float) -> torch.Tensor:
+    """Features of every tensor that may change: moments, and what is known without weights.
 
     Args:
-        net: the network.
-        layout: its layout.
-        sums: float64 (tensors, 4).
+        layout: of the network.
+        sums: float64 (tensors, 4), of `reading.statistics`.
         target: share that stays.
 
     Returns:
-        float64 (tensors, TENSOR_FEATURES), in [-3, 3].
+        float64 (changed, TENSOR_FEATURES), in [-3, 3].
     """
+    sums = sums[: layout.changed]
     _, absolute, squares, count = sums.unbind(-1)
     sigma = (squares / count).sqrt()
-    rows, cols, taps = (
-        torch.tensor(column, dtype=sums.dtype, device=sums.device)
-        for column in zip(*((m.rows, m.cols, m.kernel) for m in layout.matrices), strict=True)
+    fan_in = torch.tensor([m.cols * m.kernel for m in layout.matrices[: layout.changed]])
+    alike, members = (
+        torch.tensor([CHANGED.index(m.role) for m in layout.matrices[: layout.changed]]).to(
+            sums.device
+        ),
+        sigma > 0,
     )
-    spread = _log(sigma * (cols * taps).sqrt())
-    level = _log(sigma)
-    place = torch.linspace(-1, 1, len(count), dtype=sums.dtype, device=sums.device)
-    roles = torch.tensor([READ.index(m.role) for m in layout.matrices], device=sums.device)
-    weight = torch.tensor([float(m.role in CHANGED) for m in layout.matrices]).to(sums)
-    frozen = torch.tensor(
-        [[_all_frozen(net, m.row), _all_frozen(net, m.col)] for m in layout.matrices]
-    ).to(sums)
-    return (
-        torch.cat(
-            [
-                torch.stack(
-                    [
-                        spread,
-                        level - level.mean(),
-                        4 * (absolute / count / sigma.clamp(min=1e-300)) - 3,
-                        _log(rows) - _log(rows).mean(),
-                        _log(cols) - _log(cols).mean(),
-                        _log(taps),
-                        _log(count / (count * weight).sum()) / 3 + 1,
-                        place,
-                    ],
-                    dim=1,
-                ),
-                frozen,
-                torch.nn.functional.one_hot(roles, len(READ)).to(sums),
-                _columns(target, sums),
-            ],
-            dim=1,
-        )
-        .nan_to_num(0, LIMIT, -LIMIT)
-        .clamp(-LIMIT, LIMIT)
-    )
-
-
-def _all_frozen(net: Network, dim: Dim) -> float:
-    return float(all(net.axes[a].frozen is not None for a in atoms(dim)))
+    level = torch.where(members, _log(sigma), 0)
+    mean = level.new_zeros(len(CHANGED)).index_add_(0, alike, level)
+    mean /= level.new_zeros(len(CHANGED)).index_add_(0, alike, members.to(level)).clamp(min=1)
+    moments = [
+        _log(sigma * fan_in.to(sums).sqrt()),
+        (level - mean[alike]) * members,
+        4 * (absolute / count / sigma.clamp(min=1e-300)) - 3,
+    ]
+    moment = torch.stack(moments, dim=1).nan_to_num(0, LIMIT, -LIMIT).clamp(-LIMIT, LIMIT)
+    return torch.cat([moment, layout.about_tensors, _columns(target, sums)], dim=1)
 
 
 def _log(x: torch.Tensor) -> torch.Tensor:

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from metanet.axes import describe_axes
+from metanet.describe import ROLES, describe_axes, describe_tensors
 from metanet.kernels import tap_coordinates
 from metanet.matrices import Matrix, matricise, slots
 
 if TYPE_CHECKING:
     from graphs import Network
 
-CHANGED = ("weight", "embedding", "bias", "scale")
+CHANGED = ROLES
 """Roles whose values a metanetwork may change."""
 MATRICES = ("weight", "embedding")
 """Roles that carry messages and sparsity budgets."""
@@ -33,8 +33,10 @@ STATELESS = 4096
 SILENT = 1024
 """A matrix with more than this many positions on a side without states carries no messages: its
 entries reach the other side as statistics in the features, which is all that such messages hold."""
-SMALL = 2**15
+SMALL = 2**16
 """Padding is free of worry in blocks of up to this many entries."""
+WASTE = 1.25
+"""Larger blocks hold at most this many times their tiles' entries."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,6 @@ class Block:
         col_weight: (B, C, A'), likewise for the tensors that consume it.
         tensor: int64 (B,), index into `Layout.matrices`.
         extent: int64 (B, 2), rows and columns of each tile without padding.
-        lengths: (B, 2), rows and columns of the tensor that each tile is cut from.
         messages: whether the block takes part in message passing.
         changed: whether the metanetwork may change its values.
     """
@@ -75,7 +76,6 @@ class Block:
     col_weight: torch.Tensor
     tensor: torch.Tensor
     extent: torch.Tensor
-    lengths: torch.Tensor
     messages: bool
     changed: bool
 
@@ -94,9 +94,12 @@ class Layout:
         sizes: their sizes.
         cuttable: for each, whether it is not frozen.
         unit_axis: int64 (units,), the axis of each slot.
-        matrices: every tensor that is read, as a matrix.
+        matrices: every tensor that is read, as a matrix; those that may change come first.
+        changed: how many of them may change; these have a state, called token.
+        lengths: (changed, 2), rows and columns of each.
         blocks: tiles of all matrices, packed.
-        about: (axes, AXIS_FEATURES) what is known of each axis without weights.
+        about_axes: (axes, AXIS_FEATURES), what is known of each axis without weights.
+        about_tensors: (changed, TENSOR_STRUCTURE), likewise.
         coordinates: kernel shape -> (taps, 3) coordinates.
         incidence: relation -> int64 (2, links), tensor index and axis index.
     """
@@ -106,8 +109,11 @@ class Layout:
     cuttable: tuple[bool, ...]
     unit_axis: torch.Tensor
     matrices: tuple[Matrix, ...]
+    changed: int
+    lengths: torch.Tensor
     blocks: tuple[Block, ...]
-    about: torch.Tensor
+    about_axes: torch.Tensor
+    about_tensors: torch.Tensor
     coordinates: dict[tuple[int, ...], torch.Tensor]
     incidence: dict[str, torch.Tensor]
 
@@ -159,6 +165,8 @@ def build_layout(
         for name, t in net.tensors.items()
         if t.role in READ and t.value.is_floating_point() and t.value.numel() > 0
     )
+    matrices = tuple(sorted(matrices, key=lambda m: m.role not in CHANGED))
+    changed = sum(m.role in CHANGED for m in matrices)
     sides = [_Sides.of(m, axes, offsets, units) for m in matrices]
     row_share, col_share = _shares(sides, units)
     blocks = tuple(
@@ -173,8 +181,13 @@ def build_layout(
         cuttable=tuple(a.frozen is None for a in kept),
         unit_axis=torch.cat(unit_axis).to(device),
         matrices=matrices,
+        changed=changed,
+        lengths=torch.tensor(
+            [(m.rows, m.cols) for m in matrices[:changed]], dtype=dtype, device=device
+        ).reshape(-1, 2),
         blocks=blocks,
-        about=describe_axes(net, [a.name for a in kept]).to(device),
+        about_axes=describe_axes(net, [a.name for a in kept]).to(device),
+        about_tensors=describe_tensors(net, matrices[:changed]).to(device),
         coordinates={b.taps: tap_coordinates(b.taps).to(device, dtype) for b in blocks},
         incidence={
             relation: links.to(device)
@@ -235,7 +248,8 @@ def _packed(matrices: tuple[Matrix, ...], sides: list[_Sides], tile: int) -> lis
     for key, width, height, piece in keyed:
         rows, cols, real = max(rows, height), max(cols, width), real + height * width
         padded = rows * cols * (len(groups[-1]) + 1 if groups else 1)
-        fits = padded * prod(key[2]) <= tile and padded <= max(2 * real, SMALL)
+        taps = prod(key[2])
+        fits = padded * taps <= tile and padded <= max(WASTE * real, SMALL / taps)
         if key == last and fits:
             groups[-1].append(piece)
         else:
@@ -254,8 +268,7 @@ def _block(
     dtype: torch.dtype,
     device: torch.device | str,
 ) -> Block:
-    whole = [matrices[t.tensor] for t in tiles]
-    first = whole[0]
+    first = matrices[tiles[0].tensor]
     extent = [(t.stop - t.start, matrices[t.tensor].cols) for t in tiles]
     height, width = (max(lengths) for lengths in zip(*extent, strict=True))
 
@@ -276,7 +289,6 @@ def _block(
         col_weight=_stacked(col_weight, width, 0).to(device, dtype),
         tensor=torch.tensor([t.tensor for t in tiles], device=device),
         extent=torch.tensor(extent, device=device),
-        lengths=torch.tensor([(m.rows, m.cols) for m in whole], device=device, dtype=dtype),
         messages=sides[tiles[0].tensor].messages,
         changed=first.role in CHANGED,
     )

@@ -74,7 +74,7 @@ class MessageLayer(nn.Module):
         """(N, d), (T, d) -> (N, d), (T, d); `sigma` (T,) normalises the tensors."""
         # The extra row of zeros is the state of positions without units.
         sent = self.send(F.pad(units, (0, 0, 0, 1)))
-        gates = 1 + self.gate(tokens)
+        gates = (1 + self.gate(tokens)) * self._norms(layout.lengths, units.shape[1])
         to_rows, to_cols = (units.new_zeros(len(sent), units.shape[1]) for _ in range(2))
         to_tokens = torch.zeros_like(gates)
         coefficients = {t: self._coefficients(c) for t, c in layout.coordinates.items()}
@@ -89,16 +89,23 @@ class MessageLayer(nn.Module):
                 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
                     return self._block(block, reader.bases(index, sigma), *args)
 
-                rows, cols, means = checkpoint(
+                rows, cols, sums = checkpoint(
                     recomputed, *arguments, use_reentrant=False, preserve_rng_state=False
                 )
             else:
-                rows, cols, means = self._block(block, reader.bases(index, sigma), *arguments)
+                rows, cols, sums = self._block(block, reader.bases(index, sigma), *arguments)
             to_rows.index_add_(0, block.rows.reshape(-1), rows)
             to_cols.index_add_(0, block.cols.reshape(-1), cols)
-            to_tokens.index_add_(0, block.tensor, means)
+            to_tokens.index_add_(0, block.tensor, sums)
+        to_tokens = to_tokens / layout.lengths.repeat_interleave(units.shape[1], dim=1)
         received = torch.cat([to_rows, to_cols], dim=1)[:-1]
         return self.units(units, received), self.tokens(tokens, to_tokens)
+
+    def _norms(self, lengths: torch.Tensor, hidden: int) -> torch.Tensor:
+        """Rows and columns (T, 2) -> (T, 2 d), 1 / norm of the messages to rows and to columns."""
+        terms = lengths.flip(1)  # a row hears every column
+        both = torch.stack([terms.rsqrt(), 1 / terms], dim=2)  # (T, 2, signed or not)
+        return both.flatten(1).repeat_interleave(hidden // 2, dim=1)
 
     def _coefficients(self, coordinates: torch.Tensor) -> torch.Tensor:
         """(taps, 3) -> (M, 3 * taps): rows are heads, columns the bases of `Reader.bases`."""
@@ -121,42 +128,39 @@ class MessageLayer(nn.Module):
 
         Args:
             block: the block.
-            bases: (B, 3 * taps, R, C).
+            bases: (3, taps, B, R, C).
             sent: (N + 1, 2 d), what units send to rows and to columns.
-            gates: (B, 2 d).
+            gates: (B, 2 d), with the norms.
             coefficients: (M, 3 * taps).
 
         Returns:
             (B * R * A, d) and (B * C * A', d), weighted for `index_add` into the units, and
-            (B, 2 d), the mean messages of the tensors.
+            (B, 2 d), the sums of the messages of the tensors.
         """
         b, _, r, c = block.shape
         d = sent.shape[1] // 2
-        phi = (coefficients @ bases.flatten(2)).view(b, self.heads, r, c)
-        rows, cols = block.lengths.unbind(1)
-        to_rows = self._product(phi, gather(sent[:, :d], block.cols), cols)
-        to_cols = self._product(phi.mT, gather(sent[:, d:], block.rows), rows)
-        to_rows, to_cols = to_rows * gates[:, None, :d], to_cols * gates[:, None, d:]
-        means = torch.cat([to_rows.sum(1) / rows[:, None], to_cols.sum(1) / cols[:, None]], dim=1)
-        return _scattered(to_rows, block.row_weight), _scattered(to_cols, block.col_weight), means
+        phi = (coefficients @ bases.flatten(2).flatten(0, 1)).view(self.heads, b, r, c)
+        to_rows = self._product(phi, gather(sent[:, :d], block.cols), gates[:, :d])
+        to_cols = self._product(phi.mT, gather(sent[:, d:], block.rows), gates[:, d:])
+        sums = torch.cat([to_rows.sum(1), to_cols.sum(1)], dim=1)
+        return _scattered(to_rows, block.row_weight), _scattered(to_cols, block.col_weight), sums
 
     def _product(
-        self, phi: torch.Tensor, states: torch.Tensor, terms: torch.Tensor
+        self, phi: torch.Tensor, states: torch.Tensor, gates: torch.Tensor
     ) -> torch.Tensor:
-        """(B, M, P, Q) and (B, Q, d) -> (B, P, d); head m acts on its share of the channels."""
+        """Functions (M, B, P, Q), states (B, Q, d) and gates (B, d) -> (B, P, d).
+
+        Head m acts on its share of the channels.
+        """
         b, q, d = states.shape
-        split = states.view(b, q, self.heads, d // self.heads).transpose(1, 2)  # (B, M, Q, d / M)
-        out = phi @ split
-        half = self.heads // 2
-        norm = torch.stack([terms.rsqrt(), 1 / terms], dim=1).repeat_interleave(half, dim=1)
-        return (out * norm[:, :, None, None]).transpose(1, 2).reshape(b, -1, d)
+        split = states.view(b, q, self.heads, -1).permute(2, 0, 1, 3)  # (M, B, Q, d / M)
+        return (phi @ split).permute(1, 2, 0, 3).reshape(b, -1, d) * gates[:, None]
 
 
 def gather(states: torch.Tensor, slots: torch.Tensor) -> torch.Tensor:
     """(N, d) at slots (B, P, A) -> (B, P, d), the sum over the A units of a position."""
-    if slots.shape[2] == 1:
-        return states[slots[:, :, 0]]
-    return states[slots].sum(2)
+    found = states.index_select(0, slots.reshape(-1)).view(*slots.shape, -1)
+    return found[:, :, 0] if slots.shape[2] == 1 else found.sum(2)
 
 
 def _scattered(messages: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:

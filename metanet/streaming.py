@@ -65,8 +65,8 @@ class MetaNetwork(nn.Module):
         rank: int = 4,
         weight_bound: float = 0.1,
         logit_bound: float = 3.0,
-        tile: int = 2**20,
-        checkpoint_above: int = 2**18,
+        tile: int = 2**18,
+        checkpoint_above: int = 2**17,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -147,7 +147,7 @@ class MetaNetwork(nn.Module):
         unit_sums, tensor_sums = statistics(reader, layout)
         sigma = (tensor_sums[:, 2] / tensor_sums[:, 3]).sqrt().to(like)
         units = self.unit_encoder(unit_features(layout, unit_sums, evidence, share).to(like))
-        tokens = self.tensor_encoder(tensor_features(net, layout, tensor_sums, share).to(like))
+        tokens = self.tensor_encoder(tensor_features(layout, tensor_sums, share).to(like))
         for layer in self.layers:
             units, tokens = layer(units, tokens, layout, reader, sigma)
         axes, tokens = self.stage(units, tokens, layout)
@@ -176,7 +176,7 @@ class MetaNetwork(nn.Module):
             "axis_logits": {name: by_axis[name] for name in free},
             "tensor_logits": {
                 m.name: logit
-                for m, logit in zip(layout.matrices, tensor.unbind(), strict=True)
+                for m, logit in zip(layout.matrices, tensor.unbind(), strict=False)
                 if m.role in MATRICES
             },
         }

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from graphs import trace
-from metanet.axes import LIMIT
+from metanet.describe import LIMIT
 from metanet.features import UNIT_FEATURES, tensor_features, unit_features
 from metanet.reading import Reader, statistics
 from tests.metanet.conftest import NAMES, evidence, flat, network, trained
@@ -82,7 +82,7 @@ def test_features_stay_inside_their_limits(exponent, seed, target):
     units, tensors = statistics(Reader(net, layout, torch.zeros(1).double(), 2**20), layout)
     for table in (
         unit_features(layout, units, scaled, target),
-        tensor_features(net, layout, tensors, target),
+        tensor_features(layout, tensors, target),
     ):
         assert table.isfinite().all()
         assert table.abs().max() <= LIMIT

@@ -79,7 +79,7 @@ def test_the_layer_computes_its_equation(name):
     generator = torch.Generator().manual_seed(0)
     units, tokens = (
         torch.randn(n, 16, generator=generator, dtype=torch.float64)
-        for n in (layout.units, len(layout.matrices))
+        for n in (layout.units, layout.changed)
     )
     reader = Reader(net, layout, units, 2**20)
     sums = statistics(reader, layout)[1]

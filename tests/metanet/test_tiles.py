@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from metanet.layout import CHANGED, SMALL, build_layout
+from metanet.layout import CHANGED, SMALL, WASTE, build_layout
 from tests.metanet.conftest import NAMES, assert_same, evidence, flat, network, trained
 
 
@@ -46,7 +46,7 @@ def test_blocks_hold_every_row_once_and_little_padding(name, tile):
             m = layout.matrices[t.tensor]
             assert (m.taps, m.role in CHANGED) == (block.taps, block.changed)
         real = int(block.extent.prod(1).sum()) * block.shape[1]
-        assert block.entries <= max(2 * real, SMALL * block.shape[1])
+        assert block.entries <= max(WASTE * real, SMALL)
     assert {i: sorted(found) for i, found in rows.items()} == {
         i: list(range(m.rows)) for i, m in enumerate(layout.matrices)
     }
