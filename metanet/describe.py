@@ -33,9 +33,11 @@ def describe_axes(net: Network, names: Sequence[str]) -> torch.Tensor:
 
     Returns:
         float64 (axes, AXIS_FEATURES), in [-3, 3]: log size, relative to the network and absolute;
-        place from first (-1) to last (1); share of the MACs and of the parameters that runs through the axis, and their logarithms
-        per unit relative to the network; flags.
+        place from first (-1) to last (1); share of the MACs and of the parameters that runs
+        through the axis, and their logarithms per unit relative to the network; flags.
     """
+    if not names:
+        return torch.zeros(0, AXIS_FEATURES, dtype=torch.float64)
     axes = [net.axes[name] for name in names]
     size = torch.tensor([float(a.size) for a in axes], dtype=torch.float64).log()
     place = torch.linspace(-1, 1, len(axes), dtype=torch.float64)

@@ -73,6 +73,15 @@ def test_wild_shapes_stay_inside_the_bounds():
         assert_bounded(net, meta(net, None, 0.5))
 
 
+@pytest.mark.parametrize("kind", ["streaming", "pna"])
+@pytest.mark.parametrize("model", [nn.ReLU(), nn.Linear(5, 1), nn.BatchNorm1d(5)])
+def test_networks_with_nothing_to_cut_come_out_whole(kind, model):
+    net = trace(model.eval(), (torch.randn(2, 5),))
+    out = trained(kind, torch.float32)(net, None, 0.5)
+    assert set(out.values) == {n for n, _ in model.named_parameters()}
+    assert all(t.isfinite().all() for t in flat(out).values())
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.floats(-30, 30), st.integers(0, 100), st.floats(0.001, 1.0))
 def test_features_stay_inside_their_limits(exponent, seed, target):
