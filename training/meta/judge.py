@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from math import exp, log
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from metanet import Transformation
 from pruners.structured import mask_values
 from training.meta.objectives import FLOOR
 from training.meta.soft import decided_masks, divergence, outputs
 from training.meta.tasks import Task
+from training.tasks import Batch
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,8 @@ def judge(
     examples: int = 256,
 ) -> Judgement:
     """Prune every task to every share of its MACs, one shot, and compare with the base rule."""
-    advised, base = [], []
+    advised: list[float] = []
+    base: list[float] = []
     for task in tasks:
         batch = task.data.validation.batch(torch.arange(min(examples, len(task.data.validation))))
         dense = task.data.task.forward(task.model, batch)
@@ -56,7 +58,9 @@ def judge(
     )
 
 
-def _divergence(task: Task, advice: Transformation | None, share: float, batch, dense) -> float:  # type: ignore[no-untyped-def]
+def _divergence(
+    task: Task, advice: Transformation | None, share: float, batch: Batch, dense: Tensor
+) -> float:
     values = advice.values if advice else None
     corrections = advice.corrections() if advice else None
     masks = decided_masks(task.net, corrections, share, values)

@@ -68,7 +68,9 @@ class MetaConfig:
 
     def __post_init__(self) -> None:
         if self.objective not in OBJECTIVES:
-            raise ValueError(f"objective must be one of {sorted(OBJECTIVES)} (got {self.objective!r})")
+            raise ValueError(
+                f"objective must be one of {sorted(OBJECTIVES)} (got {self.objective!r})"
+            )
         if not 0 < self.lowest < self.highest < 1:
             raise ValueError(
                 f"shares need 0 < lowest < highest < 1 (got {self.lowest}, {self.highest})"
@@ -172,7 +174,7 @@ def _update(
         loss = OBJECTIVES[config.objective](chosen, advice, share, batch, random)
         if not math.isfinite(float(loss.detach())):
             raise FloatingPointError(
-                f"the loss of network {chosen.name!r} at share {share:.2f} is {float(loss.detach())}; "
+                f"the loss of network {chosen.name!r} at share {share:.2f} is {loss.item()}; "
                 "lower lr or weight_bound"
             )
         accelerator.backward(loss)
@@ -188,7 +190,7 @@ def _update(
 
 
 def _draw(train: Sequence[Task], random: torch.Generator) -> Task:
-    """Draw a data set, then a network trained on it, so that a small zoo counts like a large one."""
+    """Draw a data set, then a network trained on it: a small zoo counts like a large one."""
     by_data: dict[str, list[Task]] = {}
     for task in train:
         by_data.setdefault(task.data.fingerprint, []).append(task)

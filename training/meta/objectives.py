@@ -14,9 +14,7 @@ from training.meta.soft import decided_masks, divergence, outputs
 from training.meta.tasks import Task
 from training.tasks import Batch
 
-Objective: TypeAlias = Callable[
-    [Task, Transformation, float, Batch, torch.Generator], Tensor
-]
+Objective: TypeAlias = Callable[[Task, Transformation, float, Batch, torch.Generator], Tensor]
 OBJECTIVES: dict[str, Objective] = {}
 
 FLOOR = 0.01
@@ -88,9 +86,7 @@ def straight_through(
     corrections learn from the same loss. The logarithm makes easy and hard networks count alike.
     """
     masks = decided_masks(task.net, advice.corrections(), share, advice.values)
-    pruned = outputs(
-        task.model, mask_values(task.net, masks, advice.values), task.data, batch
-    )
+    pruned = outputs(task.model, mask_values(task.net, masks, advice.values), task.data, batch)
     with torch.no_grad():
         dense = task.data.task.forward(task.model, batch)
     return (divergence(pruned, dense) + FLOOR).log()
@@ -106,7 +102,7 @@ def group_norm(
     """Task loss of the transformed network + group-sparsity regulariser (Liu et al. 2025).
 
     The regulariser is DepGraph's (Fang et al. 2023, eq. 5): Σ_u γ_u ‖w_u‖², with
-    γ_u = 2^(α (I_max - I_u) / (I_max - I_min)) from the unit's own importance I = ‖w_u‖ in its axis,
+    γ_u = 2^(α (I_max - I_u) / (I_max - I_min)), I_u = ‖w_u‖ the importance of a unit in its axis,
     so that weak units shrink most; divided by 2^α and by the number of units. The share is not
     used: the published metanetwork knows no target.
     """

@@ -46,9 +46,7 @@ def decided_masks(
     scores = base_scores(net, values)
     if corrections is not None:
         scores = corrected(scores, corrections)
-    kept = select(
-        net, {a: s.detach() for a, s in scores.items()}, {"macs": f"{100 * share}%"}
-    )
+    kept = select(net, {a: s.detach() for a, s in scores.items()}, {"macs": f"{100 * share}%"})
     hard = {a: torch.zeros_like(s).index_fill_(0, kept[a], 1.0) for a, s in scores.items()}
     logs = {a: s.clamp_min(1e-12).log() for a, s in scores.items()}
     if not any(s.requires_grad for s in scores.values()):
@@ -98,9 +96,7 @@ class BatchStatistics(TorchFunctionMode):
         return function(*args, **given)
 
 
-def outputs(
-    model: nn.Module, values: Mapping[str, Tensor], data: Data, batch: Batch
-) -> Tensor:
+def outputs(model: nn.Module, values: Mapping[str, Tensor], data: Data, batch: Batch) -> Tensor:
     """Return the logits of a model with other values, under batch statistics."""
 
     class _Call(nn.Module):

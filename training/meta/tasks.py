@@ -51,9 +51,7 @@ class Task:
                 return self.data.task.loss(self.data.task.forward(model, batch), batch)
 
             batches = self.data.calibration(EVIDENCE_EXAMPLES, 128, seed=draw)
-            self._evidence[draw] = unit_evidence(
-                self.net, self.model, microbatches(batches), loss
-            )
+            self._evidence[draw] = unit_evidence(self.net, self.model, microbatches(batches), loss)
         return self._evidence[draw]
 
 
