@@ -14,13 +14,12 @@ import torch
 from torch import nn
 
 from graphs import Network, trace
-from graphs.cost import count_macs, count_params
+from metaprune.accounting import summary
 from metaprune.calibration import Calibration
 from metaprune.planning import output_dim
-from metaprune.provenance import machine, versions
 from metaprune.result import Result
 from metaprune.transform import Advisor
-from pruners import Plan, fingerprint, measure, solvers, structured
+from pruners import Plan, solvers, structured
 from pruners.plan import CHANNELS
 from pruners.solvers.repair import STEPS
 from pruners.statistics import input_statistics
@@ -183,7 +182,8 @@ def _removed(net: Network, plan: Plan, batches: list[Any], diary: _Diary) -> Net
         means = structured.input_means(net, net.to_model(), batches)
         compensation = structured.compensate_bias(net, plan.keeps(net), means)
         net = net.replace(compensation.values)
-        diary.notes.append(f"Biases compensated for removed units: {len(compensation.values)}.")
+        if compensation.values:
+            diary.notes.append(f"Biases compensated for removed units: {len(compensation.values)}.")
         for reason, count in Counter(compensation.uncompensated.values()).items():
             diary.notes.append(f"Weights without compensation: {count} ({reason}).")
     return net.remove(plan.removals(net))
@@ -223,87 +223,3 @@ def _masked(
     if repair and statistics:
         diary.notes.append("The kept weights were fitted to the outputs of the dense layers.")
     return net.replace(values), masks
-
-
-def summary(
-    net: Network,
-    small: Network,
-    pruned: nn.Module,
-    plan: Plan,
-    notes: list[str],
-    seconds: Mapping[str, float],
-) -> dict[str, Any]:
-    """The report of one pruning, as plain JSON values; costs are those of what was built.
-
-    Args:
-        net: the dense network.
-        small: the pruned network.
-        pruned: its module, finetuned or not.
-        plan: what was asked.
-        notes: sentences about what was done.
-        seconds: step → duration.
-    """
-    dense = measure(net)
-    classes: dict[str, list[str]] = {}
-    for axis in net.axes.values():
-        if axis.frozen is None and small.axes[axis.name].size < axis.size:
-            classes.setdefault(axis.exactness, []).append(axis.name)
-    return {
-        "asked": dict(plan.asked),
-        "dense": dense,
-        "achieved": achieved(net, small, pruned, plan),
-        "pattern": plan.pattern,
-        "budget": plan.budget,
-        "layers": layers(net, small, pruned, plan),
-        "exactness": classes,
-        "left_alone": {axis.name: axis.frozen for axis in net.axes.values() if axis.frozen},
-        "model": type(pruned).__name__,
-        "notes": list(notes),
-        "seconds": dict(seconds),
-        "provenance": {
-            "versions": versions(),
-            "machine": machine(),
-            "fingerprints": fingerprint(net),
-        },
-    }
-
-
-def achieved(net: Network, small: Network, pruned: nn.Module, plan: Plan) -> dict[str, float]:
-    """What the pruned model costs, counted on itself; masks count zeros as saved parameters."""
-    macs, params = count_macs(small), sum(p.numel() for p in pruned.parameters())
-    bytes_ = sum(t.numel() * t.element_size() for t in _stored(pruned))
-    if plan.pattern != CHANNELS:
-        zeros = {name: int((pruned.get_parameter(name) == 0).sum()) for name in plan.density}
-        total = sum(net.tensors[name].value.numel() for name in plan.density)
-        params, sparsity = params - sum(zeros.values()), sum(zeros.values()) / max(1, total)
-    else:
-        sparsity = 1 - params / max(1, count_params(net))
-    return {
-        "macs": macs,
-        "params": params,
-        "size_mb": bytes_ / 1e6,
-        "speedup": count_macs(net) / macs if macs else 1.0,
-        "sparsity": sparsity,
-    }
-
-
-def layers(net: Network, small: Network, pruned: nn.Module, plan: Plan) -> list[dict[str, Any]]:
-    """The budget as it came out: units of every prunable axis, or weights under every mask."""
-    if plan.pattern == CHANNELS:
-        return [
-            {"name": axis.name, "of": axis.size, "kept": small.axes[axis.name].size}
-            for axis in net.axes.values()
-            if axis.frozen is None
-        ]
-    return [
-        {
-            "name": name,
-            "of": net.tensors[name].value.numel(),
-            "kept": int((pruned.get_parameter(name) != 0).sum()),
-        }
-        for name in plan.density
-    ]
-
-
-def _stored(model: nn.Module) -> list[torch.Tensor]:
-    return [*model.parameters(), *model.buffers()]
