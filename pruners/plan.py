@@ -262,12 +262,11 @@ def _is_number(value: object) -> bool:
 
 
 def _layout(value: Any, indent: str = "") -> str:
-    """JSON with an entry a line, and objects and lists without objects inside on one line."""
-    if isinstance(value, Mapping) and value:
-        inner = indent + "  "
-        flat = not indent or not any(isinstance(v, Mapping) for v in value.values())
-        if flat and indent and any(isinstance(v, list) for v in value.values()):
-            return json.dumps(dict(value), allow_nan=False)
-        lines = [f"{inner}{json.dumps(k)}: {_layout(v, inner)}" for k, v in value.items()]
-        return "{\n" + ",\n".join(lines) + f"\n{indent}}}"
-    return json.dumps(dict(value) if isinstance(value, Mapping) else value, allow_nan=False)
+    """JSON with one entry a line; an object that holds a list stays on one line, for long lists."""
+    if not isinstance(value, Mapping):
+        return json.dumps(value, allow_nan=False)
+    if not value or (indent and any(isinstance(entry, list) for entry in value.values())):
+        return json.dumps(dict(value), allow_nan=False)
+    inner = indent + "  "
+    lines = [f"{inner}{json.dumps(key)}: {_layout(entry, inner)}" for key, entry in value.items()]
+    return "{\n" + ",\n".join(lines) + f"\n{indent}}}"
