@@ -11,6 +11,7 @@ import torch
 from omegaconf import DictConfig
 from rich.console import Console
 
+import metanet
 from metaprune import door
 from metaprune.commands.prune import calibration
 from metaprune.report import print_table, words, write
@@ -44,7 +45,7 @@ def run(config: DictConfig) -> None:
     settings, content = door.typed(DemoConfig, config)
     chosen = methods(settings.metanet, None, settings.compare)
     if settings.metanet is not None:
-        find(settings.metanet)  # before minutes are spent
+        metanet.load(find(settings.metanet))  # a damaged file is found before the training
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     console = Console()
