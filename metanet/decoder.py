@@ -16,8 +16,9 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from metanet.blocks import Block
 from metanet.kernels import TapEncoder
-from metanet.layout import Block, Layout
+from metanet.layout import Layout
 from metanet.messages import gather
 
 if TYPE_CHECKING:

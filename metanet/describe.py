@@ -9,7 +9,7 @@ import torch
 
 from graphs.cost import count_macs, count_params
 from graphs.dims import Dim, atoms
-from metanet.matrices import Matrix
+from metanet.matrices import CHANGED, Matrix
 
 if TYPE_CHECKING:
     from graphs import Network
@@ -19,9 +19,8 @@ LIMIT = 3.0
 KINDS = ("channel", "feature", "head", "head feature", "group")
 CLASSES = ("exact", "bias-fold", "norm-rescaled", "norm-changed")
 """Kinds and classes told apart; any other one reads as none of them."""
-ROLES = ("weight", "embedding", "bias", "scale")
 AXIS_FEATURES = 3 + 4 + 1 + len(KINDS) + len(CLASSES)
-TENSOR_STRUCTURE = 5 + 2 + len(ROLES)
+TENSOR_STRUCTURE = 5 + 2 + len(CHANGED)
 
 
 def describe_axes(net: Network, names: Sequence[str]) -> torch.Tensor:
@@ -85,7 +84,7 @@ def describe_tensors(net: Network, matrices: Sequence[Matrix]) -> torch.Tensor:
         torch.linspace(-1, 1, len(matrices), dtype=torch.float64),
     ]
     flags = [
-        [_frozen(net, m.row), _frozen(net, m.col), *(m.role == role for role in ROLES)]
+        [_frozen(net, m.row), _frozen(net, m.col), *(m.role == role for role in CHANGED)]
         for m in matrices
     ]
     table = torch.tensor(flags, dtype=torch.float64)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from metanet.layout import MATRICES, Layout
-from metanet.matrices import Matrix, slots
+from metanet.layout import Layout
+from metanet.matrices import MATRICES, Matrix, slots
 
 if TYPE_CHECKING:
     from graphs import Network
@@ -77,9 +77,7 @@ def list_edges(net: Network, layout: Layout, *, kernel: int, limit: int) -> Edge
         )
     index, pair, first = [], [], 0
     for m in matrices:
-        row, col = (
-            slots(d, dict(net.axes), layout.offsets(), layout.units) for d in (m.row, m.col)
-        )
+        row, col = (slots(d, net.axes, layout.offsets(), layout.units) for d in (m.row, m.col))
         row, col = row.expand(m.rows, -1), col.expand(m.cols, -1)
         numbers = torch.arange(first, first + m.rows * m.cols)
         for i in range(row.shape[1]):

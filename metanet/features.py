@@ -13,7 +13,8 @@ from math import log
 import torch
 
 from metanet.describe import AXIS_FEATURES, LIMIT, TENSOR_STRUCTURE
-from metanet.layout import CHANGED, Layout
+from metanet.layout import Layout
+from metanet.matrices import CHANGED
 from metanet.reading import GROUPS
 
 EVIDENCE = 3
@@ -93,12 +94,8 @@ def tensor_features(layout: Layout, sums: torch.Tensor, target: float) -> torch.
     _, absolute, squares, count = sums.unbind(-1)
     sigma = (squares / count).sqrt()
     fan_in = torch.tensor([m.cols * m.kernel for m in layout.matrices[: layout.changed]])
-    alike, members = (
-        torch.tensor([CHANGED.index(m.role) for m in layout.matrices[: layout.changed]]).to(
-            sums.device
-        ),
-        sigma > 0,
-    )
+    roles = [CHANGED.index(m.role) for m in layout.matrices[: layout.changed]]
+    alike, members = torch.tensor(roles, dtype=torch.int64, device=sums.device), sigma > 0
     level = torch.where(members, _log(sigma), 0)
     mean = level.new_zeros(len(CHANGED)).index_add_(0, alike, level)
     mean /= level.new_zeros(len(CHANGED)).index_add_(0, alike, members.to(level)).clamp(min=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 
@@ -9,6 +10,12 @@ import torch
 
 from graphs.dims import Atom, Axis, Dim, Prod, atoms, unit_index
 
+CHANGED = ("weight", "embedding", "bias", "scale")
+"""Roles whose values a metanetwork may change."""
+MATRICES = ("weight", "embedding")
+"""Roles that carry messages and sparsity budgets."""
+READ = (*CHANGED, "running_mean", "running_var")
+"""Roles that a metanetwork reads; everything else is constant to it."""
 MAX_TAPS = 1024
 """Fixed positions beyond the second dimension count as kernel taps up to this many."""
 
@@ -90,7 +97,9 @@ def _joined(dims: list[Dim]) -> Dim:
     return dims[0] if len(dims) == 1 else Prod(tuple(dims))
 
 
-def slots(dim: Dim, axes: dict[str, Axis], offsets: dict[str, int], nowhere: int) -> torch.Tensor:
+def slots(
+    dim: Dim, axes: Mapping[str, Axis], offsets: Mapping[str, int], nowhere: int
+) -> torch.Tensor:
     """The units that each position along `dim` belongs to, as rows of the table of unit states.
 
     Args:

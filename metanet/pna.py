@@ -29,8 +29,8 @@ from torch_geometric.nn import MessagePassing
 
 from metanet.edges import EdgeList, list_edges
 from metanet.features import check_target
-from metanet.layout import CHANGED, MATRICES, Layout, build_layout, structure
-from metanet.matrices import slots
+from metanet.layout import Layout, build_layout, structure
+from metanet.matrices import CHANGED, MATRICES, Matrix, slots
 from metanet.transformation import Transformation
 
 if TYPE_CHECKING:
@@ -206,8 +206,8 @@ def _vector_shifts(net: Network, layout: Layout, change: torch.Tensor) -> dict[s
     return out
 
 
-def _row_slots(net: Network, layout: Layout, m: Any) -> torch.Tensor:
-    table = slots(m.row, dict(net.axes), layout.offsets(), layout.units)
+def _row_slots(net: Network, layout: Layout, m: Matrix) -> torch.Tensor:
+    table = slots(m.row, net.axes, layout.offsets(), layout.units)
     return table.expand(m.rows, -1).to(layout.unit_axis.device)
 
 

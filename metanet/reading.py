@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from metanet.layout import MATRICES, Layout
+from metanet.layout import Layout
+from metanet.matrices import MATRICES
 
 if TYPE_CHECKING:
     from graphs import Network, Tensor

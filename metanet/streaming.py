@@ -17,7 +17,8 @@ from metanet.features import (
     tensor_features,
     unit_features,
 )
-from metanet.layout import MATRICES, Layout, build_layout, structure
+from metanet.layout import Layout, build_layout, structure
+from metanet.matrices import MATRICES
 from metanet.messages import MessageLayer
 from metanet.reading import Reader, statistics
 from metanet.transformation import Transformation

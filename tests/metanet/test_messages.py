@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from graphs.dims import atoms, unit_index
 from metanet.kernels import tap_coordinates
-from metanet.layout import MATRICES
+from metanet.matrices import MATRICES
 from metanet.messages import MessageLayer
 from metanet.reading import Reader, statistics
 from tests.metanet.conftest import NAMES, network, trained

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from metanet.layout import CHANGED, SMALL, WASTE, build_layout
+from metanet.blocks import SMALL, WASTE
+from metanet.layout import build_layout
+from metanet.matrices import CHANGED
 from tests.metanet.conftest import NAMES, assert_same, evidence, flat, network, trained
 
 
