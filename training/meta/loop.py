@@ -120,7 +120,8 @@ def meta_train(
     config = config if isinstance(config, MetaConfig) else from_mapping(MetaConfig, config)
     accelerator = Accelerator()
     optimizer = torch.optim.AdamW(meta.parameters(), config.lr, weight_decay=config.weight_decay)
-    result, best = MetaResult(), state_of(meta)
+    result = MetaResult()
+    best = {name: value.clone() for name, value in state_of(meta).items()}
     identity = _identity(meta, train, held_out, config)
     path = Path(folder) / CHECKPOINT if folder else None
     if path and path.is_file():

@@ -68,7 +68,7 @@ def policy_gradient(
             down = loss({a: held[a] - e for a, e in noise.items()})
         slope = (up - down) / (2 * SPREAD**2 * PAIRS)
         along = sum((noise[a] * logits[a]).sum() for a in logits)
-        score = score + slope * (along - along.detach())  # type: ignore[union-attr]
+        score = score + slope * (along - along.detach())
     return score
 
 
