@@ -61,6 +61,7 @@ class Decoder(nn.Module):
         row_gates, col_gates = (1 + self.tensors(tokens)).chunk(2, dim=1)
         taps = {shape: 1 + self.taps(c) for shape, c in layout.coordinates.items()}
         parts: dict[int, dict[int, torch.Tensor]] = {}  # tensor -> first row -> entries
+        out: dict[int, torch.Tensor] = {}
         for block in layout.blocks:
             if not block.changed:
                 continue
@@ -87,13 +88,12 @@ class Decoder(nn.Module):
             else:
                 changed = self._block(layout, block, *arguments)
             for tile, part in zip(block.tiles, changed, strict=True):
-                parts.setdefault(tile.tensor, {})[tile.start] = part
-        out = {}
-        for tensor in sorted(parts):
-            pieces = [part for _, part in sorted(parts[tensor].items())]
-            m = layout.matrices[tensor]
-            out[m.name] = m.write(pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=1))
-        return out
+                pieces = parts.setdefault(tile.tensor, {})
+                pieces[tile.start] = part
+                m = layout.matrices[tile.tensor]
+                if sum(piece.shape[1] for piece in pieces.values()) == m.rows:
+                    out[tile.tensor] = m.write(_joined(parts.pop(tile.tensor)))
+        return {layout.matrices[tensor].name: out[tensor] for tensor in sorted(out)}
 
     def _block(
         self,
@@ -126,3 +126,10 @@ class Decoder(nn.Module):
             new = torch.addcmul(old.to(wide), old.to(wide), gain, value=self.bound)
             out.append(torch.addcmul(new, scale, shift, value=self.bound).to(old.dtype))
         return out
+
+
+def _joined(pieces: dict[int, torch.Tensor]) -> torch.Tensor:
+    """First row -> (taps, rows, columns), put together in the order of the rows."""
+    if len(pieces) == 1:
+        return next(iter(pieces.values()))
+    return torch.cat([piece for _, piece in sorted(pieces.items())], dim=1)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
+from graphs import trace
 from metanet.blocks import SMALL, WASTE
 from metanet.layout import build_layout
 from metanet.matrices import CHANGED
@@ -75,3 +77,26 @@ def test_layouts_are_remembered_by_structure():
     net, meta = network("mlp"), trained("streaming")
     assert meta.layout(net) is meta.layout(net.replace({}))
     assert meta.layout(net) is not meta.layout(network("mlp_sigmoid"))
+
+
+def test_large_vocabularies_carry_no_states_and_cost_no_messages():
+    model = nn.Sequential(nn.Embedding(5000, 8), nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 3))
+    net = trace(model.double(), (torch.arange(4)[None],))
+    meta = trained("streaming")
+    layout = meta.layout(net)
+    vocabulary = next(a.name for a in net.axes.values() if a.size == 5000)
+    assert vocabulary not in layout.axes
+    assert layout.units < 100
+    silent = {
+        layout.matrices[t.tensor].name for b in layout.blocks if not b.messages for t in b.tiles
+    }
+    assert "0.weight" in silent
+    with torch.no_grad():
+        out = meta(net, None, 0.5)
+        assert_same(out, trained("streaming", tile=5000)(net, None, 0.5), atol=1e-12)
+        feature = next(a for a in net.axes.values() if a.size == 8)
+        order = torch.tensor([3, 1, 0, 2, 7, 6, 5, 4])
+        moved = meta(net.permute(feature.name, order), None, 0.5)
+    table = net.replace(out.values).permute(feature.name, order).tensors["0.weight"].value
+    torch.testing.assert_close(moved.values["0.weight"], table, rtol=0, atol=1e-10)
+    assert not torch.equal(table, net.tensors["0.weight"].value)
