@@ -29,6 +29,7 @@ class TrainConfig:
     folder: str
     zoos: Sequence[str]
     metanet: Mapping[str, Any]
+    start: str | None
     meta: Mapping[str, Any]
     threads: int | None
 
@@ -38,7 +39,8 @@ def run(config: DictConfig) -> None:
     started = time.perf_counter()
     settings, content = door.typed(TrainConfig, config)
     meta_config = from_mapping(MetaConfig, settings.meta)
-    meta = metanet.build(settings.metanet)
+    meta = metanet.load(settings.start) if settings.start else metanet.build(settings.metanet)
+    meta.train()
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     console = Console()

@@ -19,7 +19,9 @@ from training.tasks import Batch
 
 @dataclass(frozen=True)
 class Judgement:
-    """KL(dense ‖ pruned) on validation, geometric means over networks and shares.
+    """KL(dense ‖ pruned) on validation: geometric means over networks and shares.
+
+    Every data set counts alike, however many networks were trained on it.
 
     Args:
         advised: with the metanetwork's advice.
@@ -42,20 +44,24 @@ def judge(
     examples: int = 256,
 ) -> Judgement:
     """Prune every task to every share of its MACs, one shot, and compare with the base rule."""
-    advised: list[float] = []
-    base: list[float] = []
+    found: dict[str, list[tuple[float, float]]] = {}
     for task in tasks:
         batch = task.data.validation.batch(torch.arange(min(examples, len(task.data.validation))))
         dense = task.data.task.forward(task.model, batch)
         for share in shares:
             advice = meta(task.net, task.evidence(0) if evidence else None, share)
-            for found, given in ((advised, advice), (base, None)):
-                found.append(_divergence(task, given, share, batch, dense))
+            pair = tuple(_divergence(task, given, share, batch, dense) for given in (advice, None))
+            found.setdefault(task.data.fingerprint, []).append((log(pair[0]), log(pair[1])))
+    zoos = list(found.values())
     return Judgement(
-        exp(sum(map(log, advised)) / len(advised)),
-        exp(sum(map(log, base)) / len(base)),
-        sum(a < b for a, b in zip(advised, base, strict=True)) / len(base),
+        exp(_mean([_mean([a for a, _ in pairs]) for pairs in zoos])),
+        exp(_mean([_mean([b for _, b in pairs]) for pairs in zoos])),
+        _mean([_mean([float(a < b) for a, b in pairs]) for pairs in zoos]),
     )
+
+
+def _mean(numbers: Sequence[float]) -> float:
+    return sum(numbers) / len(numbers)
 
 
 def _divergence(
