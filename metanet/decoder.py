@@ -118,12 +118,16 @@ class Decoder(nn.Module):
         change = (u @ v).tanh_().view(b, 2, k, r, c)
         out = []
         for (gain, shift), tile, value in zip(change, block.tiles, values, strict=True):
-            old = layout.matrices[tile.tensor].read(value)[:, tile.start : tile.stop]
-            cut = (slice(None), slice(0, old.shape[1]), slice(0, old.shape[2]))
+            old = layout.matrices[tile.tensor].read(value)
+            if old.shape[1] != tile.stop - tile.start:
+                old = old[:, tile.start : tile.stop]
+            if gain.shape != old.shape:
+                gain, shift = (x[:, : old.shape[1], : old.shape[2]] for x in (gain, shift))
             wide = torch.promote_types(old.dtype, gain.dtype)
-            gain, shift = (x[cut].to(old.device, wide) for x in (gain, shift))
+            gain, shift = gain.to(old.device, wide), shift.to(old.device, wide)
             scale = scales[tile.tensor].to(old.device, wide)
-            new = torch.addcmul(old.to(wide), old.to(wide), gain, value=self.bound)
+            start = old.to(wide)
+            new = torch.addcmul(start, start, gain, value=self.bound)
             out.append(torch.addcmul(new, scale, shift, value=self.bound).to(old.dtype))
         return out
 

@@ -33,10 +33,13 @@ class Reader:
         self._layout = layout
         self._like = like
         self._keep = sum(b.entries for b in layout.blocks) <= KEPT * tile
+        self._values: dict[int, torch.Tensor] = {}
         self._bases: dict[int, torch.Tensor] = {}
 
     def values(self, index: int) -> torch.Tensor:
         """Entries of block `index`: (taps, B, R, C), zero where padded."""
+        if index in self._values:
+            return self._values[index]
         block = self._layout.blocks[index]
         b, k, r, c = block.shape
         out = self._like.new_zeros(k, b, r, c)
@@ -45,6 +48,8 @@ class Reader:
             value = matrix.read(self._tensors[matrix.name].value.detach())
             part = value[:, tile.start : tile.stop]
             place[:, : part.shape[1], : part.shape[2]].copy_(part)
+        if self._keep:
+            self._values[index] = out
         return out
 
     def bases(self, index: int, sigma: torch.Tensor) -> torch.Tensor:
@@ -61,6 +66,7 @@ class Reader:
             return self._bases[index]
         scale = sigma[self._layout.blocks[index].tensor].reciprocal().nan_to_num(0, 0, 0)
         values = self.values(index)
+        self._values.pop(index, None)  # not needed again, and overwritten below
         out = values.new_empty(3, *values.shape)
         x, absolute, square = out.unbind(0)
         torch.mul(values, scale[:, None, None], out=x)

@@ -21,8 +21,7 @@ def test_streaming_is_faster_and_smaller_than_the_published_network(tmp_path):
     assert "ResNet-56" in done.stdout
     peer, same = json.loads(output.read_text())["rows"][:2]
     assert peer["config"]["name"] == "pna"
-    # Processor time of a single thread: other work on the machine disturbs it least.
-    forward = [row["forward"]["processor_seconds"] for row in (peer, same)]
-    assert forward[0] / forward[1] > 10
+    # Half of what the README says: other work on the machine disturbs the times.
+    assert peer["forward"]["seconds"] / same["forward"]["seconds"] > 10
     for kind in ("forward", "forward + backward"):
         assert peer[kind]["peak_mb"] / same[kind]["peak_mb"] > 5
