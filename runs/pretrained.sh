@@ -12,4 +12,5 @@ train() { metaprune train zoos="[$out/digits,$out/cifar10]" threads=1 "$@"; }
 train folder="$out/first" meta.steps=160 meta.networks=12 meta.lr=8e-4 \
     meta.judge_every=20 meta.checkpoint_every=20
 train folder="$out/second" start="$out/first/metanet.safetensors" meta.steps=130 \
-    meta.networks=16 meta.lr=4e-4 meta.seed=1 meta.judge_every=13 meta.checkpoint_every=13
+    meta.networks=16 meta.lr=4e-4 meta.seed=1 meta.judge_every=13 meta.checkpoint_every=13 \
+    meta.patience=2

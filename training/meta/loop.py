@@ -17,7 +17,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from training.config import from_mapping
-from training.meta.judge import Judgement, judge
+from training.meta.judge import Judgement, judge, shrink
 from training.meta.objectives import OBJECTIVES
 from training.meta.tasks import Task
 from training.optim import generator, learning_rate
@@ -47,6 +47,7 @@ class MetaConfig:
         lowest, highest: range of the share of MACs that stays, drawn uniformly.
         blind: share of the steps that give no evidence, so that advice without data is learned too.
         judge_every: updates between judgements on held-out networks; the best metanetwork wins.
+        patience: end after so many judgements in a row without a better one; None never does.
         checkpoint_every: updates between checkpoints.
         seed: of everything that is drawn.
     """
@@ -63,6 +64,7 @@ class MetaConfig:
     highest: float = 0.85
     blind: float = 0.25
     judge_every: int = 100
+    patience: int | None = None
     checkpoint_every: int = 100
     seed: int = 0
 
@@ -129,6 +131,8 @@ def meta_train(
     prepared, stepper = accelerator.prepare(meta, optimizer)
     losses = result.losses
     for step in range(result.steps, config.steps):
+        if _exhausted(result, config.patience):
+            break
         rate = learning_rate("cosine", step, config.steps, config.lr, config.warmup)
         for group in optimizer.param_groups:
             group["lr"] = rate
@@ -150,7 +154,16 @@ def meta_train(
         if path and accelerator.is_main_process and (step + 1) % config.checkpoint_every == 0:
             _save(path, meta, optimizer, best, result, identity)
     load_state(meta, best, "best parameters of this run")
+    result.best |= shrink(meta, held_out)
     return result
+
+
+def _exhausted(result: MetaResult, patience: int | None) -> bool:
+    """Whether the last `patience` judgements were no better than the best before them."""
+    judged = [entry["advised"] for entry in result.history]
+    if patience is None or len(judged) <= patience:
+        return False
+    return min(judged[-patience:]) >= min(judged[:-patience])
 
 
 def _update(
@@ -205,7 +218,7 @@ def _identity(
 ) -> dict[str, Any]:
     """What must agree for a checkpoint to belong to this run."""
     return {
-        "config": asdict(config) | {"checkpoint_every": None},
+        "config": asdict(config) | {"checkpoint_every": None, "patience": None},
         "metanet": getattr(meta, "config", {}),
         "train": [task.name for task in train],
         "held_out": [task.name for task in held_out],
