@@ -10,6 +10,7 @@ from graphs.cost import count_macs
 from metanet import Transformation
 from pruners.structured import base_scores, mask_values
 from training.meta import OBJECTIVES, judge, meta_train, tasks_of
+from training.meta.judge import shrink
 from training.meta.objectives import policy_gradient
 from training.meta.soft import BatchStatistics, decided_masks, divergence, outputs
 from training.zoo import build_zoo
@@ -163,3 +164,22 @@ def test_bad_settings_are_refused(tasks):
         meta_train(metanet.build(SMALL), train, held_out, {"objective": "wish"})
     with pytest.raises(ValueError, match="unknown key 'speed'"):
         meta_train(metanet.build(SMALL), train, held_out, {"speed": 1})
+
+
+def test_shrinking_keeps_the_best_factor(tasks):
+    meta = metanet.build(SMALL)
+    with torch.no_grad():
+        for head in (meta.unit_head, meta.axis_head):
+            torch.nn.init.normal_(head[-1].weight, generator=torch.Generator().manual_seed(0))
+    bound, before = meta.logit_bound, judge(meta, tasks[1])
+    chosen = shrink(meta, tasks[1])
+    assert meta.logit_bound == meta.config["logit_bound"] == bound * chosen["shrinkage"]
+    assert judge(meta, tasks[1]).advised == chosen["advised"] <= before.advised
+
+
+def test_patience_ends_a_run_that_stopped_improving(tasks):
+    train, held_out = tasks
+    result = meta_train(
+        metanet.build(SMALL), train, held_out, settings(steps=6, judge_every=1, lr=0.0, patience=2)
+    )
+    assert result.steps == 3

@@ -85,7 +85,7 @@ def shrink(meta: nn.Module, tasks: Sequence[Task]) -> dict[str, float]:
         meta.logit_bound = bound * factor
         found.append((judge(meta, tasks), factor))
     best, factor = min(found, key=lambda pair: pair[0].advised)
-    meta.logit_bound = meta.config["logit_bound"] = bound * factor  # type: ignore[index, assignment, operator]
+    meta.logit_bound = meta.config["logit_bound"] = bound * factor
     return asdict(best) | {"shrinkage": factor}
 
 
