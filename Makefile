@@ -43,7 +43,7 @@ types: $(READY) ## static types
 	$(BIN)/mypy
 
 bench: $(READY) ## benchmarks, results on the screen
-	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+	$(BIN)/python benchmarks/metanet_speed.py
 
 clean: ## remove the environment and every cache
 	rm -rf $(VENV) *.egg-info build .pytest_cache .mypy_cache .ruff_cache .hypothesis

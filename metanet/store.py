@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from inspect import signature
 from pathlib import Path
@@ -53,14 +52,12 @@ def save(meta: nn.Module, path: str | Path) -> None:
     """
     path = Path(path)
     tensors = {name: t.detach().cpu().contiguous() for name, t in meta.state_dict().items()}
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         save_file(tensors, temporary, metadata={"metanetwork": json.dumps(meta.config)})
         os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def load(path: str | Path) -> nn.Module:
