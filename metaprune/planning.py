@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 SCOPES = ("metanet", "global", "uniform")
 """Budgets for channels; masks have those of `pruners.budgets` and "metanet"."""
 
+SPARED = ("head feature",)
+"""Kinds of units that channel pruning leaves alone: fast attention kernels, and the classes of most
+transformers, want one head size for queries, keys and values. Whole heads are removed."""
+
 MASK_BASE = "lamp"
 """Budget of masks that metanetworks correct."""
 
@@ -178,6 +182,7 @@ def keep(
     scores = structured.base_scores(net, values)
     if advice and budget == "metanet":
         scores = structured.corrected(scores, advice.corrections())
+    scores = {axis: s for axis, s in scores.items() if net.axes[axis].kind not in SPARED}
     scope = "uniform" if budget == "uniform" else "global"
     return structured.select(net, scores, target, scope, min_units, round_to)
 
