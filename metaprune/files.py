@@ -9,6 +9,17 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
+def refuse_filled(path: str | os.PathLike[str]) -> None:
+    """Refuse a place that a new folder cannot take.
+
+    Raises:
+        FileExistsError: there is a file, or a folder with something in it, of that name.
+    """
+    target = Path(path).resolve()
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise FileExistsError(f"{str(path)!r} exists and is not empty; choose another folder")
+
+
 @contextmanager
 def whole_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A new folder to write into, which takes its name only when everything is in it.
@@ -19,9 +30,8 @@ def whole_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     Raises:
         FileExistsError: there is a file, or a folder with something in it, of that name.
     """
+    refuse_filled(path)
     target = Path(path).resolve()
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise FileExistsError(f"{str(path)!r} exists and is not empty; choose another folder")
     temporary = target.with_name(f".{target.name}.{os.getpid()}")
     temporary.mkdir(parents=True)
     try:

@@ -14,6 +14,7 @@ from torch import nn
 from graphs import Network, trace
 from metaprune.applying import apply_network, finetuned
 from metaprune.calibration import Calibration
+from metaprune.files import refuse_filled
 from metaprune.outline import outline
 from metaprune.planning import check, plan_network
 from metaprune.provenance import machine, versions
@@ -84,6 +85,11 @@ def methods(metanet: str | None, budget: str | None, compare: Sequence[str]) -> 
     return found
 
 
+def _folder_name(asked: Mapping[str, Any]) -> str:
+    """Of a pruned network, after what was asked: `model-macs50pct`."""
+    return "-".join(["model", *(f"{k}{v}" for k, v in asked.items())]).replace("%", "pct")
+
+
 @dataclass
 class Study:
     """A network, the data it is judged by, and what was found out so far.
@@ -113,7 +119,9 @@ class Study:
     def run(
         self, targets: Sequence[Mapping[str, Any]], chosen: Sequence[Method], folder: Path | None
     ) -> None:
-        """Prune to every target by every method; refuses what is out of reach before any work.
+        """Prune to every target by every method.
+
+        Targets out of reach and folders in use are refused before any work.
 
         Args:
             targets: mappings that `Target.parse` reads; for N:M patterns one empty mapping.
@@ -125,6 +133,9 @@ class Study:
         for target in wanted:
             if target is not None and settings.pattern == CHANNELS:
                 target.check(self.net)
+        if folder is not None:
+            for target in wanted:
+                refuse_filled(folder / _folder_name(target.asked if target else {}))
         for method in chosen:
             check(settings.pattern, method.budget, settings.solver, method.metanet)
         for target in wanted:
@@ -164,9 +175,7 @@ class Study:
             after = self.measure(result.model)
         name = None
         if folder is not None:
-            name = "-".join(["model", *(f"{k}{v}" for k, v in plan.asked.items())]).replace(
-                "%", "pct"
-            )
+            name = _folder_name(plan.asked)
             result.save(folder / name, source=self.source)
             plan.save(folder / f"{name.replace('model', 'plan', 1)}.json")
         report = result.report

@@ -242,3 +242,14 @@ def test_every_configuration_composes(command, choice):
     if command == "prune":
         assert from_mapping(PruneConfig, content).pattern == "channels"
     assert content
+
+
+def test_a_used_run_folder_is_refused_before_any_work(run):
+    Path("used/model-speedup2.0").mkdir(parents=True)
+    Path("used/model-speedup2.0/note").write_text("mine")
+    command = ["prune", *FAST, "metanet=null", "budget=global", "compare=[]", "target.speedup=2"]
+    code, out, errors = run(*command, "hydra.run.dir=used")
+    assert code == 1
+    assert "exists and is not empty" in errors
+    assert "fewer MACs" not in out
+    assert Path("used/model-speedup2.0/note").read_text() == "mine"
