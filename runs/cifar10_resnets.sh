@@ -2,7 +2,8 @@
 # Reproduces the results table of README.md on the trained CIFAR-10 ResNets, about forty minutes on
 # two cores:
 #   bash runs/cifar10_resnets.sh FOLDER_OF_CHECKPOINTS [folder or hub name of CIFAR-10] [output]
-# The learning rate was chosen among 0.01 and 0.03 on a part of train (ResNet-20, global, 2x).
+# The learning rate was chosen among 0.01 and 0.03 on a part of train (ResNet-20, global, 2x), before
+# gradients were clipped by default.
 set -euo pipefail
 checkpoints=$1
 cifar10=${2:-uoft-cs/cifar10}
