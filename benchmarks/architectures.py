@@ -1,0 +1,122 @@
+"""Every architecture of the register under every law: the table in docs/architectures.md.
+
+python -m benchmarks.architectures --results results.jsonl
+python -m benchmarks.architectures --results results.jsonl --only llama swin
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import signal
+import sys
+import time
+import traceback
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tests.architectures import ARCHITECTURES, available
+from tests.architectures.certificate import LAWS, facts, subject
+
+
+def peak_megabytes() -> tuple[float, float]:
+    """(now, most since the last reset) of this process' resident memory."""
+    status = Path("/proc/self/status").read_text()
+    found = {
+        key: int(re.search(rf"{key}:\s+(\d+)", status)[1]) / 1024 for key in ("VmRSS", "VmHWM")
+    }
+    return found["VmRSS"], found["VmHWM"]
+
+
+def examine(name: str) -> dict[str, Any]:
+    """One architecture: traced, measured and put under every law."""
+    row: dict[str, Any] = {"name": name, "field": ARCHITECTURES[name].field, "failed": {}}
+    Path("/proc/self/clear_refs").write_text("5")
+    before, _ = peak_megabytes()
+    start = time.perf_counter()
+    try:
+        found = subject(name)
+    except Exception as error:
+        return {**row, "stage": "trace", "error": last_words(error)}
+    row["seconds"] = time.perf_counter() - start
+    row["memory"] = peak_megabytes()[1] - before
+    row.update(facts(found))
+    for law, check in LAWS.items():
+        try:
+            result = check(found)
+            if law == "removal":
+                row["class"] = type(result).__name__
+                row["kept"] = type(result) is type(found.model)
+        except Exception as error:
+            row["failed"][law] = last_words(error)
+    row["total_seconds"] = time.perf_counter() - start
+    return row
+
+
+def warm_up() -> None:
+    """Import what every child needs, so that it is neither timed nor counted as memory."""
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    warnings.simplefilter("ignore")
+    for name in ("LlamaForCausalLM", "ResNetForImageClassification"):
+        subject(name)
+
+
+def last_words(error: BaseException) -> str:
+    """Type, message and place of an error, shortened."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "?"
+    return f"{type(error).__name__} at {place}: {str(error)[:600]}"
+
+
+def in_child(name: str, limit: int) -> dict[str, Any]:
+    """`examine` in a process of its own, ended after `limit` seconds."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(read)
+        signal.alarm(limit)
+        warnings.simplefilter("ignore")
+        row = examine(name)
+        with os.fdopen(write, "w") as sink:
+            json.dump(row, sink)
+        os._exit(0)
+    os.close(write)
+    with os.fdopen(read) as source:
+        text = source.read()
+    _, status = os.waitpid(child, 0)
+    if text:
+        return json.loads(text)
+    ended = f"no answer within {limit} s" if os.WTERMSIG(status) == signal.SIGALRM else "crashed"
+    return {"name": name, "field": ARCHITECTURES[name].field, "failed": {}, "error": ended}
+
+
+def main() -> None:
+    """Run and write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--results", type=Path, required=True, help="JSON lines, appended to")
+    parser.add_argument("--only", nargs="*", default=[], help="names or fields")
+    parser.add_argument("--limit", type=int, default=60, help="seconds for one architecture")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    warm_up()
+    for name, entry in ARCHITECTURES.items():
+        if options.only and not {name, entry.field} & set(options.only):
+            continue
+        if not available(entry):
+            row = {"name": name, "field": entry.field, "skipped": f"{entry.needs} is not there"}
+        else:
+            row = in_child(name, options.limit)
+        with options.results.open("a") as sink:
+            sink.write(json.dumps(row) + "\n")
+        print(name, row.get("failed") or row.get("error") or "ok", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()

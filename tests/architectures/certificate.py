@@ -1,0 +1,189 @@
+"""The certificate of one architecture: its network, the laws it must obey, and what was found."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils import _pytree as pytree
+
+from graphs import Network, trace
+from graphs.cost import count_macs, count_params
+from graphs.dims import Dim, atoms, unit_index
+from graphs.export import as_inputs, quiet_evaluation
+from graphs.rebuild import graph_model
+from metaprune import testing
+from tests.architectures.registry import ARCHITECTURES, build
+
+
+@dataclass
+class Subject:
+    """An architecture as built, traced once for all laws.
+
+    Args:
+        name: of its entry.
+        model: the module, in float64.
+        inputs: its example inputs.
+        net: its network.
+        tolerance: largest difference of two outputs of the same function.
+    """
+
+    name: str
+    model: nn.Module
+    inputs: Any
+    net: Network
+    tolerance: float
+
+    def lively(self) -> Network:
+        """The network with weights of gain one drawn for each tensor's role."""
+        return testing.lively(self.net, torch.Generator().manual_seed(0))
+
+
+def subject(name: str) -> Subject:
+    """Build and trace an entry of the register."""
+    model, inputs = build(name)
+    return Subject(name, model, inputs, trace(model, inputs), ARCHITECTURES[name].tolerance)
+
+
+def outputs(model: nn.Module, inputs: Any) -> list[torch.Tensor]:
+    """All tensors that a model returns, in order."""
+    args, kwargs = as_inputs(inputs)
+    with quiet_evaluation(model), torch.no_grad():
+        found = model(*args, **kwargs)
+    leaves = pytree.tree_leaves(dict(found) if hasattr(found, "items") else found)
+    return [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
+
+
+def assert_close(
+    got: list[torch.Tensor], expected: list[torch.Tensor], tolerance: float, what: str
+) -> None:
+    """Outputs are the same up to `tolerance`, relative to their own scale.
+
+    Raises:
+        AssertionError: saying what differs and by how much.
+    """
+    assert len(got) == len(expected), f"{what}: {len(got)} outputs instead of {len(expected)}"
+    for a, b in zip(got, expected, strict=True):
+        assert a.shape == b.shape, f"{what}: shape {tuple(a.shape)} instead of {tuple(b.shape)}"
+        if a.numel() == 0:
+            continue
+        if not a.is_floating_point():
+            assert torch.equal(a, b), f"{what}: other integers"
+            continue
+        same = a.isfinite() == b.isfinite()
+        assert bool(same.all()), f"{what}: not finite at {int((~same).sum())} places"
+        finite = b.isfinite()
+        scale = max(1.0, float(b[finite].abs().max())) if bool(finite.any()) else 1.0
+        gap = float((a - b)[finite].abs().max()) / scale if bool(finite.any()) else 0.0
+        assert gap <= tolerance, f"{what}: outputs differ by {gap:.3g}"
+
+
+def third(net: Network) -> dict[str, torch.Tensor]:
+    """A random third of the units of every axis that is not frozen, at least one unit each."""
+    generator = torch.Generator().manual_seed(1)
+    return {
+        axis.name: torch.randperm(axis.size, generator=generator)[: max(1, axis.size // 3)]
+        for axis in net.axes.values()
+        if axis.frozen is None and axis.size > 1
+    }
+
+
+def round_trip(s: Subject) -> None:
+    """The module comes back bit for bit."""
+    testing.assert_round_trip(s.model, s.inputs, net=s.net)
+
+
+def program(s: Subject) -> None:
+    """The traced program computes what the module computes."""
+    assert_close(
+        outputs(graph_model(s.net), s.inputs), outputs(s.model, s.inputs), 1e-10, "the program"
+    )
+
+
+def permutation(s: Subject) -> None:
+    """Permuting any axis leaves the function."""
+    testing.assert_permutation_invariant(s.lively(), s.inputs, tolerance=s.tolerance)
+
+
+def lossless(s: Subject) -> None:
+    """Removing dead units of an exact axis leaves the function."""
+    testing.assert_lossless(s.lively(), s.inputs, tolerance=s.tolerance)
+
+
+def removal(s: Subject) -> nn.Module:
+    """A third of every axis goes; the result runs, and is what the traced program computes.
+
+    Returns:
+        the pruned module.
+    """
+    removed = third(s.net)
+    dense = outputs(s.model, s.inputs)
+    small = s.net.remove(removed)
+    pruned = small.to_model()
+    got = outputs(pruned, s.inputs)
+    assert [v.shape for v in got] == [v.shape for v in dense], "an output has another shape"
+    for before, after in zip(dense, got, strict=True):
+        if before.is_floating_point() and bool(before.isfinite().all()):
+            assert bool(after.isfinite().all()), "an output is not finite"
+    assert_close(got, outputs(graph_model(small), s.inputs), 1e-6, "the pruned module")
+    for name, value in pruned.state_dict(keep_vars=True).items():
+        expected = small.tensors[s.net.source.aliases[name]].value.shape
+        assert value.shape == expected, f"{name} has shape {tuple(value.shape)}"
+    return pruned
+
+
+LAWS: dict[str, Callable[[Subject], Any]] = {
+    "round trip": round_trip,
+    "program": program,
+    "permutation": permutation,
+    "lossless": lossless,
+    "removal": removal,
+}
+
+
+def removable(net: Network) -> float:
+    """Share of the parameters' entries that lie on at least one axis that is not frozen."""
+    free = {axis.name for axis in net.axes.values() if axis.frozen is None}
+    total = kept = 0.0
+    for name in net.source.parameters:
+        tensor = net.tensors[name]
+        total += tensor.value.numel()
+        kept += tensor.value.numel() * prod(_frozen_share(d, free, net) for d in tensor.dims)
+    return 1 - kept / total if total else 0.0
+
+
+def _frozen_share(dim: Dim, free: set[str], net: Network) -> float:
+    hit: Any = torch.zeros(())
+    for axis in atoms(dim):
+        if axis in free:
+            hit = hit + (unit_index(dim, axis, net.axes) >= 0)
+    return 1.0 - float((hit > 0).double().mean())
+
+
+def facts(s: Subject) -> dict[str, Any]:
+    """What the table says of an architecture; plain JSON values."""
+    net = s.net
+    axes = list(net.axes.values())
+    free = [axis for axis in axes if axis.frozen is None]
+    small = {a.name: a.size - max(1, a.size // 3) for a in free if a.size > 1}
+    on_frozen: Counter[str] = Counter()
+    for axis in axes:
+        if axis.frozen:
+            on_frozen[axis.frozen] += axis.size
+    return {
+        "params": count_params(net),
+        "axes": len(axes),
+        "free": len(free),
+        "removable": removable(net),
+        "exactness": dict(Counter(axis.exactness for axis in free)),
+        "kinds": dict(Counter(axis.kind for axis in free)),
+        "macs": count_macs(net, small) / max(1, count_macs(net)),
+        "params_left": count_params(net, small) / max(1, count_params(net)),
+        "symmetries": testing.symmetries(net),
+        "frozen": {axis.name: [axis.size, axis.frozen] for axis in axes if axis.frozen},
+    }
