@@ -156,6 +156,9 @@ class Network:
     def remove(self, axis: Any, indices: Any = None) -> Network:
         """A smaller network: every tensor that runs along an axis is sliced.
 
+        It computes what the network computes with those units set to zero, up to the axis' class of
+        exactness; scales of root-mean-square norms are adjusted for that (`graphs.rescale`).
+
         Args:
             axis: an axis name, or a mapping of axis names to the indices to remove.
             indices: units to remove, when `axis` is a name.
@@ -200,6 +203,10 @@ class Network:
             name: replace(a, size=kept[name].numel()) if name in kept else a
             for name, a in self.axes.items()
         }
+        for scale in self.program.rescales:
+            tensor = tensors[scale.tensor]
+            value = scale.apply(tensor.value, self.axes, axes)
+            tensors[scale.tensor] = replace(tensor, value=value)
         return replace(self, axes=MappingProxyType(axes), tensors=MappingProxyType(tensors))
 
     def shape(self, dims: tuple[Dim, ...]) -> tuple[int, ...]:

@@ -11,7 +11,8 @@ from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from graphs.dims import Axis, Dim, atoms, size
-from graphs.rules.registry import Cost, Extent, Pinned, operator_name
+from graphs.rescale import Rescale
+from graphs.rules.registry import Cost, Extent, Inverse, Pinned, operator_name
 
 # Operators whose behaviour in training differs: where their flag stands in the ATen signature.
 _TRAINING_ARGUMENT = {"batch_norm": 5, "dropout": 2, "alpha_dropout": 2, "feature_dropout": 2}
@@ -29,6 +30,7 @@ class Program:
         costs: multiply–accumulates of every node, as products of dimensions.
         batch: number of examples in the traced input; costs are divided by it.
         modules: node name → path of the module that made the call.
+        rescales: parameters that follow the number of units of root-mean-square norms.
     """
 
     graph: fx.Graph
@@ -38,11 +40,16 @@ class Program:
     costs: tuple[Cost, ...]
     batch: int
     modules: Mapping[str, str] = field(default_factory=dict)
+    rescales: tuple[Rescale, ...] = ()
 
 
 def _dims_inside(value: Any) -> list[Dim]:
-    leaves = pytree.tree_leaves(value, is_leaf=lambda v: isinstance(v, Extent | Pinned))
-    return [leaf.dim for leaf in leaves if isinstance(leaf, Extent | Pinned)]
+    return [leaf.dim for leaf in _leaves(value) if isinstance(leaf, Extent | Pinned | Inverse)]
+
+
+def _leaves(value: Any) -> list[Any]:
+    kinds = Extent | Pinned | Inverse
+    return pytree.tree_leaves(value, is_leaf=lambda v: isinstance(v, kinds))
 
 
 def changed_extents(
@@ -51,11 +58,29 @@ def changed_extents(
     """(module path, old size, new size) of every size argument that differs."""
     changes = []
     for node, given in program.arguments.items():
-        for dim in _dims_inside(list(given.values())):
-            old, new = size(dim, before), size(dim, after)
+        for leaf in _leaves(list(given.values())):
+            if not isinstance(leaf, Extent | Pinned):
+                continue
+            old, new = size(leaf.dim, before), size(leaf.dim, after)
             if old != new:
                 changes.append((program.modules.get(node, ""), old, new))
     return changes
+
+
+def changed_numbers(
+    program: Program, before: Mapping[str, Axis], after: Mapping[str, Axis]
+) -> list[tuple[str, float, float]]:
+    """(module path, old value, new value) of every number that follows a size (an ε)."""
+    return [
+        (program.modules.get(node, ""), leaf.value, _inverse(leaf, before, after))
+        for node, given in program.arguments.items()
+        for leaf in _leaves(list(given.values()))
+        if isinstance(leaf, Inverse) and size(leaf.dim, before) != size(leaf.dim, after)
+    ]
+
+
+def _inverse(leaf: Inverse, before: Mapping[str, Axis], after: Mapping[str, Axis]) -> float:
+    return leaf.value * size(leaf.dim, before) / size(leaf.dim, after)
 
 
 def rewritten(program: Program, before: Mapping[str, Axis], after: Mapping[str, Axis]) -> fx.Graph:
@@ -75,6 +100,8 @@ def rewritten(program: Program, before: Mapping[str, Axis], after: Mapping[str, 
             return -1 if new.dynamic else size(new.dim, after)
         if isinstance(new, Pinned):
             return new.value if smaller.intersection(atoms(new.dim)) else old
+        if isinstance(new, Inverse):
+            return _inverse(new, before, after)
         return new
 
     for name, given in program.arguments.items():

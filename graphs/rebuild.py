@@ -12,7 +12,7 @@ from torch.utils import _pytree as pytree
 
 from graphs.export import quiet_evaluation
 from graphs.network import Network
-from graphs.program import changed_extents, exported_module, rewritten
+from graphs.program import changed_extents, changed_numbers, exported_module, rewritten
 
 # Attributes of torch's own layers that restate the shape of their tensors.
 _SHAPE_FIELDS: dict[type[nn.Module], dict[str, Any]] = {
@@ -70,6 +70,7 @@ def to_model(net: Network) -> nn.Module:
     for left_out in islice(subsets, MOST_TRIES):
         own = _own_class(net)
         _repair(own, sizes, frozenset(left_out))
+        _repair_numbers(own, net)
         if _agree(_outputs(own, net), expected):
             return own
     return graph
@@ -166,6 +167,15 @@ def _repair(model: nn.Module, sizes: Sizes, left_out: frozenset[str]) -> None:
                 for field, read in fields.items():
                     setattr(module, field, read(module))
                 break
+
+
+def _repair_numbers(model: nn.Module, net: Network) -> None:
+    """Bring the ε of root-mean-square norms in line with their number of units."""
+    for path, old, new in changed_numbers(net.program, net.source.axes, net.axes):
+        module = model.get_submodule(path)
+        for field, value in vars(module).items():
+            if isinstance(value, float) and value == old:
+                setattr(module, field, new)
 
 
 def _outputs(model: nn.Module, net: Network) -> list[torch.Tensor] | None:

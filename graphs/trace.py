@@ -13,12 +13,14 @@ import torch
 from torch import fx, nn
 from torch.utils import _pytree as pytree
 
+from graphs.admission import unwrapped
 from graphs.dims import Atom, Axis, Dim, Fixed, Prod, Sum, atoms
 from graphs.exactness import classify
 from graphs.export import Inputs, as_inputs, attribute, export
 from graphs.network import Network, Source, Tensor
 from graphs.program import Program
-from graphs.rules import Extent, Pinned, Value, lookup
+from graphs.rescale import root_mean_square_scales
+from graphs.rules import Extent, Inverse, Pinned, Value, lookup
 from graphs.rules.registry import Context, Facts, describe
 from graphs.unify import Unifier
 
@@ -38,6 +40,7 @@ def trace(model: nn.Module, example_inputs: Any) -> Network:
         TraceError: the module does not run on the inputs, or cannot be exported.
     """
     inputs = as_inputs(example_inputs)
+    model = unwrapped(model)
     module = export(model, inputs)
     names = _Names(model)
     walk = _Walk(module, names)
@@ -194,6 +197,7 @@ class _Walk:
             value = self.names.values[name]
             tensors[name] = Tensor(value, tuple(map(final, dims)), role, produces)
         kinds, frozen = self.solver.kinds, self.solver.frozen
+        rescales = root_mean_square_scales(self.facts, resolve, self.tensor_dims)
         stated: dict[str, list[str]] = {}
         for dim, kind in self.facts.exactness:
             for axis in atoms(final(dim)):
@@ -232,6 +236,7 @@ class _Walk:
             costs=tuple(replace(c, dims=tuple(map(final, c.dims))) for c in self.facts.costs),
             batch=self.batch,
             modules=self.paths,
+            rescales=tuple(replace(r, dim=final(r.dim)) for r in rescales),
         )
         axes = classify(program, tensors, axes, stated)
         source = Source(
@@ -287,10 +292,12 @@ def _renamed(dim: Dim, naming: Mapping[str, str]) -> Dim:
 def _map_dims(value: Any, final: Any) -> Any:
     return pytree.tree_map(
         lambda leaf: (
-            replace(leaf, dim=final(leaf.dim)) if isinstance(leaf, Extent | Pinned) else leaf
+            replace(leaf, dim=final(leaf.dim))
+            if isinstance(leaf, Extent | Pinned | Inverse)
+            else leaf
         ),
         value,
-        is_leaf=lambda leaf: isinstance(leaf, Extent | Pinned),
+        is_leaf=lambda leaf: isinstance(leaf, Extent | Pinned | Inverse),
     )
 
 

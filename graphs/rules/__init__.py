@@ -9,12 +9,13 @@ from graphs.rules import (
     reductions,
     shapes,
 )
-from graphs.rules.registry import RULES, Context, Extent, Pinned, Value, lookup, rule
+from graphs.rules.registry import RULES, Context, Extent, Inverse, Pinned, Value, lookup, rule
 
 __all__ = [
     "RULES",
     "Context",
     "Extent",
+    "Inverse",
     "Pinned",
     "Value",
     "contractions",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from graphs.dims import Atom, Prod
+from graphs.dims import Atom, Prod, product
 from graphs.rules.registry import Context, Dims, Extent, Value, rule
 
 
@@ -57,7 +57,9 @@ def layer_norm(
     **kwargs: Any,
 ) -> Any:
     """Mean and variance over the trailing dimensions, which therefore change with their units."""
-    return _trailing_norm(ctx, x, normalized_shape, weight, bias, "norm-changed")
+    for dim in x.dims[-len(normalized_shape) :]:
+        ctx.exactness(dim, "norm-changed")
+    return _trailing_norm(ctx, x, normalized_shape, weight, bias)
 
 
 @rule("rms_norm", "_fused_rms_norm", zero="affine-norm")
@@ -70,7 +72,9 @@ def rms_norm(
     **kwargs: Any,
 ) -> Any:
     """X / √(mean x² + ε) · γ: exact up to a rescale of γ and ε by the share of units that stays."""
-    return _trailing_norm(ctx, x, normalized_shape, weight, None, "norm-rescaled")
+    dims = _trailing_norm(ctx, x, normalized_shape, weight, None)
+    ctx.facts.mean_squares.append((ctx.node, product(x.dims[-len(normalized_shape) :])))
+    return dims
 
 
 def _trailing_norm(
@@ -79,7 +83,6 @@ def _trailing_norm(
     normalized_shape: Sequence[int],
     weight: Value | None,
     bias: Value | None,
-    exactness: str,
 ) -> Any:
     n = len(normalized_shape)
     trailing = list(x.dims[-n:])
@@ -87,8 +90,6 @@ def _trailing_norm(
         if value is not None:
             trailing = [ctx.unify(a, b) for a, b in zip(trailing, value.dims, strict=True)]
             ctx.role(value, role)
-    for dim in trailing:
-        ctx.exactness(dim, exactness)
     ctx.extent(1, [Extent(d) for d in trailing])
     dims = (*x.dims[:-n], *trailing)
     if len(ctx.shapes) == 1:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from torch import fx
+
 from graphs.dims import Fixed
 from graphs.rules.registry import Context, Dims, Value, operator_name, rule
 
@@ -22,13 +24,24 @@ def _remaining(x: Value, gone: tuple[int, ...], keepdim: bool) -> Dims:
     return tuple(d for i, d in enumerate(x.dims) if i not in gone)
 
 
+def _is_square(node: fx.Node) -> bool:
+    """Whether a node squares its operand, however that is spelled."""
+    name, args = operator_name(node.target), node.args
+    if name == "mul":
+        return args[0] is args[1]
+    return name == "square" or (name == "pow" and args[1] == 2)
+
+
 @rule("mean", "adaptive_avg_pool.mean", zero="move")
 def mean(ctx: Context, x: Value, dim: Any = None, keepdim: bool = False, **kwargs: Any) -> Dims:
     """A mean of squares over units is a root-mean-square norm's: exact up to a rescale."""
     gone = _reduced(x, dim)
-    squared = x.node is not None and operator_name(x.node.target) in ("pow", "square")
+    squared = x.node is not None and _is_square(x.node)
     for i in gone:
-        ctx.exactness(x.dims[i], "norm-rescaled" if squared else "norm-changed")
+        if squared:
+            ctx.facts.mean_squares.append((ctx.node, x.dims[i]))
+        else:
+            ctx.exactness(x.dims[i], "norm-changed")
     return _remaining(x, gone, keepdim)
 
 

@@ -26,6 +26,7 @@ import torch
 from torch import fx
 
 from graphs.dims import EXACTNESS, Dim, Fixed
+from graphs.places import place_of_stack
 from graphs.unify import Unifier
 
 Dims = tuple[Dim, ...]
@@ -62,6 +63,14 @@ class Pinned:
 
 
 @dataclass(frozen=True)
+class Inverse:
+    """A number of the call in inverse proportion to the size of `dim`: `value` as traced."""
+
+    dim: Dim
+    value: float
+
+
+@dataclass(frozen=True)
 class Rule:
     """How an operator relates dimensions, and what it makes of a dead unit."""
 
@@ -83,10 +92,12 @@ class Facts:
     """What rules state besides dimensions, for the whole program.
 
     Attributes:
-        arguments: node name → {argument position or keyword: value with `Extent`/`Pinned` inside}.
+        arguments: node name → {argument position or keyword: value with `Extent`, `Pinned` or
+            `Inverse` inside}.
         costs: multiply–accumulates, node by node.
         contracted: (node name, dimension) pairs that an operator sums over.
         exactness: (dimension, class) pairs stated by norms and reductions.
+        mean_squares: (node, dimension) pairs: a mean of squares, or a whole root-mean-square norm.
         roles: tensor name → role, the first one stated.
         consumed, produced: (tensor name, dimension index) seen on either side of a contraction.
     """
@@ -94,6 +105,7 @@ class Facts:
     arguments: dict[str, dict[int | str, Any]] = field(default_factory=dict)
     costs: list[Cost] = field(default_factory=list)
     exactness: list[tuple[Dim, str]] = field(default_factory=list)
+    mean_squares: list[tuple[fx.Node, Dim]] = field(default_factory=list)
     roles: dict[str, str] = field(default_factory=dict)
     consumed: set[tuple[str, int]] = field(default_factory=set)
     produced: set[tuple[str, int]] = field(default_factory=set)
@@ -194,12 +206,5 @@ def lookup(target: Any) -> Rule | None:
 def describe(node: fx.Node) -> str:
     """`aten.topk at model.py:12`, for reasons that name a place in the user's code."""
     name = str(node.target) if node.op == "call_function" else node.name
-    frames = [
-        line.strip()
-        for line in (node.meta.get("stack_trace") or "").splitlines()
-        if 'File "' in line
-    ]
-    if not frames:
-        return name
-    file, line, *_ = frames[-1].removeprefix("File ").split(", ")
-    return f"{name} at {file.strip(chr(34)).rsplit('/', 1)[-1]}:{line.removeprefix('line ')}"
+    place = place_of_stack(node.meta.get("stack_trace"))
+    return name if place is None else f"{name} at {place}"
