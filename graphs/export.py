@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import io
+import logging
 import operator
 from collections.abc import Iterator
 from typing import Any
@@ -12,7 +14,10 @@ from torch import fx, nn
 from torch.export import Dim as ExportDim
 from torch.utils import _pytree as pytree
 
+from graphs.admission import admit, as_written
+from graphs.diagnosis import not_exportable, not_running
 from graphs.errors import TraceError
+from graphs.sizes import hint_open_sizes
 
 Inputs = tuple[tuple[Any, ...], dict[str, Any]]
 
@@ -32,21 +37,35 @@ def as_inputs(example_inputs: Any) -> Inputs:
 
 
 @contextlib.contextmanager
+def _quiet_export() -> Iterator[None]:
+    """Keep torch.export's own account of a failure off the terminal: ours says more."""
+    logger = logging.getLogger("torch.fx.experimental.symbolic_shapes")
+    disabled = logger.disabled
+    logger.disabled = True
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        logger.disabled = disabled
+
+
+@contextlib.contextmanager
 def quiet_evaluation(model: nn.Module) -> Iterator[None]:
     """Evaluation mode without a key/value cache; flags and configuration come back afterwards."""
     flags = {module: module.training for module in model.modules()}
-    config: Any = getattr(model, "config", None)
-    use_cache = getattr(config, "use_cache", None)
+    # Encoder and decoder of one model may have configurations of their own.
+    found: list[Any] = [getattr(module, "config", None) for module in model.modules()]
+    caching = {id(c): c for c in found if getattr(c, "use_cache", None) is True}
     model.eval()
-    if use_cache:
+    for config in caching.values():
         config.use_cache = False
     try:
         yield
     finally:
         for module, flag in flags.items():
             module.training = flag
-        if use_cache:
-            config.use_cache = use_cache
+        for config in caching.values():
+            config.use_cache = True
 
 
 def _two_examples(inputs: Inputs) -> Inputs:
@@ -69,16 +88,13 @@ def export(model: nn.Module, inputs: Inputs) -> fx.GraphModule:
     Raises:
         TraceError: the model does not run on the inputs, or torch.export cannot export it.
     """
+    admit(model)
     args, kwargs = inputs
-    with quiet_evaluation(model), torch.no_grad():
+    with quiet_evaluation(model), as_written(model), torch.no_grad():
         try:
             model(*args, **kwargs)
         except Exception as error:
-            raise TraceError(
-                f"{type(model).__name__} does not run on the example inputs "
-                f"({_describe(inputs)}): {_first_line(error)}. Pass inputs of the shapes and "
-                "dtypes its forward expects."
-            ) from error
+            raise not_running(model, inputs, error) from error
         attempts = [(_two_examples(inputs), True), (inputs, False)]
         for (args, kwargs), dynamic in attempts:
             shapes = None
@@ -91,19 +107,17 @@ def export(model: nn.Module, inputs: Inputs) -> fx.GraphModule:
                 if args and kwargs:
                     continue
             try:
-                program = torch.export.export(
-                    model, args, kwargs, dynamic_shapes=shapes, strict=False
-                )
+                with _quiet_export():
+                    program = torch.export.export(
+                        model, args, kwargs, dynamic_shapes=shapes, strict=False
+                    )
                 break
             except Exception as error:
                 if not dynamic:
-                    raise TraceError(
-                        f"torch.export cannot export {type(model).__name__}: {_first_line(error)}. "
-                        "Usual causes: control flow that depends on values, or outputs whose shape "
-                        "does; move them out of forward, or use torch.cond."
-                    ) from error
+                    raise not_exportable(model, error) from error
     module = program.module(check_guards=False)
     _inline(module)
+    hint_open_sizes(module, (args, kwargs))
     for node in reversed(list(module.graph.nodes)):
         # Assertions on dtype and device would forbid casting or moving the result.
         asserted = "_assert_tensor_metadata" in str(node.target)
@@ -156,17 +170,3 @@ def _attribute(module: nn.Module, target: str) -> Any:
 def attribute(module: nn.Module, target: str) -> Any:
     """`module.a.b` for `"a.b"`."""
     return _attribute(module, target)
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0] if lines else ''}"
-
-
-def _describe(inputs: Inputs) -> str:
-    tensors = [
-        f"{str(v.dtype).removeprefix('torch.')}{list(v.shape)}"
-        for v in pytree.tree_leaves(inputs)
-        if isinstance(v, torch.Tensor)
-    ]
-    return ", ".join(tensors) or "no tensors"
