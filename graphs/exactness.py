@@ -22,11 +22,16 @@ from typing import Any
 import torch
 from torch import fx
 
-from graphs.dims import EXACTNESS, Atom, Axis, Dim, atoms
+from graphs.dims import EXACTNESS, Axis, Dim, atoms
 from graphs.program import Program
 from graphs.rules.registry import lookup, operator_name
 
 Axes = frozenset[str]
+
+# Operators whose sums over an axis vanish when one of the operands is zero there.
+_PRODUCTS = ("product", "affine", "bias-first", "value", "recurrent")
+# Operators that drop positions instead of summing over them.
+_CUTS = ("slice", "narrow", "select")
 
 
 def classify(
@@ -67,7 +72,12 @@ def _summed_alive(program: Program, tensors: Mapping[str, Any]) -> set[tuple[str
     constant: dict[str, Axes] = {}
     still: set[str] = set()
     alive: set[tuple[str, str]] = set()
+    # Values that share memory, all in one list: writing into one writes into the others.
+    sharing: dict[str, list[str]] = {}
     for node in program.graph.nodes:
+        if node.op == "placeholder" and isinstance(node.meta.get("val"), torch.Tensor):
+            carries[node.name] = zero[node.name] = constant[node.name] = frozenset()
+            continue
         if node.op == "get_attr":
             tensor = tensors.get(str(node.target))
             dims = tensor.dims if tensor is not None else ()
@@ -95,13 +105,37 @@ def _summed_alive(program: Program, tensors: Mapping[str, Any]) -> set[tuple[str
         constant[node.name] = zero[node.name] | frozenset(
             a for a in out if not others and all(a in constant[n.name] for n in unmoved)
         )
-        for axis in _over(d for n in operands for d in map(Atom, carries[n.name])) - out:
-            if any(axis in zero[n.name] for n in operands):
+        views = sharing.get(node.args[0].name, []) if _aliases(node) else []
+        views.append(node.name)
+        sharing[node.name] = views
+        if _writes(node):
+            for name in views:
+                zero[name] -= out - zero[node.name]
+                constant[name] -= out - constant[node.name]
+        if node.target is operator.getitem or operator_name(node.target) in _CUTS:
+            continue
+        for axis in frozenset().union(*(carries[n.name] for n in operands)) - out:
+            dead = [axis in zero[n.name] for n in operands if axis in carries[n.name]]
+            if any(dead) if mode in _PRODUCTS else all(dead):
                 continue
             moved = [n for n in operands if axis in carries[n.name] and n.name not in still]
             fixed = all(axis in constant[n.name] for n in moved)
             alive.add((axis, "bias-fold" if fixed else "data-dependent"))
     return alive
+
+
+def _aliases(node: fx.Node) -> bool:
+    """Whether the result shares memory with the first operand."""
+    if node.target is operator.getitem:
+        return True
+    schema = getattr(node.target, "_schema", None)
+    shares = schema is not None and any(r.alias_info is not None for r in schema.returns)
+    return shares and isinstance(node.args[0], fx.Node)
+
+
+def _writes(node: fx.Node) -> bool:
+    """Whether the operator changes its first operand in place."""
+    return bool(getattr(getattr(node.target, "_schema", None), "is_mutable", False))
 
 
 def _stays_zero(
@@ -116,6 +150,8 @@ def _stays_zero(
         return axis in zero[n.name]
 
     having = [n for n in operands if axis in carries[n.name]]
+    if mode == "zero":
+        return True
     if not having:
         return mode == "pad"
     if mode == "product":
@@ -126,12 +162,11 @@ def _stays_zero(
         return node.args[2] in having and zero_at(node.args[2])
     if mode == "first":
         return zero_at(having[0]) and having[0] is node.args[0]
-    if mode == "sum":
-        numbers = [a for a in node.args if isinstance(a, int | float) and a]
-        return not numbers and all(axis in carries[n.name] and zero_at(n) for n in operands)
+    if mode == "choice":
+        values = [n for n in operands if _holds_values(n)]
+        return all(n in having and zero_at(n) for n in values) and not any(_numbers(node))
     if mode in ("affine", "bias-first"):
-        bias_at = 2 if mode == "affine" else 0
-        bias = node.args[bias_at] if len(node.args) > bias_at else None
+        bias = _bias(node) if mode == "affine" else node.args[0]
         factors = [n for n in having if n is not bias]
         fine = not isinstance(bias, fx.Node) or (bias in having and zero_at(bias))
         return fine and any(map(zero_at, factors))
@@ -141,9 +176,32 @@ def _stays_zero(
         if others:
             return all(map(zero_at, others))
         return operator_name(node.target) == "rms_norm" and zero_at(having[0])
-    if mode in ("move", "pad"):
+    if mode in ("move", "pad", "recurrent"):
         return all(map(zero_at, having))
-    return all(map(zero_at, having)) and _maps_zero_to_zero(node)
+    return all(n in having and zero_at(n) for n in operands) and _maps_zero_to_zero(node)
+
+
+def _holds_values(node: fx.Node) -> bool:
+    """Whether a tensor is one of values, not of places or conditions."""
+    value = node.meta.get("val")
+    if not isinstance(value, torch.Tensor):
+        return True
+    return value.dtype.is_floating_point or value.dtype.is_complex
+
+
+def _numbers(node: fx.Node) -> list[int | float]:
+    """The plain numbers among the operands (dimensions and sizes are not operands)."""
+    kinds = [str(argument.type) for argument in node.target._schema.arguments]
+    given = zip(node.args, kinds, strict=False)
+    return [a for a, kind in given if kind == "number" and isinstance(a, int | float)]
+
+
+def _bias(node: fx.Node) -> Any:
+    names = [argument.name for argument in node.target._schema.arguments]
+    if "bias" not in names:
+        return None
+    position = names.index("bias")
+    return node.args[position] if len(node.args) > position else node.kwargs.get("bias")
 
 
 def _maps_zero_to_zero(node: fx.Node) -> bool:

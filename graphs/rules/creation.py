@@ -9,9 +9,13 @@ from graphs.dims import Dim
 from graphs.rules.registry import Context, Dims, Extent, Value, operator_name, rule
 
 
-@rule(
-    "zeros", "ones", "full", "empty", "new_zeros", "new_ones", "new_full", "new_empty", zero="move"
-)
+@rule("zeros", "new_zeros", zero="zero")
+def zeros(ctx: Context, *args: Any, **kwargs: Any) -> Dims:
+    """Zero everywhere: its dimensions take on whatever they meet."""
+    return constant(ctx, *args, **kwargs)
+
+
+@rule("ones", "full", "empty", "new_ones", "new_full", "new_empty", zero="never")
 def constant(ctx: Context, *args: Any, **kwargs: Any) -> Dims:
     """The same number everywhere: its dimensions take on whatever they meet."""
     position = 1 if operator_name(ctx.node.target).startswith("new_") else 0
@@ -25,7 +29,13 @@ def constant(ctx: Context, *args: Any, **kwargs: Any) -> Dims:
     return dims
 
 
-@rule("zeros_like", "ones_like", "full_like", "empty_like", zero="sum")
+@rule("zeros_like", zero="zero")
+def zeros_like(ctx: Context, x: Value, *args: Any, **kwargs: Any) -> Dims:
+    """Zero everywhere, over another value's dimensions."""
+    return x.dims
+
+
+@rule("ones_like", "full_like", "empty_like", zero="never")
 def constant_like(ctx: Context, x: Value, *args: Any, **kwargs: Any) -> Dims:
     """The same number everywhere, over another value's dimensions."""
     return x.dims

@@ -18,9 +18,10 @@ _UNARY = (
     "bfloat16 double cpu cuda"
 )
 _ADDITIVE = (
-    "add sub rsub where maximum minimum eq ne lt le gt ge logical_and "
-    "logical_or logical_xor and or xor bitwise_and bitwise_or bitwise_xor lerp addcmul "
-    "addcdiv atan2 hypot copy remainder fmod floor_divide masked_fill threshold_backward"
+    "add sub rsub maximum minimum fmax fmin eq ne lt le gt ge isclose logical_and logical_or "
+    "logical_xor and or xor bitwise_and bitwise_or bitwise_xor lshift rshift lerp addcmul addcdiv "
+    "atan2 hypot copysign heaviside logaddexp xlogy copy fill remainder fmod floor_divide "
+    "threshold_backward polar complex"
 )
 
 
@@ -56,12 +57,15 @@ def power(ctx: Context, x: Any, exponent: Any, **kwargs: Any) -> Dims:
     return broadcast(ctx, _operands(x, exponent))
 
 
-@rule(
-    *_ADDITIVE.split(),
-    zero="sum",
-)
+@rule(*_ADDITIVE.split())
 def additive(ctx: Context, *args: Any, **kwargs: Any) -> Dims:
-    """Entry by entry over several operands; zero only where all are."""
+    """Entry by entry over several operands."""
+    return broadcast(ctx, _operands(*args, *kwargs.values()))
+
+
+@rule("where", "masked_fill", zero="choice")
+def choose(ctx: Context, *args: Any, **kwargs: Any) -> Dims:
+    """Entry by entry one of two values; zero where both are."""
     return broadcast(ctx, _operands(*args, *kwargs.values()))
 
 
