@@ -1,0 +1,112 @@
+"""Running two modules on the same inputs, to tell whether they compute the same."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+from torch.utils import _pytree as pytree
+
+from graphs.dims import size
+from graphs.export import Inputs, quiet_evaluation
+from graphs.network import Network, Tensor
+
+# A prime: repeated along a matrix, the same numbers never come to the same column of other rows.
+_DRAWN = 65537
+
+
+def outputs(model: nn.Module, inputs: Inputs) -> list[torch.Tensor] | Exception:
+    """The tensors a module returns in evaluation mode, or what it raised.
+
+    Random numbers in the forward are those of a fixed seed; the caller's generator is not touched.
+    """
+    args, kwargs = inputs
+    with quiet_evaluation(model), torch.no_grad(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        try:
+            result = model(*args, **kwargs)
+        except Exception as error:  # whatever a user's forward raises about shapes
+            return error
+    leaves = pytree.tree_leaves(dict(result) if hasattr(result, "items") else result)
+    return [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
+
+
+def agree(left: list[torch.Tensor] | Exception, right: list[torch.Tensor] | Exception) -> bool:
+    """Whether two forwards gave the same, up to rounding in the outputs' dtype."""
+    if isinstance(left, Exception) or isinstance(right, Exception) or len(left) != len(right):
+        return False
+    return all(map(_close, left, right))
+
+
+def _close(a: torch.Tensor, b: torch.Tensor) -> bool:
+    if a.shape != b.shape or a.dtype != b.dtype:
+        return False
+    if a.is_meta or b.is_meta or not a.numel():
+        return True
+    if not a.is_floating_point():
+        return torch.equal(a, b)
+    finite = b[b.isfinite()].abs()
+    scale = float(finite.max().clamp_min(1e-6)) if finite.numel() else 1.0
+    relative = max(1e-3, 8 * torch.finfo(b.dtype).eps)
+    return torch.allclose(a, b, rtol=relative, atol=0.1 * relative * scale, equal_nan=True)
+
+
+def resized(inputs: Inputs, batch: int) -> Inputs:
+    """The inputs with another number of examples: two, or three where there are two.
+
+    Args:
+        inputs: as traced.
+        batch: number of examples in them; tensors whose first dimension differs stay as they are.
+    """
+    count = 3 if batch == 2 else 2
+
+    def other(value: torch.Tensor) -> torch.Tensor:
+        if not value.dim() or value.shape[0] != batch:
+            return value
+        return value[torch.arange(count, device=value.device) % batch]
+
+    found: Inputs = pytree.tree_map_only(torch.Tensor, other, inputs)
+    return found
+
+
+def informative(found: list[torch.Tensor] | Exception) -> bool:
+    """Whether outputs can tell two modules apart: numbers that are finite and not all alike."""
+    if isinstance(found, Exception):
+        return False
+    floats = [v for v in found if v.is_floating_point() and v.numel() > 1]
+    return any(
+        v.is_meta or bool(v.isfinite().all() and (v != v.flatten()[0]).any()) for v in floats
+    )
+
+
+def enliven(net: Network, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Fill tensors in place with random values of gain O(1), in their roles; constants stay real.
+
+    Args:
+        net: tells the roles.
+        tensors: state-dict name → tensor of the shape it has in `net`.
+    """
+    generator = torch.Generator().manual_seed(0)
+    normal = torch.randn(_DRAWN, generator=generator)
+    uniform = torch.rand(_DRAWN, generator=generator) + 0.5
+    with torch.no_grad():
+        for start, (name, tensor) in enumerate(net.tensors.items()):
+            made = tensors[name]
+            if made.is_meta:
+                continue
+            if not made.is_floating_point() or tensor.role == "constant":
+                made.copy_(tensor.value)
+                continue
+            positive = tensor.role in ("scale", "running_var")
+            drawn = (uniform if positive else normal * _gain(net, tensor)).roll(start)
+            repeats = -(-made.numel() // _DRAWN)
+            made.copy_(drawn.repeat(repeats)[: made.numel()].view(made.shape))
+
+
+def _gain(net: Network, tensor: Tensor) -> float:
+    if tensor.role != "weight":
+        return 1.0 if tensor.role == "embedding" else 0.3
+    reads = [size(d, net.axes) for d, p in zip(tensor.dims, tensor.produces, strict=True) if not p]
+    return math.prod(reads) ** -0.5 if reads else 1.0

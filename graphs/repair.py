@@ -1,0 +1,337 @@
+"""Attributes that restate the shapes of tensors, brought in line with the new shapes.
+
+A module says its sizes twice: in its tensors and in attributes that its forward reads (`num_heads`,
+`split_size`, `config.hidden_size`). Which axis an attribute restates is told by its value, by the
+sizes that its module's calls and tensors run along, and, where several fit, by its name: `head_dim`
+is a number of features, `num_key_value_groups` one of query heads. Names decide nothing alone:
+`graphs.rebuild` runs the forward and tries the next reading where it disagrees.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from torch import nn
+
+from graphs.dims import Atom, Dim, Prod, Sum, atoms, size
+from graphs.layers import stated
+from graphs.network import Network
+from graphs.rules.registry import Extent, Pinned
+
+
+def _set(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+# Words of names that never state a width, whatever their value.
+_NEVER = _set(
+    "idx index id ids layer layers depth level stage stages kernel stride strides padding pad "
+    "dilation token tokens position positions max min len length seed version iteration iterations "
+    "steps step epoch epochs batch vocab image img window patch chunk block top"
+)
+# Words that a width's name has; other attributes are changed only where the forward needs it.
+_WIDTHS = _set(
+    "head heads dim dims channel channels chans feature features size sizes width widths hidden "
+    "embd embed embedding planes inplanes filters group groups rep experts inner intermediate "
+    "inter ffn ff mlp shape split splits rank d units model kv in out state"
+)
+_CONFIGS = re.compile(r"(^|_)(config|cfg|conf|args|hparams|params|options|opts)$")
+
+# What a name asks for, by the first pattern that it holds: kinds of evidence, the best first.
+_READINGS: tuple[tuple[re.Pattern[str], tuple[str, ...]], ...] = tuple(
+    (re.compile(pattern), tuple(order.split()))
+    for pattern, order in (
+        (r"all_head|inner_dim|inner_size|proj_size|split_size|attn_dim", "joint local stream"),
+        (r"group|n_?rep|per_kv", "inner heads fewest local stream"),
+        (r"(kv|key_value).*head|head.*(kv|key_value)", "fewest heads"),
+        (r"head.*(dim|size|feat|width|chan)|(dim|size|d|feat).*head|d_?kv|d_?[qkv]$", "feature"),
+        (r"head", "heads fewest"),
+        (r"inter|inner|ffn|mlp|d_?ff|expan", "local joint stream"),
+        (r"", "call stream joint local feature heads fewest inner"),
+    )
+)
+
+
+class Repair(NamedTuple):
+    """An attribute that was changed: of the module at `path`, or of the shared `config`."""
+
+    path: str
+    field: str
+    old: Any
+    new: Any
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A size that a module uses: its number of positions before and after, and what they are.
+
+    Args:
+        old, new: number of positions; a list of them where a call takes a list.
+        kind: `call` (an argument of a call), `stream` (an axis that many modules share), `local`
+            (another axis), `heads` (all heads of a projection), `fewest` (all heads of a projection
+            that has fewer), `inner` (heads of a group), `feature` (features of a head) or `joint`
+            (heads × features).
+    """
+
+    old: Any
+    new: Any
+    kind: str
+
+
+Found = Mapping[str, Sequence[Evidence]]
+
+
+def evidence(net: Network) -> dict[str, list[Evidence]]:
+    """Module path → every size that its calls, its tensors and its children's tensors run along."""
+    before, after = net.source.axes, net.axes
+    found: dict[str, dict[Evidence, None]] = {}
+
+    def see(path: str, dim: Dim, kind: str) -> None:
+        entry = Evidence(size(dim, before), size(dim, after), kind)
+        found.setdefault(path, {})[entry] = None
+
+    for path, dims in _arguments(net):
+        for dim in dims:
+            see(path, dim, "call")
+        if len(dims) > 1:
+            old, new = (tuple(size(d, axes) for d in dims) for axes in (before, after))
+            found[path][Evidence(old, new, "call")] = None
+    spread: dict[str, set[str]] = {}
+    own: dict[str, list[Dim]] = {}
+    for alias, name in net.source.aliases.items():
+        path = alias.rpartition(".")[0]
+        for dim in net.tensors[name].dims:
+            own.setdefault(path, []).append(dim)
+            for axis in atoms(dim):
+                spread.setdefault(axis, set()).add(path.rpartition(".")[0])
+    for path, dims in own.items():
+        for holder in {path, path.rpartition(".")[0]}:
+            for dim in dims:
+                for part, kind in _parts(dim, net, spread):
+                    see(holder, part, kind)
+    return {path: _ranked(list(entries)) for path, entries in found.items()}
+
+
+def _arguments(net: Network) -> Iterator[tuple[str, list[Dim]]]:
+    """(module path, dimensions) of every argument of a call that states sizes."""
+    for node, given in net.program.arguments.items():
+        for value in given.values():
+            leaves = value if isinstance(value, list | tuple) else (value,)
+            dims = [leaf.dim for leaf in leaves if isinstance(leaf, Extent | Pinned)]
+            if dims:
+                yield net.program.modules.get(node, ""), dims
+
+
+def _parts(dim: Dim, net: Network, spread: Mapping[str, set[str]]) -> Iterator[tuple[Dim, str]]:
+    """The pieces of a dimension that code names, with their kind."""
+    if isinstance(dim, Sum):
+        yield dim, "joint"
+        for term in dim.terms:
+            yield from _parts(term, net, spread)
+    elif isinstance(dim, Atom):
+        head = net.axes[dim.axis].kind == "head"
+        yield dim, "heads" if head else "stream" if len(spread[dim.axis]) > 2 else "local"
+    elif isinstance(dim, Prod):
+        factors = dim.factors
+        last = len(factors) - 1
+        heads = (
+            next((i for i, f in enumerate(factors) if not _is_head(f, net)), last) or 1
+        )  # a product that starts with no head counts its first factor as one
+        for i in range(len(factors)):
+            for j in range(i + 1, len(factors) + 1):
+                part = factors[i] if j == i + 1 else Prod(factors[i:j])
+                if (i, j) == (0, heads):
+                    yield part, "heads"
+                elif j <= heads:
+                    yield part, "inner" if i else "fewest"
+                elif i >= heads:
+                    yield part, "feature"
+                else:
+                    yield part, "joint"
+
+
+def _is_head(dim: Dim, net: Network) -> bool:
+    return isinstance(dim, Atom) and net.axes[dim.axis].kind == "head"
+
+
+def _ranked(entries: list[Evidence]) -> list[Evidence]:
+    """Of several numbers of heads, only the largest is that of the queries."""
+    most = max((e.old for e in entries if e.kind == "heads"), default=0)
+    return [
+        Evidence(e.old, e.new, "fewest") if e.kind == "heads" and e.old < most else e
+        for e in entries
+    ]
+
+
+def words(name: str) -> set[str]:
+    """The words of an attribute's name: `num_kv_heads` → num, kv, heads."""
+    return set(re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", name).lower().split("_"))
+
+
+def readings(name: str, value: Any, entries: Sequence[Evidence]) -> list[Any]:
+    """New values that an attribute may take, the likeliest first; empty where nothing fits.
+
+    Args:
+        name: of the attribute.
+        value: an integer, or a tuple or list of integers.
+        entries: what its module uses.
+    """
+    order = _order(name)
+    entries = sorted(entries, key=lambda e: order.index(e.kind) if e.kind in order else len(order))
+    if isinstance(value, list | tuple):
+        by_value = {e.old: e.new for e in reversed(entries)}
+        whole = by_value.get(tuple(value), ())
+        each = [by_value.get(v, v) for v in value]
+        found = [type(value)(v) for v in (whole, each) if v]
+    else:
+        found = [e.new for e in entries if e.old == value]
+    return [new for i, new in enumerate(found) if new not in found[:i]]
+
+
+def _order(name: str) -> tuple[str, ...]:
+    return next(kinds for pattern, kinds in _READINGS if pattern.search(name.lower()))
+
+
+def _is_size(value: Any) -> bool:
+    """Whether a value could restate sizes: an integer above 1, or a short sequence of integers."""
+    if isinstance(value, list | tuple):
+        whole = all(isinstance(v, int) and not isinstance(v, bool) for v in value)
+        return 0 < len(value) <= 16 and whole and max(value) > 1
+    return isinstance(value, int) and not isinstance(value, bool) and value > 1
+
+
+@dataclass(frozen=True)
+class Field:
+    """All attributes of one name that a size that changed may stand in, in every module.
+
+    Args:
+        name: of the attribute.
+        named: whether the name says that it is a width; others change only if the forward asks.
+        values: (module path, old value, readings) of each.
+    """
+
+    name: str
+    named: bool
+    values: tuple[tuple[str, Any, tuple[Any, ...]], ...]
+
+    @property
+    def choices(self) -> int:
+        """Number of readings of the most ambiguous one."""
+        return max(len(found) for _, _, found in self.values)
+
+    def repairs(self, choice: int) -> list[Repair]:
+        """What the `choice`-th reading changes; where a module has fewer, its last."""
+        picked = ((p, old, new[min(choice, len(new) - 1)]) for p, old, new in self.values)
+        return [Repair(path, self.name, old, new) for path, old, new in picked if new != old]
+
+
+def fields(model: nn.Module, found: Found) -> list[Field]:
+    """The attributes of all modules that may restate a size that changed."""
+    gathered: dict[str, list[tuple[str, Any, tuple[Any, ...]]]] = {}
+    for path, module in model.named_modules():
+        entries = found.get(path, ())
+        changed = {e.old for e in entries if e.old != e.new}
+        called = {e.old for e in entries if e.old != e.new and e.kind == "call"}
+        for name, value in vars(module).items():
+            if name.startswith("_") or not _is_size(value) or words(name) & _NEVER:
+                continue
+            if name in stated(module):
+                continue
+            sizes = changed if words(name) & _WIDTHS else called
+            parts = {tuple(value), *value} if isinstance(value, list | tuple) else {value}
+            new = tuple(readings(name, value, entries)) if parts & sizes else ()
+            if any(v != value for v in new):
+                gathered.setdefault(name, []).append((path, value, new))
+    return [
+        Field(name, bool(words(name) & _WIDTHS), tuple(values)) for name, values in gathered.items()
+    ]
+
+
+@dataclass(frozen=True)
+class Config:
+    """What a configuration that modules share should say.
+
+    Args:
+        places: (module path, attribute) of every reference to it.
+        repairs: fields with one new value for all.
+        varied: field → {module path: new value} where modules differ; no shared value is right.
+    """
+
+    places: tuple[tuple[str, str], ...]
+    repairs: tuple[Repair, ...]
+    varied: Mapping[str, Mapping[str, int]]
+
+    def of(self, model: nn.Module) -> Any:
+        """The configuration itself, in a module of the same structure."""
+        path, name = self.places[0]
+        return vars(model.get_submodule(path))[name]
+
+    def copies(self) -> Iterator[tuple[str, str, dict[str, int]]]:
+        """(module path, attribute, its own values) of every module that needs a copy."""
+        for path, name in self.places:
+            values = {}
+            for key, given in self.varied.items():
+                inside = {v for p, v in given.items() if p == path or p.startswith(f"{path}.")}
+                if path and len(inside) == 1:
+                    values[key] = inside.pop()
+            if values:
+                yield path, name, values
+
+
+def configs(model: nn.Module, found: Found) -> list[Config]:
+    """The configurations that a model's modules refer to, and what the new shapes make of them."""
+    holders: dict[int, list[tuple[str, str]]] = {}
+    objects: dict[int, Any] = {}
+    for path, module in model.named_modules():
+        for name, value in vars(module).items():
+            if _CONFIGS.search(name) and hasattr(value, "__dict__"):
+                holders.setdefault(id(value), []).append((path, name))
+                objects[id(value)] = value
+    made = []
+    for key, places in holders.items():
+        scope = _scope(key, holders, found)
+        repairs, varied = [], {}
+        for name, value in vars(objects[key]).items():
+            known = words(name) & _WIDTHS and not words(name) & _NEVER
+            if name.startswith("_") or isinstance(value, list | tuple) or not _is_size(value):
+                continue
+            values = _shared(name, value, scope) if known else {}
+            if len(set(values.values())) > 1:
+                varied[name] = values
+            elif values and (new := next(iter(values.values()))) != value:
+                repairs.append(Repair("config", name, value, new))
+        made.append(Config(tuple(places), tuple(repairs), varied))
+    return made
+
+
+def _scope(key: int, holders: Mapping[int, list[tuple[str, str]]], found: Found) -> Found:
+    """The evidence of modules whose nearest configuration is this one."""
+    places = {path: k for k, paths in holders.items() for path, _ in paths}
+
+    def nearest(path: str) -> int | None:
+        while path not in places and path:
+            path = path.rpartition(".")[0]
+        return places.get(path)
+
+    return {path: entries for path, entries in found.items() if nearest(path) == key}
+
+
+def _shared(name: str, value: int, scope: Found) -> dict[str, int]:
+    """Module path → new value of a configured size, by the kind of evidence its name asks for."""
+    for kind in _order(name):
+        values = {
+            path: e.new
+            for path, entries in scope.items()
+            for e in entries
+            if e.kind == kind != "call" and e.old == value
+        }
+        if values:
+            return {p: v for p, v in values.items() if not _inside(p, values)}
+    return {}
+
+
+def _inside(path: str, others: Iterable[str]) -> bool:
+    return any(path.startswith(f"{other}.") for other in others if other)

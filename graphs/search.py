@@ -1,0 +1,176 @@
+"""Which attributes must change for a forward to fit new shapes: tried, not guessed."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain, combinations, islice, product
+from typing import Any
+
+import torch
+from torch import nn
+
+from graphs.export import Inputs
+from graphs.layers import restate
+from graphs.network import Network
+from graphs.probe import agree, outputs
+from graphs.program import changed_numbers
+from graphs.repair import Field, Repair, configs, evidence, fields
+
+MOST_TRIES = 64
+"""Readings of attributes that are tried; a forward that fits none is left to the program."""
+
+
+@dataclass(frozen=True)
+class Rebuilt:
+    """A module made from a network.
+
+    Args:
+        model: of the traced class, or a `graphs.program.ExportedModule`.
+        repaired: attributes that were brought in line with the new shapes, in the order of modules;
+            those of a shared configuration have the path "config".
+        varied: configured field → {module path: value} where modules differ, so that no value of
+            the shared configuration is right.
+        notes: sentences for people: why it is the exported graph, what was copied.
+    """
+
+    model: nn.Module
+    repaired: tuple[Repair, ...] = ()
+    varied: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+Choice = tuple[int | None, ...]
+
+
+class Search:
+    """Readings of a module's attributes, tried until its forward agrees with the program.
+
+    Args:
+        net: the network.
+        own: a module of its class with its tensors; its attributes are changed.
+    """
+
+    def __init__(self, net: Network, own: nn.Module) -> None:
+        found = evidence(net)
+        self.net, self.own, self.source = net, own, net.source.model
+        self.fields = fields(self.source, found)
+        self.configs = configs(self.source, found)
+        self.failure: Exception | None = None
+
+    def run(self, probe: Inputs, expected: list[torch.Tensor] | Exception) -> Rebuilt | None:
+        """The first reading that agrees, carried out on `own`; None where there is none."""
+        if isinstance(expected, Exception):
+            self.failure = expected
+            return None
+        for choice, mode in self._attempts():
+            repaired, notes = self._apply(choice, mode)
+            got = outputs(self.own, probe)
+            if agree(got, expected):
+                varied = {k: v for config in self.configs for k, v in config.varied.items()}
+                return Rebuilt(self.own, tuple(repaired), varied, tuple(notes))
+            if self.failure is None:
+                self.failure = (
+                    got
+                    if isinstance(got, Exception)
+                    else ValueError("it computes something else than the traced program")
+                )
+        return None
+
+    def _attempts(self) -> Iterator[tuple[Choice, str]]:
+        """Readings of all fields, and what is done to configurations, the likeliest first."""
+        plain: Choice = tuple(0 if f.named else None for f in self.fields)
+        every: Choice = (0,) * len(self.fields)
+        modes = ["shared", *(["copied"] if any(c.varied for c in self.configs) else []), "left"]
+        for mode in modes if self.configs else ["shared"]:
+            yield plain, mode
+        rest = chain([every] if every != plain else [], _others(self.fields, every, plain))
+        for choice in islice(rest, MOST_TRIES):
+            yield choice, "shared"
+
+    def _apply(self, choice: Choice, mode: str) -> tuple[list[Repair], list[str]]:
+        """Set the attributes of `own` by a reading; whatever an earlier one set is taken back."""
+        for path, module in self.source.named_modules():
+            own = vars(self.own.get_submodule(path))
+            for name, value in vars(module).items():
+                if name in own and _is_plain(value):
+                    own[name] = copy.copy(value)
+        repaired = [
+            repair
+            for found, picked in zip(self.fields, choice, strict=True)
+            if picked is not None
+            for repair in found.repairs(picked)
+        ]
+        repaired += _numbers(self.source, self.net)
+        for path, name, _, new in repaired:
+            vars(self.own.get_submodule(path))[name] = copy.copy(new)
+        for path, module in self.own.named_modules():
+            repaired += [Repair(path, *change) for change in restate(module)]
+        shared, notes = self._configure(mode)
+        return [*shared, *repaired], notes
+
+    def _configure(self, mode: str) -> tuple[list[Repair], list[str]]:
+        repaired: list[Repair] = []
+        notes = []
+        for config in self.configs:
+            made = copy.copy(config.of(self.source))
+            for path, name in config.places:
+                vars(self.own.get_submodule(path))[name] = made
+            if mode == "left":
+                continue
+            for repair in (*config.repairs, *self._configured_numbers(made)):
+                setattr(made, repair.field, repair.new)
+                repaired.append(repair)
+            if mode == "copied":
+                copies = list(config.copies())
+                for path, name, values in copies:
+                    own = copy.copy(made)
+                    for name_, value in values.items():
+                        setattr(own, name_, value)
+                    vars(self.own.get_submodule(path))[name] = own
+                notes.append(
+                    f"{len(copies)} modules have a configuration of their own, because "
+                    f"{', '.join(config.varied)} differ between layers."
+                )
+        return repaired, notes
+
+    def _configured_numbers(self, config: Any) -> Iterator[Repair]:
+        changed = {
+            old: new
+            for _, old, new in changed_numbers(
+                self.net.program, self.net.source.axes, self.net.axes
+            )
+        }
+        for name, value in vars(config).items():
+            if isinstance(value, float) and value in changed:
+                yield Repair("config", name, value, changed[value])
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    return isinstance(value, int | float)
+
+
+def _others(found: Sequence[Field], base: Choice, tried: Choice) -> Iterator[Choice]:
+    """`base` with one, then two, then three fields read in another way or left alone."""
+    options = [[*range(1, f.choices), None] for f in found]
+    for count in range(1, min(3, len(found)) + 1):
+        for which in combinations(range(len(found)), count):
+            for values in product(*(options[i] for i in which)):
+                choice = list(base)
+                for i, value in zip(which, values, strict=True):
+                    choice[i] = value
+                if tuple(choice) != tried:
+                    yield tuple(choice)
+
+
+def _numbers(source: nn.Module, net: Network) -> list[Repair]:
+    """The ε of root-mean-square norms, which follows their number of units."""
+    return [
+        Repair(path, name, old, new)
+        for path, old, new in changed_numbers(net.program, net.source.axes, net.axes)
+        for name, value in vars(source.get_submodule(path)).items()
+        if isinstance(value, float) and value == old
+    ]
