@@ -37,7 +37,8 @@ def masked_text() -> dict[str, Any]:
 
 
 def boxes() -> dict[str, Any]:
-    return {"input_ids": tokens(), "bbox": torch.randint(0, 50, (2, 7, 4))}
+    corners = torch.randint(0, 50, (2, 7, 2, 2)).sort(2).values
+    return {"input_ids": tokens(), "bbox": corners.flatten(2)}
 
 
 def encoder(name: str, inputs: Any = text, traits: str = "", **more: Any) -> None:
@@ -46,7 +47,7 @@ def encoder(name: str, inputs: Any = text, traits: str = "", **more: Any) -> Non
 
 encoder("BertForMaskedLM", traits="quick")
 encoder("BertForSequenceClassification", masked_text)
-encoder("BertForQuestionAnswering", attn_implementation="eager")
+encoder("BertForQuestionAnswering", attn_implementation="eager", num_labels=2)
 encoder("RobertaForSequenceClassification")
 encoder("RobertaPreLayerNormForMaskedLM")
 encoder("XLMRobertaForTokenClassification")
@@ -85,7 +86,12 @@ encoder("EsmForMaskedLM", mask_token_id=3, position_embedding_type="rotary")
 encoder("XmodForMaskedLM", languages=["en"], default_language="en")
 encoder("LayoutLMForMaskedLM", boxes, max_2d_position_embeddings=64)
 encoder("LiltForTokenClassification", boxes, channel_shrink_ratio=2, max_2d_position_embeddings=64)
-encoder("BrosForTokenClassification", lambda: {**text(), "bbox": torch.rand(2, 7, 8)}, dim_bbox=8)
+encoder(
+    "BrosForTokenClassification",
+    lambda: {**text(), "bbox": torch.rand(2, 7, 8)},
+    dim_bbox=8,
+    hidden_size=64,
+)
 encoder("LongformerForMaskedLM", long_text, attention_window=[4, 4])
 encoder("BigBirdForMaskedLM", long_text, attention_type="original_full")
 encoder("YosoForMaskedLM", use_expectation=True)
@@ -98,14 +104,18 @@ encoder("XLMWithLMHeadModel", emb_dim=24, n_layers=2, n_heads=4, n_langs=1)
 encoder(
     "CanineForSequenceClassification", long_text, downsampling_rate=2, local_transformer_stride=8
 )
-encoder(
+pretrained_class(
     "FunnelForMaskedLM",
-    block_sizes=[1, 1],
-    d_model=24,
-    n_head=4,
-    d_head=6,
-    d_inner=44,
-    num_decoder_layers=1,
+    {
+        "vocab_size": 50,
+        "block_sizes": [1, 2],
+        "d_model": 24,
+        "n_head": 4,
+        "d_head": 5,
+        "d_inner": 44,
+        "num_decoder_layers": 1,
+    },
+    long_text,
 )
 encoder(
     "TapasForSequenceClassification",

@@ -200,11 +200,12 @@ causal(
 older("RwkvForCausalLM", hidden_size=24, num_hidden_layers=2, intermediate_size=44)
 older(
     "xLSTMForCausalLM",
-    hidden_size=24,
-    embedding_dim=24,
+    hidden_size=64,
+    embedding_dim=64,
     num_hidden_layers=2,
     num_blocks=2,
     num_heads=4,
+    qk_dim_factor=1.0,
     chunk_size=4,
     mode="inference",
 )

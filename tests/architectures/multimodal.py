@@ -114,7 +114,7 @@ pretrained_class(
     },
     both,
 )
-pretrained_class("OwlViTForObjectDetection", CLIP, both)
+pretrained_class("OwlViTForObjectDetection", {**CLIP, "projection_dim": 24}, both)
 pretrained_class(
     "VisualBertForPreTraining",
     {**TEXT, "visual_embedding_dim": 18},

@@ -48,7 +48,7 @@ plain(
 plain("Data2VecVisionForImageClassification", use_relative_position_bias=True)
 plain("Dinov2ForImageClassification", mlp_ratio=2)
 plain("Dinov2WithRegistersForImageClassification", mlp_ratio=2, use_swiglu_ffn=True)
-plain("DINOv3ViTModel", num_register_tokens=2)
+plain("DINOv3ViTModel", hidden_size=32, num_register_tokens=2)
 plain("ViTMSNForImageClassification")
 plain("IJepaForImageClassification")
 plain("PixioModel", n_cls_tokens=2)
@@ -82,7 +82,7 @@ staged(
     depths=[2, 2],
     num_heads=[2, 4],
     window_size=4,
-    mlp_ratio=2,
+    mlp_ratio=2.0,
 )
 staged(
     "Swin2SRForImageSuperResolution",
@@ -92,7 +92,7 @@ staged(
     depths=[2, 2],
     num_heads=[2, 2],
     window_size=4,
-    mlp_ratio=2,
+    mlp_ratio=2.0,
     upscale=2,
     num_channels=3,
 )
@@ -157,13 +157,13 @@ staged(
     width_coefficient=0.25,
     depth_coefficient=0.3,
     depth_divisor=4,
-    hidden_dim=40,
+    hidden_dim=320,
 )
 staged(
     "PoolFormerForImageClassification",
     hidden_sizes=[8, 12, 16, 20],
     depths=[1, 1, 2, 1],
-    mlp_ratio=2,
+    mlp_ratio=2.0,
 )
 staged(
     "SegformerForSemanticSegmentation",
@@ -200,7 +200,7 @@ staged(
     "CvtForImageClassification",
     embed_dim=[8, 12, 20],
     num_heads=[1, 2, 4],
-    depth=[1, 1, 2],
+    depth=[1, 2, 3],
     mlp_ratio=[2.0, 2.0, 2.0],
 )
 staged(
@@ -222,7 +222,7 @@ staged(
     depths=[1, 2, 1, 1],
     focal_levels=[2, 2, 2, 2],
     focal_windows=[3, 3, 3, 3],
-    mlp_ratio=2,
+    mlp_ratio=2.0,
 )
 staged(
     "SwiftFormerForImageClassification",
