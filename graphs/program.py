@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -93,11 +94,16 @@ def rewritten(program: Program, before: Mapping[str, Axis], after: Mapping[str, 
     graph.set_codegen(program.graph._codegen)
     copies = {old.name: new for old, new in values.items()}
 
-    def concrete(new: Any, old: Any) -> Any:
+    def concrete(new: Any, old: Any, at: fx.Node) -> Any:
         if isinstance(new, Extent):
             if old is not None and not smaller.intersection(atoms(new.dim)):
                 return old
-            return -1 if new.dynamic else size(new.dim, after)
+            fewer = size(new.dim, after)
+            if not isinstance(old, fx.Node):
+                return fewer
+            with graph.inserting_before(at):
+                grown = graph.call_function(operator.mul, (old, fewer))
+                return graph.call_function(operator.floordiv, (grown, size(new.dim, before)))
         if isinstance(new, Pinned):
             return new.value if smaller.intersection(atoms(new.dim)) else old
         if isinstance(new, Inverse):
@@ -116,11 +122,11 @@ def rewritten(program: Program, before: Mapping[str, Axis], after: Mapping[str, 
             if isinstance(new, list | tuple):
                 olds = old if isinstance(old, list | tuple) else [None] * len(new)
                 value: Any = [
-                    concrete(n, o) if not isinstance(n, fx.Node) else o
+                    concrete(n, o, node) if not isinstance(n, fx.Node) else o
                     for n, o in zip(new, olds, strict=True)
                 ]
             else:
-                value = concrete(new, old)
+                value = concrete(new, old, node)
             if isinstance(where, str):
                 kwargs[where] = value
             else:
@@ -128,6 +134,10 @@ def rewritten(program: Program, before: Mapping[str, Axis], after: Mapping[str, 
         if operator_name(node.target) in ("split", "chunk", "tensor_split"):
             node.target = torch.ops.aten.split_with_sizes.default
         node.args, node.kwargs = tuple(args), kwargs
+    for node in graph.nodes if smaller else ():
+        # A smaller operand may be laid out in another way than the one that the view was traced on.
+        if node.target is torch.ops.aten.view.default:
+            node.target = torch.ops.aten.reshape.default
     return graph
 
 
@@ -146,6 +156,8 @@ class ExportedModule(fx.GraphModule):
             where = _TRAINING_ARGUMENT.get(operator_name(node.target))
             if node.op != "call_function" or where is None or len(node.args) <= where:
                 continue
+            if operator_name(node.target) == "batch_norm" and node.args[3] is None:
+                continue  # It has no statistics but those of the batch.
             if node.args[where] is not mode:
                 node.update_arg(where, mode)
                 changed = True

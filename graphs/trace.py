@@ -48,6 +48,10 @@ def trace(model: nn.Module, example_inputs: Any) -> Network:
     return walk.network(model, inputs)
 
 
+# Stands for a number of positions that is known at run time only (a prime).
+_UNKNOWN = 7919
+
+
 class _Names:
     """Canonical tensor names, aliases of tied ones, and what is a parameter."""
 
@@ -133,6 +137,7 @@ class _Walk:
             return value
         flat = target.replace(".", "_")
         node.target, self.constants[flat] = flat, value
+        node.meta["constant"] = value
         shape = tuple(value.shape)
         return Value(tuple(Fixed(n, "constant in the forward") for n in shape), shape, node=node)
 
@@ -302,7 +307,13 @@ def _map_dims(value: Any, final: Any) -> Any:
 
 
 def _hint(n: Any) -> int:
-    return n if isinstance(n, int) else int(n.node.hint)
+    if isinstance(n, int):
+        return n
+    if n.node.hint is not None:
+        return int(n.node.hint)
+    # A size that depends on values: any number will do that nothing else has by chance.
+    known = n.node.shape_env.backed_var_to_val
+    return int(n.node.expr.xreplace({s: known.get(s, _UNKNOWN) for s in n.node.expr.free_symbols}))
 
 
 def _hints(shape: Sequence[Any]) -> tuple[int, ...]:

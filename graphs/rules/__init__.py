@@ -7,6 +7,7 @@ from graphs.rules import (
     norms,
     pooling,
     reductions,
+    selection,
     shapes,
 )
 from graphs.rules.registry import RULES, Context, Extent, Inverse, Pinned, Value, lookup, rule
@@ -26,5 +27,6 @@ __all__ = [
     "pooling",
     "reductions",
     "rule",
+    "selection",
     "shapes",
 ]

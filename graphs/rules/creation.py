@@ -24,7 +24,7 @@ def constant(ctx: Context, *args: Any, **kwargs: Any) -> Dims:
     if isinstance(given, Sequence):
         ctx.extent(
             position,
-            [Extent(d, dynamic=not isinstance(g, int)) for d, g in zip(dims, given, strict=True)],
+            [Extent(d) for d in dims],
         )
     return dims
 

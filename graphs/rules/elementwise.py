@@ -18,7 +18,8 @@ _UNARY = (
     "bfloat16 double cpu cuda"
 )
 _ADDITIVE = (
-    "add sub rsub maximum minimum fmax fmin eq ne lt le gt ge isclose logical_and logical_or "
+    "max.other min.other add sub rsub maximum minimum fmax fmin eq ne lt le gt ge isclose "
+    "logical_and logical_or "
     "logical_xor and or xor bitwise_and bitwise_or bitwise_xor lshift rshift lerp addcmul addcdiv "
     "atan2 hypot copysign heaviside logaddexp xlogy copy fill remainder fmod floor_divide "
     "threshold_backward polar complex"

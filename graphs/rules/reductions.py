@@ -94,10 +94,6 @@ def along(ctx: Context, x: Value, dim: Any = -1, *args: Any, **kwargs: Any) -> D
 def ordering(ctx: Context, x: Value, *args: Any, **kwargs: Any) -> Any:
     """Values and places of the largest: their axis is frozen."""
     name = operator_name(ctx.node.target)
-    if args and isinstance(args[0], Value):
-        from graphs.rules.elementwise import broadcast
-
-        return broadcast(ctx, [x, args[0]])
     dim = kwargs.get("dim", args[1 if name == "topk" and len(args) > 1 else 0] if args else None)
     if name in ("topk", "sort") and (dim is None or (name == "topk" and len(args) < 2)):
         dim = -1

@@ -47,11 +47,10 @@ class Value:
 class Extent:
     """An integer argument that is the number of positions of a dimension.
 
-    `dynamic` marks a size computed at run time (a batch); it becomes -1 where units were removed.
+    A size that is computed at run time (a batch times units) shrinks in proportion.
     """
 
     dim: Dim
-    dynamic: bool = False
 
 
 @dataclass(frozen=True)
@@ -199,8 +198,13 @@ def operator_name(target: Any) -> str:
 
 
 def lookup(target: Any) -> Rule | None:
-    """The rule of an fx target, or None when no rule understands it."""
-    return RULES.get(operator_name(target))
+    """The rule of an fx target, or None when no rule understands it.
+
+    A rule for one overload (`"max.other"`) goes before that for all of them.
+    """
+    name = operator_name(target)
+    overload = getattr(target, "_overloadname", "")
+    return RULES.get(f"{name}.{overload}") or RULES.get(name)
 
 
 def describe(node: fx.Node) -> str:

@@ -10,10 +10,9 @@ from graphs.rules.registry import Context, Dims, Extent, Value, rule
 
 
 def _extents(dims: Dims, given: Sequence[Any]) -> list[Any]:
-    """Sizes of a view as `Extent`s; -1 stays, a run-time size is marked as such."""
+    """Sizes of a view as `Extent`s; -1 stays."""
     return [
-        g if isinstance(g, int) and g == -1 else Extent(d, dynamic=not isinstance(g, int))
-        for d, g in zip(dims, given, strict=True)
+        g if isinstance(g, int) and g == -1 else Extent(d) for d, g in zip(dims, given, strict=True)
     ]
 
 
@@ -25,6 +24,13 @@ def view(ctx: Context, x: Value, shape: Any) -> Dims:
     dims = ctx.solver.reshape(x.dims, ctx.shape, f"a view does not divide ({ctx.where})")
     ctx.extent(1, _extents(dims, ctx.node.args[1]))
     return dims
+
+
+@rule("view_as", "reshape_as", zero="move")
+def view_as(ctx: Context, x: Value, other: Value) -> Dims:
+    """Row-major regrouping into the shape of another value."""
+    dims = ctx.solver.reshape(x.dims, ctx.shape, f"a view does not divide ({ctx.where})")
+    return tuple(ctx.unify(a, b) for a, b in zip(dims, other.dims, strict=True))
 
 
 @rule("flatten", zero="move")
@@ -215,23 +221,6 @@ def split(ctx: Context, x: Value, sizes: Any, dim: int = 0) -> Any:
         return tuple(ctx.fixed(s, "a split cuts through units") for s in ctx.shapes)
     ctx.extent(1, [Extent(p[dim]) for p in pieces])
     return pieces
-
-
-@rule("unbind", zero="move")
-def unbind(ctx: Context, x: Value, dim: int = 0) -> Any:
-    """One result for each position: the positions are told apart, so their axis is frozen."""
-    dim %= len(x.dims)
-    ctx.freeze(x.dims[dim], "positions are unbound")
-    rest = (*x.dims[:dim], *x.dims[dim + 1 :])
-    return tuple(rest for _ in ctx.shapes)
-
-
-@rule("select", zero="move")
-def select(ctx: Context, x: Value, dim: int, index: Any) -> Dims:
-    """One position: it is told apart from the others, so their axis is frozen."""
-    dim %= len(x.dims)
-    ctx.freeze(x.dims[dim], "a position is selected by number")
-    return (*x.dims[:dim], *x.dims[dim + 1 :])
 
 
 @rule("pad", "constant_pad_nd", zero="pad")
