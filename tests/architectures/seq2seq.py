@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 from tests.architectures.registry import pretrained_class, tokens
 
 IDS = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1}
@@ -38,21 +40,32 @@ def pair() -> dict[str, Any]:
     return {"input_ids": tokens(), "decoder_input_ids": tokens(length=5)}
 
 
+def masked_pair() -> dict[str, Any]:
+    masks = {"attention_mask": torch.ones(2, 7, dtype=torch.int64)}
+    return {**pair(), **masks, "decoder_attention_mask": torch.ones(2, 5, dtype=torch.int64)}
+
+
 def bart_like(name: str, traits: str = "", **more: Any) -> None:
     pretrained_class(name, {**WIDTHS, **more}, pair, traits=traits)
 
 
-def t5_like(name: str, traits: str = "", **more: Any) -> None:
-    pretrained_class(name, {**T5_WIDTHS, **more}, pair, traits=traits)
+def t5_like(name: str, traits: str = "", inputs: Any = pair, **more: Any) -> None:
+    pretrained_class(name, {**T5_WIDTHS, **more}, inputs, traits=traits)
 
 
 t5_like("T5ForConditionalGeneration", "quick")
 t5_like("MT5ForConditionalGeneration", feed_forward_proj="gated-gelu", tie_word_embeddings=False)
 t5_like("UMT5ForConditionalGeneration", feed_forward_proj="gated-gelu")
-t5_like("LongT5ForConditionalGeneration", local_radius=3, encoder_attention_type="local")
+t5_like(
+    "LongT5ForConditionalGeneration",
+    inputs=masked_pair,
+    local_radius=3,
+    encoder_attention_type="local",
+)
 t5_like("Pop2PianoForConditionalGeneration", composer_vocab_size=5)
 t5_like(
     "SwitchTransformersForConditionalGeneration",
+    inputs=masked_pair,
     num_experts=4,
     expert_capacity=8,
     experts_implementation="batched_mm",
