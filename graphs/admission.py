@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils import _pytree as pytree
 
 from graphs.errors import TraceError
 
@@ -41,6 +43,21 @@ def as_written(model: nn.Module) -> Iterator[None]:
     )
     with torch.compiler.set_stance("force_eager") if compiled else contextlib.nullcontext():
         yield
+
+
+def forward(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Run a model once, as it is; on the meta device with fake tensors.
+
+    Code that asks whether it is being traced before it looks at values (masks of transformers)
+    knows fake tensors, but not meta tensors.
+    """
+    leaves = (*model.parameters(), *model.buffers(), *pytree.tree_leaves((args, kwargs)))
+    if not all(leaf.is_meta for leaf in leaves if isinstance(leaf, torch.Tensor)):
+        return model(*args, **kwargs)
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    args, kwargs = pytree.tree_map_only(torch.Tensor, mode.from_tensor, (args, kwargs))
+    with mode:
+        return model(*args, **kwargs)
 
 
 def admit(model: Any) -> None:

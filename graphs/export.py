@@ -14,7 +14,7 @@ from torch import fx, nn
 from torch.export import Dim as ExportDim
 from torch.utils import _pytree as pytree
 
-from graphs.admission import admit, as_written
+from graphs.admission import admit, as_written, forward
 from graphs.diagnosis import not_exportable, not_running
 from graphs.errors import TraceError
 from graphs.sizes import hint_open_sizes
@@ -92,7 +92,7 @@ def export(model: nn.Module, inputs: Inputs) -> fx.GraphModule:
     args, kwargs = inputs
     with quiet_evaluation(model), as_written(model), torch.no_grad():
         try:
-            model(*args, **kwargs)
+            forward(model, args, kwargs)
         except Exception as error:
             raise not_running(model, inputs, error) from error
         attempts = [(_two_examples(inputs), True), (inputs, False)]
