@@ -77,13 +77,20 @@ def _two_examples(inputs: Inputs) -> Inputs:
     return doubled
 
 
-def _batch_dimension(value: Any) -> Any:
-    dynamic = isinstance(value, torch.Tensor) and value.dim() > 0
-    return {0: ExportDim.AUTO} if dynamic else None
+def open_dimensions(value: Any, every: bool = False) -> Any:
+    """What `torch.export` takes for an input whose first (or every) size is left open."""
+    if not isinstance(value, torch.Tensor) or not value.dim():
+        return None
+    return dict.fromkeys(range(value.dim() if every else 1), ExportDim.AUTO)
 
 
-def export(model: nn.Module, inputs: Inputs) -> fx.GraphModule:
+def export(model: nn.Module, inputs: Inputs, *, every_size: bool = False) -> fx.GraphModule:
     """One flat graph of ATen calls, with a batch dimension left open wherever the model allows it.
+
+    Args:
+        model: in any mode; left as it was.
+        inputs: what it runs on.
+        every_size: leave all sizes of the inputs open that the model allows, not only the first.
 
     Raises:
         TraceError: the model does not run on the inputs, or torch.export cannot export it.
@@ -99,11 +106,7 @@ def export(model: nn.Module, inputs: Inputs) -> fx.GraphModule:
         for (args, kwargs), dynamic in attempts:
             shapes = None
             if dynamic:
-                shapes = (
-                    pytree.tree_map(_batch_dimension, kwargs)
-                    if not args
-                    else pytree.tree_map(_batch_dimension, args)
-                )
+                shapes = pytree.tree_map(lambda v: open_dimensions(v, every_size), args or kwargs)
                 if args and kwargs:
                     continue
             try:

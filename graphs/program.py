@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -142,11 +143,34 @@ def rewritten(program: Program, before: Mapping[str, Axis], after: Mapping[str, 
 
 
 class ExportedModule(fx.GraphModule):
-    """An exported graph as a module: trainable, with a working `train()`/`eval()`.
+    """An exported graph as a module: trainable, with working `train()`, `eval()` and `to()`.
 
-    The traced forward has its training flags baked in as arguments; `train` rewrites them, so batch
-    norm uses batch statistics and dropout drops while training.
+    The traced forward has its training flags, its device and its dtype baked in as arguments.
+    `train` rewrites the flags, so that batch norm uses batch statistics and dropout drops while
+    training; `to` and its kind rewrite the device and the dtype of what the forward makes or casts
+    to. After a cast of the module, parts that the forward computes in the traced dtype on purpose
+    (norms in float32) are computed in the new one.
     """
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> ExportedModule:
+        with warnings.catch_warnings():
+            # torch warns of its own way to copy the description of inputs and outputs.
+            warnings.simplefilter("ignore", FutureWarning)
+            copied: ExportedModule = super().__deepcopy__(memo)
+        return copied
+
+    def _apply(self, fn: Any, recurse: bool = True) -> ExportedModule:
+        before = _kinds(self)
+        super()._apply(fn, recurse)
+        changed = {old: new for old, new in zip(before, _kinds(self), strict=True) if old != new}
+        if changed:
+            for node in self.graph.nodes:
+                node.args, node.kwargs = pytree.tree_map(
+                    lambda v: changed.get(v, v) if isinstance(v, torch.device | torch.dtype) else v,
+                    (node.args, node.kwargs),
+                )
+            self.recompile()
+        return self
 
     def train(self, mode: bool = True) -> ExportedModule:
         """Switch between training and evaluation, in the calls as well as in the flag."""
@@ -164,6 +188,13 @@ class ExportedModule(fx.GraphModule):
         if changed:
             self.recompile()
         return self
+
+
+def _kinds(module: nn.Module) -> tuple[torch.device | None, torch.dtype | None]:
+    """Device and floating dtype of a module, by its first tensors."""
+    tensors = [*module.parameters(), *module.buffers()]
+    floats = [t.dtype for t in tensors if t.is_floating_point()]
+    return tensors[0].device if tensors else None, floats[0] if floats else None
 
 
 def exported_module(

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
 from typing import Any
 
 import torch
 from torch import nn
+from torch.utils import _pytree as pytree
 
+from graphs.export import Inputs
 from graphs.network import Network
-from graphs.probe import enliven, informative, outputs, resized
+from graphs.probe import agree, enliven, informative, outputs, resized
 from graphs.program import ExportedModule, exported_module, rewritten
 from graphs.search import Rebuilt, Search
+from graphs.trace import trace
 
 
 class RebuildError(RuntimeError):
@@ -62,7 +66,9 @@ def rebuild(net: Network) -> Rebuilt:
         found = search.run(example, outputs(graph, example))
     _fill(own, net)
     if found is None:
-        found = Rebuilt(graph, notes=(_why(net, search.failure),))
+        wider = _any_size(net, own, graph, (probe, example))
+        note = _why(net, search.failure, wider is not None)
+        found = Rebuilt(wider or graph, notes=(note,))
     last = outputs(found.model, example)
     if isinstance(last, Exception):
         name = type(net.source.model).__name__
@@ -134,11 +140,43 @@ def _fill(own: nn.Module, net: Network) -> None:
             tensor.copy_(net.tensors[name].value)
 
 
-def _why(net: Network, failure: Exception | None) -> str:
+def _any_size(
+    net: Network, own: nn.Module, graph: nn.Module, probes: Sequence[Inputs]
+) -> ExportedModule | None:
+    """The program once more, traced with every size of the inputs open; None where that fails.
+
+    For models of tokens, whose number is another in every call; a second trace is no small price,
+    and only models that do not keep their class pay it.
+    """
+    source = net.source
+    args, kwargs = source.example
+    tensors = [v for v in pytree.tree_leaves((args, kwargs)) if isinstance(v, torch.Tensor)]
+    if not any(v.dim() > 1 and not v.is_floating_point() for v in tensors):
+        return None
+    try:
+        again = trace(source.model, kwargs or args, every_size=True)
+    except Exception:  # Whatever a model does not allow, the program of fixed sizes is there.
+        return None
+    same = again.axes == source.axes and all(
+        again.tensors[name].dims == tensor.dims for name, tensor in net.tensors.items()
+    )
+    if not same:
+        return None
+    wide = _program_over(replace(net, program=again.program), own)
+    agreed = all(agree(outputs(wide, probe), outputs(graph, probe)) for probe in probes)
+    return wide if agreed else None
+
+
+def _why(net: Network, failure: Exception | None, wider: bool) -> str:
+    sizes = (
+        "It takes inputs of the sizes that the model allows"
+        if wider
+        else "It takes any number of examples, and otherwise inputs of the sizes it was traced with"
+    )
+    name = type(net.source.model).__name__
     return (
-        "The result is the exported graph, because the forward of "
-        f"{type(net.source.model).__name__} does not fit the new shapes ({_line(failure)}). "
-        "It takes any number of examples, and otherwise inputs of the shapes it was traced with."
+        f"The result is the exported graph, because the forward of {name} does not fit the new "
+        f"shapes ({_line(failure)}). {sizes}."
     )
 
 

@@ -25,7 +25,7 @@ from graphs.rules.registry import Context, Facts, describe
 from graphs.unify import Unifier
 
 
-def trace(model: nn.Module, example_inputs: Any) -> Network:
+def trace(model: nn.Module, example_inputs: Any, *, every_size: bool = False) -> Network:
     """The network of a module as axes and tensors.
 
     The module is exported by `torch.export` in evaluation mode and is left as it was. What no
@@ -35,13 +35,15 @@ def trace(model: nn.Module, example_inputs: Any) -> Network:
         model: any module that `torch.export` accepts.
         example_inputs: tuple of positional arguments or dict of keyword arguments for its forward;
             a batch of one is enough.
+        every_size: leave every size of the inputs open in the program that the model allows (token
+            counts, image sizes), not only the number of examples.
 
     Raises:
         TraceError: the module does not run on the inputs, or cannot be exported.
     """
     inputs = as_inputs(example_inputs)
     model = unwrapped(model)
-    module = export(model, inputs)
+    module = export(model, inputs, every_size=every_size)
     names = _Names(model)
     walk = _Walk(module, names)
     walk.run()
