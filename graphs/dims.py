@@ -41,6 +41,7 @@ class Axis:
         kind: what a unit is, in the field's words (`channel`, `feature`, `head`, ...).
         frozen: why the axis is never cut nor permuted, or None.
         exactness: what removing dead units does to the function, one of `EXACTNESS`.
+        minimum: fewest units that must stay (a router that picks two keeps two experts).
     """
 
     name: str
@@ -48,6 +49,7 @@ class Axis:
     kind: str = "channel"
     frozen: str | None = None
     exactness: str = "exact"
+    minimum: int = 1
 
 
 @dataclass(frozen=True)

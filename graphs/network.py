@@ -176,8 +176,11 @@ class Network:
                 continue
             if index.min() < 0 or index.max() >= n or index.unique().numel() != index.numel():
                 raise ValueError(f"{name}: indices must be distinct and below {n} (got {gone})")
-            if index.numel() == n:
-                raise ValueError(f"{name}: all {n} units would go; keep at least one")
+            if n - index.numel() < self.axes[name].minimum:
+                least = self.axes[name].minimum
+                raise ValueError(
+                    f"{name}: {n - index.numel()} units would stay; keep at least {least}"
+                )
             mask = torch.ones(n, dtype=torch.bool)
             mask[index] = False
             kept[name] = mask.nonzero().flatten()

@@ -99,7 +99,7 @@ def rewritten(program: Program, before: Mapping[str, Axis], after: Mapping[str, 
         if isinstance(new, Extent):
             if old is not None and not smaller.intersection(atoms(new.dim)):
                 return old
-            fewer = size(new.dim, after)
+            fewer = size(new.dim, after) + new.offset
             if not isinstance(old, fx.Node):
                 return fewer
             with graph.inserting_before(at):

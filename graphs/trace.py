@@ -20,8 +20,8 @@ from graphs.export import Inputs, as_inputs, attribute, export
 from graphs.network import Network, Source, Tensor
 from graphs.program import Program
 from graphs.rescale import root_mean_square_scales
-from graphs.rules import Extent, Inverse, Pinned, Value, lookup
-from graphs.rules.registry import Context, Facts, describe
+from graphs.rules import Extent, Inverse, Pinned, Value, lookup, routing
+from graphs.rules.registry import Context, Facts, describe, moves_only, operator_name
 from graphs.unify import Unifier
 
 
@@ -133,7 +133,8 @@ class _Walk:
             node.target = name
             self.used.add(name)
             shape = tuple(self.names.values[name].shape)
-            return Value(self.tensor_dims[name], shape, tensor=name, node=node)
+            places = tuple(range(len(shape)))
+            return Value(self.tensor_dims[name], shape, tensor=name, node=node, places=places)
         value = attribute(self.module, target)
         if not isinstance(value, torch.Tensor):
             return value
@@ -166,7 +167,14 @@ class _Walk:
             dims = found.function(context, *args, **kwargs)
             if len(shapes) == 1 and not isinstance(node.meta["val"], tuple | list):
                 dims = (dims,)
+        operands = self._tensors((node.args, node.kwargs))
         values = tuple(Value(tuple(d), s, node=node) for d, s in zip(dims, shapes, strict=True))
+        values = (_of_tensor(values[0], operands), *values[1:])
+        numbers = routing.follow(context, operands)
+        if numbers is not None:
+            which = -1 if operator_name(node.target) == "topk" else 0
+            numbered = replace(values[which], numbers=numbers)
+            values = (*values[:-1], numbered) if which else (numbered, *values[1:])
         for value in values:
             assert len(value.dims) == len(value.shape), f"{node}: {value}"
         return values if isinstance(node.meta["val"], tuple | list) else values[0]
@@ -203,6 +211,13 @@ class _Walk:
             role = self.facts.roles.get(name, "constant")
             value = self.names.values[name]
             tensors[name] = Tensor(value, tuple(map(final, dims)), role, produces)
+        minimum: dict[str, int] = {}
+        for dim, least in self.facts.minimum:
+            resolved = resolve(dim)
+            if isinstance(resolved, Atom):
+                minimum[resolved.axis] = max(least, minimum.get(resolved.axis, 1))
+            else:
+                self.solver.freeze(resolved, f"top-{least} of several axes")
         kinds, frozen = self.solver.kinds, self.solver.frozen
         rescales = root_mean_square_scales(self.facts, resolve, self.tensor_dims)
         stated: dict[str, list[str]] = {}
@@ -218,6 +233,7 @@ class _Walk:
                 kinds[back[name]],
                 frozen.get(back[name])
                 or ("it has a single unit" if self.solver.sizes[back[name]] == 1 else None),
+                minimum=minimum.get(back[name], 1),
             )
             for name in used
         }
@@ -306,6 +322,18 @@ def _map_dims(value: Any, final: Any) -> Any:
         value,
         is_leaf=lambda leaf: isinstance(leaf, Extent | Pinned | Inverse),
     )
+
+
+def _of_tensor(value: Value, operands: Sequence[Value]) -> Value:
+    """The value, marked as a tensor of the network where it is one transposed, cast or indexed."""
+    assert value.node is not None
+    source = operands[0] if operands else None
+    if source is None or source.tensor is None or not moves_only(value.node):
+        return value
+    # Rules hand the dimension objects of their operands on, so identity tells which is which.
+    place = {id(d): p for d, p in zip(source.dims, source.places, strict=True)}
+    places = tuple(place.get(id(d)) for d in value.dims)
+    return replace(value, tensor=source.tensor, places=places)
 
 
 def _hint(n: Any) -> int:

@@ -12,7 +12,17 @@ from collections.abc import Iterable, Sequence
 
 from graphs.dims import Atom, Dim, Fixed, Prod, Sum, atoms, concat, product, size
 
-_KIND_ORDER = ("unit", "feature", "channel", "rank", "group", "vocabulary", "head feature", "head")
+_KIND_ORDER = (
+    "unit",
+    "feature",
+    "channel",
+    "rank",
+    "group",
+    "vocabulary",
+    "head feature",
+    "head",
+    "expert",
+)
 
 
 class Unifier:

@@ -7,6 +7,7 @@ from graphs.rules import (
     norms,
     pooling,
     reductions,
+    routing,
     selection,
     shapes,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "norms",
     "pooling",
     "reductions",
+    "routing",
     "rule",
     "selection",
     "shapes",

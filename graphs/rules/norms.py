@@ -31,6 +31,10 @@ def batch_norm(
         if value is not None:
             dim = ctx.unify(dim, value.dims[0])
             ctx.role(value, role)
+    if mean is None:
+        # Statistics of this very input: of each example, or of a weight that is standardised.
+        for positions in x.dims[2:]:
+            ctx.exactness(positions, "norm-changed")
     dims = (x.dims[0], ctx.solver.resolve(dim), *x.dims[2:])
     if len(ctx.shapes) == 1:
         return dims

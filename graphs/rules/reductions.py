@@ -9,6 +9,7 @@ from torch import fx
 
 from graphs.dims import Fixed
 from graphs.rules.registry import Context, Dims, Value, operator_name, rule
+from graphs.rules.routing import feeds_top_k, marks_groups
 
 
 def _reduced(x: Value, dim: Any) -> tuple[int, ...]:
@@ -75,7 +76,11 @@ def order_statistic(ctx: Context, x: Value, *args: Any, **kwargs: Any) -> Dims:
 
 @rule("softmax", "log_softmax", "_softmax", "_log_softmax", zero="never")
 def softmax(ctx: Context, x: Value, dim: Any = -1, *args: Any, **kwargs: Any) -> Dims:
-    """Every position along `dim` depends on the others."""
+    """Every position along `dim` depends on the others; a router may do with fewer of them."""
+    if feeds_top_k(ctx.node):
+        for i in _reduced(x, dim):
+            ctx.exactness(x.dims[i], "data-dependent")
+        return x.dims
     return along(ctx, x, dim)
 
 
@@ -85,18 +90,18 @@ def along(ctx: Context, x: Value, dim: Any = -1, *args: Any, **kwargs: Any) -> D
     name = operator_name(ctx.node.target)
     if name == "roll":
         dim = args[0] if args else kwargs.get("dims", ())
+    if name == "cumsum" and marks_groups(ctx.node):
+        return x.dims
     for i in _reduced(x, dim):
         ctx.freeze(x.dims[i], f"{name} over units")
     return x.dims
 
 
-@rule("max", "min", "argmax", "argmin", "topk", "sort", zero="move")
+@rule("max", "min", "argmax", "argmin", "sort", zero="move")
 def ordering(ctx: Context, x: Value, *args: Any, **kwargs: Any) -> Any:
     """Values and places of the largest: their axis is frozen."""
     name = operator_name(ctx.node.target)
-    dim = kwargs.get("dim", args[1 if name == "topk" and len(args) > 1 else 0] if args else None)
-    if name in ("topk", "sort") and (dim is None or (name == "topk" and len(args) < 2)):
-        dim = -1
+    dim = kwargs.get("dim", args[0] if args else -1 if name == "sort" else None)
     gone = _reduced(x, None if isinstance(dim, bool) else dim)
     ctx.freeze([x.dims[i] for i in gone], f"{name} over units")
     results = []

@@ -35,12 +35,23 @@ RuleFunction = Callable[..., Any]
 
 @dataclass(frozen=True)
 class Value:
-    """An abstract tensor: its dimensions, and the parameter or buffer it is, if it is one."""
+    """An abstract tensor.
+
+    Args:
+        dims: its dimensions.
+        shape: their sizes as traced.
+        tensor: the parameter or buffer whose entries it holds, perhaps transposed or cast.
+        node: the node that makes it.
+        places: for each dimension, the dimension of `tensor` it is; None where it is none of them.
+        numbers: the dimension whose units its entries number (the places that top-k returns).
+    """
 
     dims: Dims
     shape: tuple[int, ...]
     tensor: str | None = None
     node: fx.Node | None = None
+    places: tuple[int | None, ...] = ()
+    numbers: Dim | None = None
 
 
 @dataclass(frozen=True)
@@ -48,9 +59,11 @@ class Extent:
     """An integer argument that is the number of positions of a dimension.
 
     A size that is computed at run time (a batch times units) shrinks in proportion.
+    `offset` is added to a stated one (the number of the last unit: -1).
     """
 
     dim: Dim
+    offset: int = 0
 
 
 @dataclass(frozen=True)
@@ -97,6 +110,7 @@ class Facts:
         contracted: (node name, dimension) pairs that an operator sums over.
         exactness: (dimension, class) pairs stated by norms and reductions.
         mean_squares: (node, dimension) pairs: a mean of squares, or a whole root-mean-square norm.
+        minimum: (dimension, number of positions it must keep) pairs (top-k).
         roles: tensor name → role, the first one stated.
         consumed, produced: (tensor name, dimension index) seen on either side of a contraction.
     """
@@ -105,6 +119,7 @@ class Facts:
     costs: list[Cost] = field(default_factory=list)
     exactness: list[tuple[Dim, str]] = field(default_factory=list)
     mean_squares: list[tuple[fx.Node, Dim]] = field(default_factory=list)
+    minimum: list[tuple[Dim, int]] = field(default_factory=list)
     roles: dict[str, str] = field(default_factory=dict)
     consumed: set[tuple[str, int]] = field(default_factory=set)
     produced: set[tuple[str, int]] = field(default_factory=set)
@@ -119,6 +134,8 @@ class Context:
     facts: Facts
     module: str
     shapes: tuple[tuple[int, ...], ...]
+    numbers: Dim | None = None
+    """Set by a rule whose result numbers the units of a dimension."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -157,8 +174,10 @@ class Context:
         if value is None or value.tensor is None:
             return
         self.facts.roles.setdefault(value.tensor, role)
-        for i in range(len(value.dims)):
-            (self.facts.consumed if i in consumed else self.facts.produced).add((value.tensor, i))
+        for i, place in enumerate(value.places):
+            if place is not None:
+                side = self.facts.consumed if i in consumed else self.facts.produced
+                side.add((value.tensor, place))
 
     def fixed(self, shape: Sequence[int], reason: str) -> Dims:
         """Dimensions without units."""
@@ -195,6 +214,15 @@ def operator_name(target: Any) -> str:
     if name.startswith("__"):
         return name.strip("_").removeprefix("i")
     return name.rstrip("_") if not name.startswith("_") else name
+
+
+CASTS = ("to", "_to_copy", "float", "type_as", "clone", "contiguous", "detach", "alias")
+_MOVES = (*CASTS, "t", "mT", "numpy_T", "transpose", "permute", "index", "select")
+
+
+def moves_only(node: fx.Node) -> bool:
+    """Whether a node hands the entries of its first operand on, in another place or dtype."""
+    return operator_name(node.target) in _MOVES
 
 
 def lookup(target: Any) -> Rule | None:

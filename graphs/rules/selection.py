@@ -10,6 +10,7 @@ from torch import fx
 
 from graphs.dims import Dim, Fixed, atoms
 from graphs.rules.registry import Context, Dims, Extent, Value, operator_name, rule
+from graphs.rules.routing import has_units, looked_up
 
 # Unbinding more positions than this is a loop over time, not a handful of named parts.
 MOST_PARTS = 64
@@ -20,7 +21,7 @@ def unbind(ctx: Context, x: Value, dim: int = 0) -> Any:
     """One result for each position: the positions are told apart, none of them can go."""
     dim %= len(x.dims)
     rest: Dim = x.dims[dim]
-    if _has_units(ctx, rest) and x.shape[dim] <= MOST_PARTS:
+    if has_units(ctx, rest) and x.shape[dim] <= MOST_PARTS:
         for _ in range(x.shape[dim]):
             parts = ctx.solver.split(rest, 1)
             if parts is None:
@@ -36,7 +37,7 @@ def select(ctx: Context, x: Value, dim: int, index: Any) -> Dims:
     """One position: it is told apart from the others, which stay free."""
     dim %= len(x.dims)
     rest = (*x.dims[:dim], *x.dims[dim + 1 :])
-    if not _has_units(ctx, x.dims[dim]):
+    if not has_units(ctx, x.dims[dim]):
         return rest
     place = int(index) % x.shape[dim] if isinstance(index, int) else None
     before = None if place is None else ctx.solver.split(x.dims[dim], place)
@@ -53,7 +54,7 @@ def select(ctx: Context, x: Value, dim: int, index: Any) -> Dims:
 def index(ctx: Context, x: Value, indices: Sequence[Value | None]) -> Dims:
     """Advanced indexing: the indexed dimensions give way to those of the (broadcast) tables.
 
-    Units are never looked up by number: an indexed dimension that has any is frozen.
+    Units looked up by number are frozen, but for those that a router chooses among.
     """
     tables = [(i, table) for i, table in enumerate(indices) if table is not None]
     if any(table.node is not None and _is_mask(table) for _, table in tables):
@@ -61,6 +62,9 @@ def index(ctx: Context, x: Value, indices: Sequence[Value | None]) -> Dims:
         return ctx.fixed(ctx.shape, "indexed by a mask")
     gone = [i for i, _ in tables]
     for i, table in tables:
+        if table.numbers is not None:
+            looked_up(ctx, x.dims[i], table, "looked up by number")
+            continue
         _told_apart(ctx, x.dims[i], x.shape[i], _numbers(table))
     kept = [d for i, d in enumerate(x.dims) if i not in gone]
     rank = max(len(table.dims) for _, table in tables)
@@ -76,7 +80,7 @@ def _told_apart(ctx: Context, dim: Dim, n: int, numbers: list[int] | None) -> No
     A number counts from the start, or, if it is negative, from the end: what lies on that side of
     the position must stay, so that it is still found under its number.
     """
-    if numbers is None or not _has_units(ctx, dim):
+    if numbers is None or not has_units(ctx, dim):
         ctx.freeze(dim, "looked up by number")
         return
     head = max((i + 1 for i in numbers if i >= 0), default=0)
@@ -117,8 +121,3 @@ def _is_mask(table: Value) -> bool:
     assert table.node is not None
     held = table.node.meta.get("val")
     return isinstance(held, torch.Tensor) and held.dtype in (torch.bool, torch.uint8)
-
-
-def _has_units(ctx: Context, dim: Dim) -> bool:
-    """Whether any axis of a dimension may still be cut."""
-    return any(name not in ctx.solver.frozen for name in atoms(ctx.solver.resolve(dim)))
