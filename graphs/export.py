@@ -17,6 +17,7 @@ from torch.utils import _pytree as pytree
 from graphs.admission import admit, as_written, forward
 from graphs.diagnosis import not_exportable, not_running
 from graphs.errors import TraceError
+from graphs.recording import Recorded, record
 from graphs.sizes import hint_open_sizes
 
 Inputs = tuple[tuple[Any, ...], dict[str, Any]]
@@ -82,6 +83,21 @@ def open_dimensions(value: Any, every: bool = False) -> Any:
     if not isinstance(value, torch.Tensor) or not value.dim():
         return None
     return dict.fromkeys(range(value.dim() if every else 1), ExportDim.AUTO)
+
+
+def capture(model: nn.Module, inputs: Inputs) -> Recorded | fx.GraphModule:
+    """The ATen calls of a forward: recorded in one pass, or exported where that does not do.
+
+    Raises:
+        TraceError: the model does not run on the inputs, or torch.export cannot export it.
+    """
+    admit(model)
+    with quiet_evaluation(model), as_written(model):
+        try:
+            return record(model, *inputs)
+        except Exception:  # whatever it is, torch.export finds out what is wrong and says it
+            pass
+    return export(model, inputs)
 
 
 def export(model: nn.Module, inputs: Inputs, *, every_size: bool = False) -> fx.GraphModule:

@@ -33,6 +33,7 @@ class Program:
         batch: number of examples in the traced input; costs are divided by it.
         modules: node name → path of the module that made the call.
         rescales: parameters that follow the number of units of root-mean-square norms.
+        recorded: whether it was written down in one pass, for the traced number of examples only.
     """
 
     graph: fx.Graph
@@ -43,6 +44,7 @@ class Program:
     batch: int
     modules: Mapping[str, str] = field(default_factory=dict)
     rescales: tuple[Rescale, ...] = ()
+    recorded: bool = False
 
 
 def _dims_inside(value: Any) -> list[Dim]:

@@ -12,12 +12,13 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
+from graphs.errors import TraceError
 from graphs.export import Inputs
 from graphs.network import Network
 from graphs.probe import agree, enliven, informative, outputs, resized
 from graphs.program import ExportedModule, exported_module, rewritten
 from graphs.search import Rebuilt, Search
-from graphs.trace import trace
+from graphs.trace import reopened, trace
 
 
 class RebuildError(RuntimeError):
@@ -51,7 +52,7 @@ def rebuild(net: Network) -> Rebuilt:
         return Rebuilt(own)
     graph = _program_over(net, own)
     example = net.source.example
-    probe = resized(example, net.program.batch)
+    probe = example if net.program.recorded else resized(example, net.program.batch)
     enliven(net, _tensors(own, net))
     expected = outputs(graph, probe)
     if isinstance(expected, Exception):
@@ -68,6 +69,9 @@ def rebuild(net: Network) -> Rebuilt:
     if found is None:
         wider = _any_size(net, own, graph, (probe, example))
         note = _why(net, search.failure, wider is not None)
+        if wider is None and net.program.recorded:
+            wider, problem = _any_batch(net, own)
+            note += problem
         found = Rebuilt(wider or graph, notes=(note,))
     last = outputs(found.model, example)
     if isinstance(last, Exception):
@@ -165,6 +169,18 @@ def _any_size(
     wide = _program_over(replace(net, program=again.program), own)
     agreed = all(agree(outputs(wide, probe), outputs(graph, probe)) for probe in probes)
     return wide if agreed else None
+
+
+def _any_batch(net: Network, own: nn.Module) -> tuple[ExportedModule | None, str]:
+    """The program once more, traced with the number of examples open, or what is wrong."""
+    problem = f" Except that it takes {net.program.batch} examples only"
+    try:
+        again = reopened(net)
+    except TraceError as error:
+        return None, f"{problem}: {_line(error)}."
+    if any(again.tensors[name].dims != t.dims for name, t in net.tensors.items()):
+        return None, f"{problem}, because torch.export finds other axes."
+    return _program_over(replace(net, program=again.program), own), ""
 
 
 def _why(net: Network, failure: Exception | None, wider: bool) -> str:

@@ -16,9 +16,10 @@ from torch.utils import _pytree as pytree
 from graphs.admission import unwrapped
 from graphs.dims import Atom, Axis, Dim, Fixed, Prod, Sum, atoms
 from graphs.exactness import classify
-from graphs.export import Inputs, as_inputs, attribute, export
+from graphs.export import Inputs, as_inputs, attribute, capture, export
 from graphs.network import Network, Source, Tensor
 from graphs.program import Program
+from graphs.recording import Recorded
 from graphs.rescale import root_mean_square_scales
 from graphs.rules import Extent, Inverse, Pinned, Value, lookup, routing
 from graphs.rules.registry import Context, Facts, describe, moves_only, operator_name
@@ -28,8 +29,9 @@ from graphs.unify import Unifier
 def trace(model: nn.Module, example_inputs: Any, *, every_size: bool = False) -> Network:
     """The network of a module as axes and tensors.
 
-    The module is exported by `torch.export` in evaluation mode and is left as it was. What no
-    operator rule understands is frozen with the reason, never guessed.
+    One forward pass in evaluation mode is recorded; where the forward decides by values, the module
+    is exported by `torch.export`. It is left as it was. What no operator rule understands is frozen
+    with the reason, never guessed.
 
     Args:
         model: any module that `torch.export` accepts.
@@ -43,9 +45,22 @@ def trace(model: nn.Module, example_inputs: Any, *, every_size: bool = False) ->
     """
     inputs = as_inputs(example_inputs)
     model = unwrapped(model)
-    module = export(model, inputs, every_size=every_size)
-    names = _Names(model)
-    walk = _Walk(module, names)
+    module = export(model, inputs, every_size=True) if every_size else capture(model, inputs)
+    return _network(module, model, inputs)
+
+
+def reopened(net: Network) -> Network:
+    """The network as traced, by `torch.export`, whose programs take any number of examples.
+
+    Raises:
+        TraceError: the module cannot be exported.
+    """
+    model, inputs = net.source.model, net.source.example
+    return _network(export(model, inputs), model, inputs)
+
+
+def _network(module: Recorded | fx.GraphModule, model: nn.Module, inputs: Inputs) -> Network:
+    walk = _Walk(module, _Names(model))
     walk.run()
     return walk.network(model, inputs)
 
@@ -80,7 +95,7 @@ class _Names:
 class _Walk:
     """One pass over the graph: every node gets dimensions, every operator states its relations."""
 
-    def __init__(self, module: fx.GraphModule, names: _Names) -> None:
+    def __init__(self, module: Recorded | fx.GraphModule, names: _Names) -> None:
         self.module, self.names = module, names
         self.solver, self.facts = Unifier(), Facts()
         self.env: dict[fx.Node, Any] = {}
@@ -259,6 +274,7 @@ class _Walk:
             costs=tuple(replace(c, dims=tuple(map(final, c.dims))) for c in self.facts.costs),
             batch=self.batch,
             modules=self.paths,
+            recorded=isinstance(self.module, Recorded),
             rescales=tuple(replace(r, dim=final(r.dim)) for r in rescales),
         )
         axes = classify(program, tensors, axes, stated)
