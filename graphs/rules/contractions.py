@@ -105,6 +105,7 @@ def _convolve(
     ctx.role(bias, "bias")
     if bias is not None:
         out = ctx.unify(out, bias.dims[0])
+    ctx.freeze(x.dims[channel_dim + 1 :], "convolved over")
     spatial = ctx.fixed(ctx.shape[channel_dim + 1 :], "spatial position")
     ctx.cost(*x.dims[:channel_dim], out, per_group, *kernel, *spatial)
     return (*x.dims[:channel_dim], ctx.solver.resolve(out), *spatial)

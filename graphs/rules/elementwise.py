@@ -86,7 +86,12 @@ def divide(ctx: Context, a: Any, b: Any, **kwargs: Any) -> Dims:
 
 @rule("_weight_norm_interface", "_weight_norm", zero="product")
 def weight_norm(ctx: Context, v: Value, g: Value, dim: int = 0) -> Any:
-    """Salimans & Kingma 2016: w = g v / |v|, the norm over all dimensions but `dim`."""
+    """Salimans & Kingma 2016: w = g v / |v|, the norm over all dimensions but `dim`.
+
+    A unit is dead when its g is zero; v has no part in it, for a direction of zeros is none.
+    """
+    ctx.role(v, "weight", consumed=range(len(v.dims)))
+    ctx.role(g, "scale")
     for i, d in enumerate(v.dims):
         if i == dim % len(v.dims):
             ctx.unify(d, g.dims[i])
