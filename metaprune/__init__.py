@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from metaprune import testing
     from metaprune.applying import apply
     from metaprune.calibration import Calibration
+    from metaprune.inspection import Inspection, inspect
     from metaprune.pipeline import prune
     from metaprune.planning import plan
     from metaprune.result import Result
@@ -29,11 +30,13 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Calibration": "metaprune.calibration",
+    "Inspection": "metaprune.inspection",
     "Network": "graphs",
     "Plan": "pruners",
     "Result": "metaprune.result",
     "Target": "pruners",
     "apply": "metaprune.applying",
+    "inspect": "metaprune.inspection",
     "load": "metaprune.storage",
     "plan": "metaprune.planning",
     "prune": "metaprune.pipeline",
@@ -43,11 +46,13 @@ _HOMES = {
 
 __all__ = [
     "Calibration",
+    "Inspection",
     "Network",
     "Plan",
     "Result",
     "Target",
     "apply",
+    "inspect",
     "load",
     "plan",
     "prune",

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import json
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from omegaconf import DictConfig
 from rich.console import Console
-from rich.table import Table
+from torch import nn
 
-from graphs import Network, trace
-from graphs.cost import count_macs, macs_per_node
 from metaprune import door
-from metaprune.report import words
-from pruners import Target, measure
+from metaprune.files import refuse_filled
+from metaprune.inspection import inspect
+from metaprune.inspection.examples import from_model, from_shapes
+from metaprune.inspection.terminal import show
 
 
 @dataclass(frozen=True)
@@ -23,81 +23,40 @@ class InspectConfig:
     """Settings of `conf/inspect.yaml`, which says what each means."""
 
     model: Mapping[str, Any]
-    data: Mapping[str, Any]
-    json: bool
+    data: Mapping[str, Any] | None = None
+    inputs: Any = None
+    min_units: float | int = 0.05
+    latency: int = 0
+    rows: int = 20
+    out: str | None = None
+    json: bool = False
 
 
 def run(config: DictConfig) -> None:
     """Trace and print; no weights are changed and nothing is trained."""
     settings, _ = door.typed(InspectConfig, config)
-    data, model = door.load_data(settings.data), door.load_model(settings.model)
-    found = findings(trace(model, data.example_inputs()))
-    console = Console()
+    if settings.out:
+        refuse_filled(settings.out)
+    model = door.load_model(settings.model)
+    found = inspect(
+        model, _inputs(settings, model), min_units=settings.min_units, latency=settings.latency
+    )
+    if settings.out:
+        found.save(settings.out)
     if settings.json:
-        console.out(json.dumps(found, indent=2, ensure_ascii=False), highlight=False)
-    else:
-        _show(found, console)
+        sys.stdout.write(found.to_json())
+        return
+    console = Console()
+    show(found, console, settings.rows)
+    if settings.out:
+        console.print(f"\n{settings.out}/inspection.html", highlight=False)
 
 
-def findings(net: Network) -> dict[str, Any]:
-    """What can be said about pruning a network, as plain JSON values.
-
-    Returns:
-        `cost` (dense), `reachable` (metric → [lowest, highest] with one unit of every axis, MACs
-        and parameters also as shares), `groups`, `left_alone` (axis → reason) and `modules`
-        (path → MACs and parameters).
-    """
-    cost = measure(net)
-    target = Target.parse({"macs": "50%", "params": "50%", "size_mb": "50%", "speedup": 2.0})
-    groups = [
-        {
-            "axis": group.axis.name,
-            "units": group.axis.size,
-            "kind": group.axis.kind,
-            "exactness": group.axis.exactness,
-            "tensors": [f"{name}[{i}]" for name, i in group.tensors],
-        }
-        for group in net.groups()
-        if group.axis.frozen is None
-    ]
-    params: dict[str, int] = {}
-    for name in net.source.parameters:
-        path = name.rpartition(".")[0]
-        params[path] = params.get(path, 0) + net.tensors[name].value.numel()
-    macs = macs_per_node(net)
-    modules = {
-        path: {"macs": macs.get(path, 0), "params": params.get(path, 0)}
-        for path in dict.fromkeys([*params, *macs])
-    }
-    return {
-        "cost": {name: cost[name] for name in ("macs", "params", "size_mb")},
-        "reachable": {name: list(ends) for name, ends in target.reachable(net).items()},
-        "groups": groups,
-        "left_alone": {axis.name: axis.frozen for axis in net.axes.values() if axis.frozen},
-        "modules": modules,
-        "macs_total": count_macs(net),
-    }
-
-
-def _show(found: Mapping[str, Any], console: Console) -> None:
-    groups = Table("group", "units", "exactness", "cut together", title="May be pruned")
-    groups.columns[0].overflow = "fold"
-    for group in found["groups"]:
-        first, *others = group["tensors"] or ["nothing"]
-        shown = first + (f" and {len(others)} more" if others else "")
-        units = f"{group['units']} × {group['kind']}"
-        groups.add_row(group["axis"], units, group["exactness"], shown)
-    console.print(groups)
-    if found["left_alone"]:
-        alone = Table("axis", "reason", title="Left alone")
-        for name, reason in found["left_alone"].items():
-            alone.add_row(name, reason)
-        console.print(alone)
-    modules = Table("module", "MACs", "parameters", title="Where the cost is")
-    for path, cost in found["modules"].items():
-        modules.add_row(path or "(top)", words.count(cost["macs"]), words.count(cost["params"]))
-    console.print(modules)
-    reach = Table("target", "from", "to", title="Reachable")
-    for name, (low, high) in found["reachable"].items():
-        reach.add_row(name, f"{low:,.4g}", f"{high:,.4g}")
-    console.print(reach)
+def _inputs(settings: InspectConfig, model: nn.Module) -> Any:
+    """Inputs that were described, or of the data, or of the shape that the model is known for."""
+    if settings.inputs is not None:
+        return from_shapes(settings.inputs, model)
+    if settings.data:
+        return door.load_data(settings.data).example_inputs()
+    shape = settings.model.get("shape")
+    return from_shapes([2, *shape], model) if shape else from_model(model)

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import inspect
 from collections.abc import Callable, Mapping
@@ -99,13 +100,16 @@ def from_family(
 
 
 @source("transformers")
-def from_transformers(*, path: str, dtype: str = "float32", attention: str = "sdpa") -> nn.Module:
+def from_transformers(
+    *, path: str, dtype: str = "float32", attention: str = "sdpa", meta: bool = False
+) -> nn.Module:
     """Load a transformers model by folder or hub name, with the class that its config names.
 
     Args:
         path: folder with config.json and safetensors, or hub name.
         dtype: of the weights: `float32`, `bfloat16` or `float16`.
         attention: implementation, `sdpa` or `eager`.
+        meta: build it on the meta device, without weights: config.json is all that is read.
     """
     import transformers
 
@@ -113,6 +117,10 @@ def from_transformers(*, path: str, dtype: str = "float32", attention: str = "sd
     names = list(config.architectures or [])
     cls = getattr(transformers, names[0], None) if names else None
     config.use_cache = False  # a cache is a second output, which no analysis needs
+    if meta:
+        with torch.device("meta"):
+            build = cls._from_config if cls else transformers.AutoModel.from_config
+            return build(config, dtype=getattr(torch, dtype), attn_implementation=attention)
     return (cls or transformers.AutoModel).from_pretrained(
         path,
         config=config,
@@ -132,7 +140,11 @@ def from_member(*, path: str) -> nn.Module:
 
 @source("function")
 def from_function(
-    *, function: str, options: Mapping[str, Any] | None = None, path: str | None = None
+    *,
+    function: str,
+    options: Mapping[str, Any] | None = None,
+    path: str | None = None,
+    meta: bool = False,
 ) -> nn.Module:
     """Call a function of an installed package, and load a checkpoint into what it returns.
 
@@ -140,7 +152,13 @@ def from_function(
         function: `package.module:function`, for instance `torchvision.models:resnet50`.
         options: keyword arguments.
         path: checkpoint, .th, .pt or .safetensors; the function's own weights when None.
+        meta: call it on the meta device, so that its weights take no memory; without `path`.
+
+    Raises:
+        ValueError: no such function, it returns no module, or `meta` with a checkpoint.
     """
+    if meta and path is not None:
+        raise ValueError(f"meta builds without weights; leave the checkpoint {path!r} out")
     module_name, _, name = function.partition(":")
     try:
         builder = getattr(importlib.import_module(module_name), name)
@@ -148,7 +166,8 @@ def from_function(
         raise ValueError(
             f"there is no function {function!r} ({error}); write it as package.module:function"
         ) from error
-    model = _call(builder, dict(options or {}), function)
+    with torch.device("meta") if meta else contextlib.nullcontext():
+        model = _call(builder, dict(options or {}), function)
     if not isinstance(model, nn.Module):
         raise ValueError(f"{function!r} must return a torch.nn.Module (got {type(model).__name__})")
     return _with_checkpoint(model, path)

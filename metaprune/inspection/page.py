@@ -1,0 +1,158 @@
+"""An inspection as one page that needs nothing else: no scripts, no fonts, no files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from importlib.resources import files
+from string import Template
+
+from metaprune.inspection import blocks, repeats, terminal
+from metaprune.inspection.schema import Alone, Inspection
+from metaprune.inspection.words import folded, units
+from metaprune.report import words
+from metaprune.report.lanes import Lane, Stop, lanes
+
+MOST_ROWS = 400
+"""Layers of the whole drawing; longer networks are drawn with repeated blocks once only."""
+
+
+def page(found: Inspection) -> str:
+    """The page, a function of the inspection alone."""
+    folder = files("metaprune").joinpath("templates")
+    template = Template(folder.joinpath("inspection.html").read_text("utf-8"))
+    return template.substitute(
+        style=folder.joinpath("style.css").read_text("utf-8"),
+        title=escape(found.model),
+        summary=escape(terminal.summary(found)),
+        tiles=_tiles(found),
+        groups=_groups(found),
+        exactness=_list(
+            f"<b>{escape(kind)}</b> ({entry['groups']}): {escape(entry['meaning'])}"
+            for kind, entry in found.exactness.items()
+        ),
+        alone=_list(map(_alone, found.left_alone)) or "<li>nothing</li>",
+        least=escape(terminal.least(found)),
+        reachable=_reachable(found),
+        drawing=_drawing(found),
+        modules=_modules(found),
+        check=escape(terminal.check(found)),
+        differences=_list(
+            f"<code>{escape(d.module or '(top)')}</code>: {d.macs:,} here, {d.torch_macs:,} by "
+            f"torch; {escape(d.why)}"
+            for d in found.check.differences
+        ),
+        notes=_list(map(escape, found.notes)) or "<li>none</li>",
+    )
+
+
+def _tiles(found: Inspection) -> str:
+    cost, reach = found.cost, found.reachable
+    tiles = [
+        ("MACs, one example", words.count(cost["macs"])),
+        ("parameters", words.count(cost["params"])),
+        ("size", f"{cost['size_mb']:.3g} MB"),
+        ("groups to prune", f"{len(found.groups):,}"),
+        ("speed-up in MACs, up to", f"{reach['speedup'][1]:.3g}×"),
+    ]
+    return "".join(
+        f'<div class="tile"><span>{escape(name)}</span><b>{escape(value)}</b></div>'
+        for name, value in tiles
+    )
+
+
+def _groups(found: Inspection) -> str:
+    lines = []
+    for row in repeats.groups(found):
+        group = row.first
+        made = repeats.joined(g.made_by for g in row.all)
+        read = repeats.joined(g.read_by for g in row.all)
+        each = f" each, × {row.times}" if row.times > 1 else ""
+        name = "; ".join(terminal.shortened(row.names, 3))
+        lines.append(
+            f"<tr><td class='wide'><code>{escape(name)}</code><br>"
+            f"<span class='muted'>{escape(terminal.flow(made, read))}</span></td>"
+            f"<td>{escape(units(group.units, group.kind) + each)}</td>"
+            f"<td>{words.count(group.params_saved)}</td><td>{words.count(group.macs_saved)}</td>"
+            f"<td>{len(group.slices)}</td><td>{escape(group.exactness)}</td></tr>"
+        )
+    head = ("group", "units", "parameters a unit", "MACs a unit", "slices cut", "exactness")
+    return _table(head, lines)
+
+
+def _alone(one: Alone) -> str:
+    names = ", ".join(f"<code>{escape(n)}</code>" for n in terminal.shortened(folded(one.axes), 8))
+    return f"{names}: {escape(terminal.reason(one))}"
+
+
+def _reachable(found: Inspection) -> str:
+    lines = [
+        f"<tr><td>{escape(terminal.label(name))}</td>"
+        + "".join(f"<td>{escape(terminal.amount(found, name, end))}</td>" for end in ends)
+        + "</tr>"
+        for name, ends in found.reachable.items()
+    ]
+    return _table(("target", "from", "to"), lines)
+
+
+def _modules(found: Inspection) -> str:
+    total = max(1, found.cost["macs"])
+    lines = []
+    for row in repeats.modules(found):
+        path, module = row.first
+        by_torch = "–" if module.torch_macs is None else words.count(module.torch_macs)
+        name = "; ".join(terminal.shortened(row.names, 3)) if path else "(top)"
+        kind = module.kind + (f" × {row.times}" if row.times > 1 else "")
+        lines.append(
+            f"<tr><td class='wide'><code>{escape(name)}</code> "
+            f"<span class='muted'>{escape(kind)}</span></td><td>{words.count(module.macs)}</td>"
+            f"<td>{by_torch}</td><td>{100 * row.times * module.macs / total:.1f} %</td>"
+            f"<td>{words.count(module.params)}</td></tr>"
+        )
+    head = ("module", "MACs each", "by torch's counter", "of all MACs", "parameters each")
+    return _table(head, lines)
+
+
+def _drawing(found: Inspection) -> str:
+    axes = _axes(found)
+    like = {name: (lane.size, lane.kind, lane.frozen, lane.words) for name, lane in axes.items()}
+    short = blocks.rows(found.layers, like)
+    parts = [f'<div class="scroll">{lanes(list(map(_stop, short)), axes)}</div>']
+    if len(short) < len(found.layers) <= MOST_ROWS:
+        whole = lanes(list(map(_stop, blocks.unfolded(found.layers))), axes)
+        parts.append(
+            f"<details><summary>every layer ({len(found.layers)})</summary>"
+            f'<div class="scroll">{whole}</div></details>'
+        )
+    return "\n".join(parts)
+
+
+def _stop(row: blocks.Row) -> Stop:
+    layer = row.layer
+    title = f"{layer.name}: {layer.operator}" + (f" at {layer.place}" if layer.place else "")
+    return Stop(
+        row.label, title, layer.reads, layer.writes, layer.macs, layer.params, row.times, row.block
+    )
+
+
+def _axes(found: Inspection) -> dict[str, Lane]:
+    exactness = {group.axis: group.exactness for group in found.groups}
+    return {
+        node["id"]: Lane(
+            node["size"],
+            node["units"],
+            bool(node["frozen"]),
+            f"left alone: {node['frozen']}" if node["frozen"] else exactness[node["id"]],
+        )
+        for node in found.graph["nodes"]
+        if node["kind"] == "axis"
+    }
+
+
+def _table(head: Sequence[str], lines: Sequence[str]) -> str:
+    cells = "".join(f"<th>{escape(text)}</th>" for text in head)
+    return f"<table><thead><tr>{cells}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
+
+
+def _list(lines: object) -> str:
+    return "".join(f"<li>{line}</li>" for line in lines)  # type: ignore[attr-defined]

@@ -1,0 +1,59 @@
+"""Why axes are left alone, by reason: operator, places in the model's code, and the remedy."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from graphs import Axis
+from metaprune.inspection.schema import Alone
+
+_AT_OPERATOR = re.compile(r"^(?P<why>.*?) ?\(?(?P<op>[\w.]+\.\w+) at (?P<place>.+:\d+)\)?$")
+_INPUT = re.compile(r"^input '(?P<name>.*)'$")
+
+_RULE = "a rule for the operator: one function in graphs/rules, one test"
+
+REMEDIES = {
+    "no rule for the operator": _RULE,
+    "it is what the result of an operator": _RULE,
+    "a slice cuts through units": "weights of their own for the parts of the slice",
+    "a split cuts through units": "weights of their own for the parts of the split",
+}
+"""Beginning of a reason → what would free its axes. The other reasons lie in the network itself."""
+
+
+def left_alone(axes: Iterable[Axis]) -> tuple[Alone, ...]:
+    """Frozen axes together with their reason, the reasons with most axes first."""
+    found: dict[tuple[str, str | None], dict[str, dict[str, None]]] = {}
+    for axis in axes:
+        if axis.frozen is None:
+            continue
+        reason, operator, place = parse(axis.frozen)
+        entry = found.setdefault((reason, operator), {"axes": {}, "places": {}})
+        entry["axes"][axis.name] = None
+        if place:
+            entry["places"][place] = None
+    entries = [
+        Alone(reason, operator, tuple(e["places"]), tuple(e["axes"]), _remedy(reason))
+        for (reason, operator), e in found.items()
+    ]
+    return tuple(sorted(entries, key=lambda one: -len(one.axes)))
+
+
+def parse(reason: str) -> tuple[str, str | None, str | None]:
+    """A reason as the graph layer gives it, as (why, operator, "file:line")."""
+    at = _AT_OPERATOR.match(reason)
+    if at:
+        why = at["why"].strip()
+        why = "it is what the result of an operator runs along" if why == "result of" else why
+        return why, at["op"], at["place"]
+    given = _INPUT.match(reason)
+    if given:
+        return f"it is what the input {given['name']!r} runs along", None, None
+    if reason == "output of the model":
+        return "it is what the output of the model runs along", None, None
+    return reason, None, None
+
+
+def _remedy(reason: str) -> str:
+    return next((text for start, text in REMEDIES.items() if reason.startswith(start)), "")

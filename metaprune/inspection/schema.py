@@ -1,0 +1,227 @@
+"""What an inspection found, as a value: `Inspection.from_json(found.to_json()) == found`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+FORMAT = 1
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Group:
+    """Units that may be removed, and what goes with one of them.
+
+    Args:
+        axis: name of the axis.
+        units: number of units.
+        kind: what a unit is: "channel", "head", "feature", ...
+        exactness: class of exactness, explained in `Inspection.exactness`.
+        made_by: modules whose weights produce the units.
+        read_by: modules whose weights read them.
+        slices: "tensor[dimension]" of everything that is cut.
+        params_saved: parameters that go with one unit.
+        macs_saved: MACs of one example that go with one unit.
+    """
+
+    axis: str
+    units: int
+    kind: str
+    exactness: str
+    made_by: tuple[str, ...]
+    read_by: tuple[str, ...]
+    slices: tuple[str, ...]
+    params_saved: int
+    macs_saved: int
+
+
+@dataclass(frozen=True)
+class Alone:
+    """Axes that are left alone for one reason.
+
+    Args:
+        reason: why, in words.
+        operator: that stands in the way; None where none does.
+        places: "file:line" in the model's code, in order.
+        axes: their names.
+        remedy: what would free them; "" where nothing would.
+    """
+
+    reason: str
+    operator: str | None
+    places: tuple[str, ...]
+    axes: tuple[str, ...]
+    remedy: str = ""
+
+
+@dataclass(frozen=True)
+class Module:
+    """What a module itself costs, without the modules inside it.
+
+    Args:
+        kind: name of its class.
+        macs: multiply–accumulates of one example.
+        params: parameters, tied ones where they are first.
+        torch_macs: as torch's own counter has it; None where that cannot count.
+    """
+
+    kind: str
+    macs: int
+    params: int
+    torch_macs: int | None
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One operator that multiplies or looks up, in the order of the forward.
+
+    Args:
+        name: its weight, or its module and operator.
+        module: path of the module that calls it.
+        operator: ATen name.
+        place: "file:line" in the model's code, "" where it is not known.
+        reads, writes: axes along its inputs and along its result.
+        macs: of one example.
+        params: of the parameters it reads, where they are first read.
+    """
+
+    name: str
+    module: str
+    operator: str
+    place: str
+    reads: tuple[str, ...]
+    writes: tuple[str, ...]
+    macs: int
+    params: int
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A module on which the two counts differ."""
+
+    module: str
+    macs: int
+    torch_macs: int
+    why: str
+
+
+@dataclass(frozen=True)
+class Check:
+    """Our MACs beside those of torch's own counter (its operations halved).
+
+    Args:
+        macs: of one example.
+        torch_macs: of one example; None where torch cannot count.
+        agrees: whether they are the same in every module.
+        failure: why torch cannot count.
+        differences: the modules where they differ.
+    """
+
+    macs: int
+    torch_macs: int | None
+    agrees: bool
+    failure: str = ""
+    differences: tuple[Difference, ...] = ()
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What can be said about pruning a network, before any work.
+
+    Args:
+        model: name of its class.
+        inputs: dtypes and shapes it was traced on; MACs are of one example of them.
+        cost: macs, params, size_mb of the dense network.
+        reachable: metric → (lowest, highest); `latency_ms` where it was measured.
+        min_units: fewest units of an axis that stay, a share or a number, for `reachable`.
+        groups: what may be pruned.
+        exactness: class → {"groups": how many, "meaning": in words}, for the classes that occur.
+        left_alone: what is not, by reason.
+        modules: path → cost, for modules that have one, in order.
+        layers: what multiplies, in order.
+        check: against torch's own counter.
+        graph: the layer-level graph as node-link data (networkx).
+        notes: remarks.
+        seconds: step → duration.
+        format: of this document.
+    """
+
+    model: str
+    inputs: str
+    cost: Mapping[str, float]
+    reachable: Mapping[str, tuple[float, float]]
+    min_units: float | int
+    groups: tuple[Group, ...]
+    exactness: Mapping[str, Mapping[str, Any]]
+    left_alone: tuple[Alone, ...]
+    modules: Mapping[str, Module]
+    layers: tuple[Layer, ...]
+    check: Check
+    graph: Mapping[str, Any]
+    notes: tuple[str, ...] = ()
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    format: int = FORMAT
+
+    def __str__(self) -> str:
+        from metaprune.inspection.terminal import as_text
+
+        return as_text(self)
+
+    def to_json(self) -> str:
+        """One readable JSON document."""
+        return json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Inspection:
+        """Read what `to_json` wrote.
+
+        Raises:
+            ValueError: not JSON, of another format, or with unknown or missing keys.
+        """
+        try:
+            content = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"the inspection is not valid JSON ({error})") from error
+        if not isinstance(content, dict) or content.get("format") != FORMAT:
+            raise ValueError(f"not an inspection of format {FORMAT}; inspect the model again")
+        check = dict(content.get("check") or {})
+        differences = _all(Difference, check.pop("differences", ()))
+        parts = {
+            "groups": _all(Group, content.get("groups")),
+            "left_alone": _all(Alone, content.get("left_alone")),
+            "layers": _all(Layer, content.get("layers")),
+            "modules": {k: _build(Module, v) for k, v in (content.get("modules") or {}).items()},
+            "check": _build(Check, {**check, "differences": differences}),
+            "reachable": {k: tuple(v) for k, v in (content.get("reachable") or {}).items()},
+            "notes": tuple(content.get("notes") or ()),
+        }
+        return _build(cls, {**content, **parts})
+
+    def save(self, folder: str | Path) -> Path:
+        """Write `inspection.json`, `inspection.html` and `graph.graphml`; return the folder.
+
+        Raises:
+            FileExistsError: there is a file, or a folder with something in it, of that name.
+        """
+        from metaprune.inspection.folder import save
+
+        return save(self, folder)
+
+
+def _build(cls: type[T], content: Mapping[str, Any]) -> T:
+    unknown = sorted(set(content) - {entry.name for entry in fields(cls)})  # type: ignore[arg-type]
+    if unknown:
+        raise ValueError(f"{cls.__name__} in an inspection has no {unknown[0]!r}")
+    values = {k: tuple(v) if isinstance(v, list) else v for k, v in content.items()}
+    try:
+        return cls(**values)
+    except TypeError as error:
+        raise ValueError(f"{cls.__name__} in an inspection is incomplete: {error}") from error
+
+
+def _all(cls: type[T], contents: Any) -> tuple[T, ...]:
+    return tuple(_build(cls, content) for content in contents or ())

@@ -1,0 +1,72 @@
+"""Words for what the graph layer names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+MEANINGS = {
+    "exact": "removing a unit whose weights are zero changes nothing",
+    "bias-fold": "a removed unit passes a constant on, which is folded into the next bias",
+    "norm-rescaled": "a root mean square counts units; the norm's weight is rescaled for it",
+    "norm-changed": "a norm takes mean and variance over the units that stay: the outputs change",
+    "data-dependent": "even a unit of zeros passes data on (a query head): the outputs change",
+    "refused": "left alone",
+}
+"""Class of exactness → what it means, in a line."""
+
+_PLURALS = {"vocabulary": "vocabulary entries"}
+
+
+def units(count: int, kind: str) -> str:
+    """`16 channels`, `1 head`."""
+    if count == 1:
+        return f"1 {kind}"
+    return f"{count:,} {_PLURALS.get(kind, kind + 's')}"
+
+
+def ranges(numbers: Iterable[int]) -> str:
+    """`0–4, 7` of 0, 1, 2, 3, 4, 7."""
+    parts: list[list[int]] = []
+    for n in sorted(set(numbers)):
+        if parts and n == parts[-1][-1] + 1:
+            parts[-1].append(n)
+        else:
+            parts.append([n])
+    return ", ".join(
+        str(p[0]) if len(p) == 1 else f"{p[0]}, {p[1]}" if len(p) == 2 else f"{p[0]}–{p[-1]}"
+        for p in parts
+    )
+
+
+def pattern(name: str) -> str:
+    """A name with its numbers left out: `layers.3.mlp` → `layers.*.mlp`."""
+    return re.sub(r"(?<![^.])\d+(?![^.])", "*", name)
+
+
+def folded(names: Iterable[str]) -> list[str]:
+    """Names that differ only in numbers, as one: `layers.0.mlp`, `layers.1.mlp` → `layers.0–1.mlp`.
+
+    Several numbers fold only where every combination of them occurs.
+    """
+    alike: dict[str, list[str]] = {}
+    for name in names:
+        alike.setdefault(pattern(name), []).append(name)
+    return [text for form, group in alike.items() for text in _fold(form, group)]
+
+
+def _fold(form: str, names: list[str]) -> list[str]:
+    split = [name.split(".") for name in names]
+    places = [i for i, part in enumerate(form.split(".")) if part == "*"]
+    values = [sorted({int(parts[i]) for parts in split}) for i in places]
+    combinations = 1
+    for options in values:
+        combinations *= len(options)
+    if combinations != len({tuple(parts) for parts in split}):
+        return names
+    shown = list(split[0])
+    for i, options in zip(places, values, strict=True):
+        shown[i] = ranges(options)
+        if ", " in shown[i]:
+            shown[i] = "{" + shown[i] + "}"
+    return [".".join(shown)]
