@@ -10,6 +10,8 @@ nothing. A cut is a set of slices, and it is consistent when
              along one dimension (an element leaves a rectangular array with a whole slice only);
     partner  what is multiplied and summed away with nothing but cut slices is cut
              (a column of a weight without its input, and the input without its column);
+    mixed    a position of a result that every position of the operands moves alike stays, unless
+             it is a copy (an expanded dimension);
     borders  inputs and outputs of the model stay, and every dimension keeps a position.
 
 `Oracle.cuts(s)` are the smallest consistent cuts that contain s, seen at parameters and buffers.
@@ -267,12 +269,30 @@ class Oracle:
 
     def _probe(self, call: Call) -> None:
         arrays = [name for name in call.arrays if self._varies(name)]
+        tied: set[Slice] = set()
+        moving: set[Slice] = set()
         for name in arrays:
             for made, moved in zip(call.results, self._moves(call, name), strict=True):
-                self._relate(name, made, moved)
+                tied |= self._relate(name, made, moved)
+                hits = (enumerate(positions) for positions in moved.values())
+                moving |= {(made, dim, p) for hit in hits for dim, ps in hit for p in ps}
+        copies = self._copies(call)
+        for slice_ in moving - tied:
+            if slice_[:2] not in copies:
+                self.touch.setdefault(slice_, []).append(())  # mixed of everything
         if call.name in _SUMMING:
             for left, right in permutations(arrays, 2):
                 self._partner(call, left, right)
+
+    def _copies(self, call: Call) -> set[tuple[str, int]]:
+        """Dimensions of the results along which all positions are the same (expanded)."""
+        results = zip(call.results, call.run(self._draw(call)), strict=True)
+        return {
+            (made, dim)
+            for made, value in results
+            for dim in range(value.dim())
+            if bool((value == value.narrow(dim, 0, 1)).all())
+        }
 
     def _varies(self, name: str) -> bool:
         return self.tape.values[name].is_floating_point() or name in self.borders
@@ -292,8 +312,8 @@ class Oracle:
                     _mark(at[slice_], old, new)
         return moved
 
-    def _relate(self, name: str, made: str, moved: dict[Slice, list[set[int]]]) -> None:
-        """Touch, both ways, between an operand and a result."""
+    def _relate(self, name: str, made: str, moved: dict[Slice, list[set[int]]]) -> set[Slice]:
+        """Touch, both ways, between an operand and a result; returns the result's tied slices."""
         live = [set().union(*hits) for hits in zip(*moved.values(), strict=True)]
         back: dict[Slice, list[set[int]]] = {
             s: [set() for _ in self.tape.shapes[name]] for s in self.tape.slices(made)
@@ -312,10 +332,13 @@ class Oracle:
                 self.touch.setdefault(slice_, []).append(options)
             elif any(positions) and alive[slice_[1]] == {slice_[2]}:
                 self.touch.setdefault(slice_, []).append(())  # all there is of the result
+        tied = set()
         for slice_, positions in back.items():
             options = self._options(name, positions, alive)
             if options:
                 self.touch.setdefault(slice_, []).append(options)
+                tied.add(slice_)
+        return tied
 
     def _options(
         self, name: str, positions: list[set[int]], live: list[set[int]] | None = None
