@@ -102,7 +102,7 @@ encoder("EuroBertForMaskedLM", num_key_value_heads=2)
 encoder("FlaubertWithLMHeadModel", emb_dim=24, n_layers=2, n_heads=4)
 encoder("XLMWithLMHeadModel", emb_dim=24, n_layers=2, n_heads=4, n_langs=1)
 encoder(
-    "CanineForSequenceClassification", long_text, downsampling_rate=2, local_transformer_stride=8
+    "CanineForSequenceClassification", long_text, downsampling_rate=2, local_transformer_stride=16
 )
 pretrained_class(
     "FunnelForMaskedLM",

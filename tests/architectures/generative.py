@@ -39,6 +39,15 @@ def vae() -> Built:
 
 
 @architecture
+def pixel_shuffle_decoder() -> Built:
+    """A linear layer laid out as a picture, shuffled to a larger one."""
+    layers = [nn.Linear(6, 16 * 9), nn.ReLU(), nn.Unflatten(1, (16, 3, 3)), nn.PixelShuffle(2)]
+    return nn.Sequential(*layers, nn.Conv2d(4, 7, 1), nn.ReLU(), nn.Conv2d(7, 3, 1)), (
+        torch.randn(2, 6),
+    )
+
+
+@architecture
 def dcgan_generator() -> Built:
     layers: list[nn.Module] = []
     for a, b in ((10, 14), (14, 8)):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 from tests.architectures.registry import pretrained_class, tokens
 
 WIDTHS: dict[str, Any] = {
@@ -32,8 +34,16 @@ def text() -> dict[str, Any]:
     return {"input_ids": tokens()}
 
 
-def causal(name: str, config: dict[str, Any], traits: str = "", **more: Any) -> None:
-    pretrained_class(f"{name}ForCausalLM", {**config, **more}, text, traits=f"causal {traits}")
+def causal(
+    name: str,
+    config: dict[str, Any],
+    traits: str = "",
+    dtype: torch.dtype = torch.float64,
+    entry: str | None = None,
+    **more: Any,
+) -> None:
+    kind, config = f"{name}ForCausalLM", {**config, **more}
+    pretrained_class(kind, config, text, entry=entry, dtype=dtype, traits=f"causal {traits}")
 
 
 causal("Llama", GROUPED, "quick", tie_word_embeddings=True)
@@ -43,6 +53,15 @@ causal("Qwen2Moe", SPARSE, moe_intermediate_size=12, shared_expert_intermediate_
 causal("Qwen3Moe", SPARSE, moe_intermediate_size=12, head_dim=6)
 causal("Mistral", GROUPED, sliding_window=4)
 causal("Mixtral", SPARSE, "quick", intermediate_size=20)
+causal(
+    "Mixtral",
+    SPARSE,
+    entry="MixtralForCausalLM.grouped_mm",
+    dtype=torch.float32,
+    experts_implementation="grouped_mm",
+    hidden_size=32,
+    intermediate_size=16,
+)
 causal("Gemma", GROUPED, head_dim=8)
 causal("Gemma2", GROUPED, "quick", head_dim=8, query_pre_attn_scalar=8, sliding_window=4)
 causal("Gemma3", GROUPED, head_dim=8, query_pre_attn_scalar=8, sliding_window=4)
@@ -94,8 +113,8 @@ causal("MiniCPM3", {**WIDTHS, **MLA})
 OLD = {"vocab_size": 50, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
 
 
-def older(name: str, traits: str = "", **config: Any) -> None:
-    pretrained_class(name, {**OLD, **config}, text, traits=f"causal {traits}")
+def older(name: str, traits: str = "", dtype: torch.dtype = torch.float64, **config: Any) -> None:
+    pretrained_class(name, {**OLD, **config}, text, dtype=dtype, traits=f"causal {traits}")
 
 
 older("GPT2LMHeadModel", "quick", n_embd=24, n_head=4, n_layer=2, n_inner=44, n_positions=32)
@@ -130,6 +149,7 @@ older("FalconForCausalLM", hidden_size=24, num_hidden_layers=2, num_attention_he
 older("MptForCausalLM", d_model=24, n_heads=4, n_layers=2, expansion_ratio=2, max_seq_len=32)
 older(
     "XGLMForCausalLM",
+    dtype=torch.float32,  # its forward makes the smallest number of the dtype in float32
     d_model=24,
     ffn_dim=44,
     num_layers=2,

@@ -26,7 +26,7 @@ class Architecture:
         field: what it is for: the module that registers it.
         make: gives the module and its example inputs; `build` seeds it and draws its weights.
         needs: a package it comes from, or None; skipped where that cannot be imported.
-        tolerance: largest difference of two outputs of the same function in float64.
+        dtype: what the laws compare in: float64 unless a kernel or the forward has none of it.
         traits: what the laws must know: `quick` is among those that every run tests.
     """
 
@@ -34,7 +34,7 @@ class Architecture:
     field: str
     make: Callable[[], Built]
     needs: str | None = None
-    tolerance: float = 1e-10
+    dtype: torch.dtype = torch.float64
     traits: frozenset[str] = frozenset()
 
 
@@ -46,7 +46,7 @@ def register(
     make: Callable[[], Built],
     *,
     needs: str | None = None,
-    tolerance: float = 1e-10,
+    dtype: torch.dtype = torch.float64,
     traits: str = "",
 ) -> None:
     """Add an entry; its field is the module that calls.
@@ -55,7 +55,7 @@ def register(
         name: unique name.
         make: gives the module and its example inputs.
         needs: package it comes from.
-        tolerance: see `Architecture`.
+        dtype: see `Architecture`.
         traits: words separated by spaces.
 
     Raises:
@@ -64,7 +64,7 @@ def register(
     if name in ARCHITECTURES:
         raise ValueError(f"architecture {name!r} is registered twice")
     field = make.__module__.rpartition(".")[2]
-    entry = Architecture(name, field, make, needs, tolerance, frozenset(traits.split()))
+    entry = Architecture(name, field, make, needs, dtype, frozenset(traits.split()))
     ARCHITECTURES[name] = entry
 
 
@@ -87,15 +87,16 @@ def available(entry: Architecture) -> bool:
     return True
 
 
-def build(name: str, dtype: torch.dtype = torch.float64, seed: int = 0) -> Built:
+def build(name: str, dtype: torch.dtype | None = None, seed: int = 0) -> Built:
     """An entry's module in evaluation mode with weights of gain about one, and its inputs.
 
     Args:
         name: of the entry.
-        dtype: of the module and of the inputs that are not integers.
+        dtype: of the module and of the inputs that are not integers; the entry's own when None.
         seed: of weights and inputs.
     """
     torch.manual_seed(seed)
+    dtype = dtype or ARCHITECTURES[name].dtype
     model, inputs = ARCHITECTURES[name].make()
     with torch.no_grad():
         for module in model.modules():
@@ -128,7 +129,7 @@ def pretrained_class(
     inputs: Callable[[], dict[str, Any]],
     *,
     entry: str | None = None,
-    tolerance: float = 1e-10,
+    dtype: torch.dtype = torch.float64,
     traits: str = "",
 ) -> None:
     """Register a class of `transformers`, from a configuration and without pretrained weights.
@@ -138,7 +139,7 @@ def pretrained_class(
         config: its configuration, as keywords; nested ones as dicts.
         inputs: gives the keyword arguments of its forward.
         entry: name of the entry; the class' name when None.
-        tolerance: see `Architecture`.
+        dtype: see `Architecture`.
         traits: see `register`.
     """
 
@@ -149,7 +150,7 @@ def pretrained_class(
         return kind(kind.config_class(**config)), inputs()
 
     make.__module__ = inputs.__module__
-    register(entry or name, make, tolerance=tolerance, traits=traits)
+    register(entry or name, make, dtype=dtype, traits=traits)
 
 
 def image(channels: int = 3, size: int = 32, batch: int = 2) -> torch.Tensor:

@@ -45,8 +45,8 @@ def masked_pair() -> dict[str, Any]:
     return {**pair(), **masks, "decoder_attention_mask": torch.ones(2, 5, dtype=torch.int64)}
 
 
-def bart_like(name: str, traits: str = "", **more: Any) -> None:
-    pretrained_class(name, {**WIDTHS, **more}, pair, traits=traits)
+def bart_like(name: str, traits: str = "", dtype: torch.dtype = torch.float64, **more: Any) -> None:
+    pretrained_class(name, {**WIDTHS, **more}, pair, dtype=dtype, traits=traits)
 
 
 def t5_like(name: str, traits: str = "", inputs: Any = pair, **more: Any) -> None:
@@ -81,7 +81,13 @@ bart_like("PLBartForConditionalGeneration")
 bart_like("M2M100ForConditionalGeneration")
 bart_like("BigBirdPegasusForConditionalGeneration", attention_type="original_full")
 bart_like("LEDForConditionalGeneration", attention_window=4, max_encoder_position_embeddings=32)
-bart_like("FSMTForConditionalGeneration", src_vocab_size=50, tgt_vocab_size=50, langs=["en", "de"])
+bart_like(
+    "FSMTForConditionalGeneration",
+    dtype=torch.float32,
+    src_vocab_size=50,
+    tgt_vocab_size=50,
+    langs=["en", "de"],
+)
 pretrained_class(
     "ProphetNetForConditionalGeneration",
     {

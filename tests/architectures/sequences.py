@@ -306,7 +306,9 @@ def torch_transformer() -> Built:
 
         def forward(self, source: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
             mask = nn.Transformer.generate_square_subsequent_mask(5, dtype=self.out.weight.dtype)
-            return self.out(self.core(self.source(source), self.target(target), tgt_mask=mask))
+            x, y = self.source(source), self.target(target)
+            # Without the flag the forward looks at the mask's values.
+            return self.out(self.core(x, y, tgt_mask=mask, tgt_is_causal=True))
 
     return Model(), (tokens(), tokens(40, 5))
 
