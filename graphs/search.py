@@ -21,6 +21,8 @@ from graphs.repair import Field, Repair, configs, evidence, fields
 MOST_TRIES = 64
 """Readings of attributes that are tried; a forward that fits none is left to the program."""
 
+_EXPERTS = "_experts_implementation_internal"  # Where transformers keeps the kernel for experts.
+
 
 @dataclass(frozen=True)
 class Rebuilt:
@@ -57,6 +59,7 @@ class Search:
         self.net, self.own, self.source = net, own, net.source.model
         self.fields = fields(self.source, found)
         self.configs = configs(self.source, found)
+        self.own_configs = [config.of(own) for config in self.configs]
         self.failure: Exception | None = None
 
     def run(self, probe: Inputs, expected: list[torch.Tensor] | Exception) -> Rebuilt | None:
@@ -82,8 +85,14 @@ class Search:
         """Readings of all fields, and what is done to configurations, the likeliest first."""
         plain: Choice = tuple(0 if f.named else None for f in self.fields)
         every: Choice = (0,) * len(self.fields)
-        modes = ["shared", *(["copied"] if any(c.varied for c in self.configs) else []), "left"]
-        for mode in modes if self.configs else ["shared"]:
+        modes = ["shared"]
+        if any(config.varied for config in self.configs):
+            modes.append("copied")
+        if any(vars(config).get(_EXPERTS) not in (None, "eager") for config in self.own_configs):
+            modes.append("looped")
+        if self.configs:
+            modes.append("left")
+        for mode in modes:
             yield plain, mode
         rest = chain([every] if every != plain else [], _others(self.fields, every, plain))
         for choice in islice(rest, MOST_TRIES):
@@ -113,44 +122,49 @@ class Search:
     def _configure(self, mode: str) -> tuple[list[Repair], list[str]]:
         repaired: list[Repair] = []
         notes = []
-        for config in self.configs:
-            made = copy.copy(config.of(self.source))
+        for config, made in zip(self.configs, self.own_configs, strict=True):
+            for name, value in vars(config.of(self.source)).items():
+                if _is_plain(value):
+                    vars(made)[name] = copy.copy(value)
             for path, name in config.places:
                 vars(self.own.get_submodule(path))[name] = made
             if mode == "left":
                 continue
-            for repair in (*config.repairs, *self._configured_numbers(made)):
-                setattr(made, repair.field, repair.new)
+            for repair in (*config.repairs, *configured_numbers(self.net, made)):
+                vars(made)[repair.field] = repair.new
                 repaired.append(repair)
-            if mode == "copied":
-                copies = list(config.copies())
-                for path, name, values in copies:
-                    own = copy.copy(made)
-                    for name_, value in values.items():
-                        setattr(own, name_, value)
-                    vars(self.own.get_submodule(path))[name] = own
+            if mode == "looped" and vars(made).get(_EXPERTS) is not None:
+                repaired.append(Repair("config", _EXPERTS, vars(made)[_EXPERTS], "eager"))
+                vars(made)[_EXPERTS] = "eager"
+                notes.append(
+                    "The experts run one after another, because the kernel that runs them at once "
+                    "needs widths that are multiples of 16 bytes: prune with round_to=8."
+                )
+            copies = list(config.copies()) if mode == "copied" else []
+            for path, name, values in copies:
+                own = copy.copy(made)
+                vars(own).update(values)
+                vars(self.own.get_submodule(path))[name] = own
+            if copies:
                 notes.append(
                     f"{len(copies)} modules have a configuration of their own, because "
                     f"{', '.join(config.varied)} differ between layers."
                 )
         return repaired, notes
 
-    def _configured_numbers(self, config: Any) -> Iterator[Repair]:
-        changed = {
-            old: new
-            for _, old, new in changed_numbers(
-                self.net.program, self.net.source.axes, self.net.axes
-            )
-        }
-        for name, value in vars(config).items():
-            if isinstance(value, float) and value in changed:
-                yield Repair("config", name, value, changed[value])
+
+def configured_numbers(net: Network, config: Any) -> Iterator[Repair]:
+    """What a configuration should say of the ε of root-mean-square norms."""
+    changed = {old: new for _, old, new in changed_numbers(net.program, net.source.axes, net.axes)}
+    for name, value in vars(config).items():
+        if isinstance(value, float) and value in changed:
+            yield Repair("config", name, value, changed[value])
 
 
 def _is_plain(value: Any) -> bool:
     if isinstance(value, list | tuple):
         return all(map(_is_plain, value))
-    return isinstance(value, int | float)
+    return isinstance(value, int | float | str | None)
 
 
 def _others(found: Sequence[Field], base: Choice, tried: Choice) -> Iterator[Choice]:

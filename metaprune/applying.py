@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from graphs import Network, trace
+from graphs.rebuild import rebuild
 from metaprune.accounting import summary
 from metaprune.calibration import Calibration
 from metaprune.planning import output_dim
@@ -129,11 +130,15 @@ def apply_network(
             small = _removed(dense, plan, batches if compensate else [], diary)
         else:
             small, masks = _masked(dense, plan, batches, repair, diary)
-        pruned = small.to_model()
+        rebuilt = rebuild(small)
+        pruned = rebuilt.model
+        diary.notes += rebuilt.notes
     if recalibrate and batches:
         with diary.step("recalibrate"):
             diary.notes.append(structured.recalibrate_batch_norm(pruned, batches).status)
     report = summary(net, small, pruned, plan, diary.notes, diary.seconds)
+    report["repaired"] = [list(repair) for repair in rebuilt.repaired]
+    report["varied"] = {name: dict(values) for name, values in rebuilt.varied.items()}
     return Result(pruned, plan, report, small, example_inputs, masks)
 
 

@@ -6,6 +6,7 @@ from metaprune.report import words
 from metaprune.result import Result
 
 OPENED = {
+    "plain": "in its own class; transformers' own from_pretrained opens it too",
     "source": "in its own class",
     "transformers": "in its own class",
     "exported": "as its exported graph",

@@ -33,6 +33,7 @@ def prune(
     finetune: FinetuneConfig | Mapping[str, Any] | None = None,
     min_units: float | int = 0.05,
     round_to: int = 1,
+    uniform: bool = False,
     compensate: bool = True,
     repair: bool = True,
     recalibrate: bool = True,
@@ -58,6 +59,7 @@ def prune(
         calibration=found,
         min_units=min_units,
         round_to=round_to,
+        uniform=uniform,
     )
     result = apply_network(
         net,

@@ -14,6 +14,7 @@ from graphs import Network, Tensor, trace
 from metaprune.calibration import Calibration
 from metaprune.provenance import versions
 from metaprune.transform import Advisor, share_that_stays
+from metaprune.uniform import select as select_uniform
 from pruners import Plan, Target, budgets, fingerprint, measure, structured
 from pruners.plan import CHANNELS
 from pruners.solvers import SOLVERS, Pattern
@@ -45,6 +46,7 @@ def plan(
     calibration: Calibration | Iterable[Any] | None = None,
     min_units: float | int = 0.05,
     round_to: int = 1,
+    uniform: bool = False,
 ) -> Plan:
     """Decide what to prune; the model is left as it was.
 
@@ -64,6 +66,9 @@ def plan(
             sees the gradients of one pass.
         min_units: fewest units an axis keeps, a share or a number.
         round_to: kept numbers of units are multiples of this.
+        uniform: for channels: all repeated blocks keep equally many units, so that one
+            configuration says the widths of all layers and a transformers model opens with plain
+            `from_pretrained`. What its class cannot be built with is left alone.
 
     Raises:
         UnreachableTargetError: before any work, with the reachable range.
@@ -82,6 +87,7 @@ def plan(
         calibration=Calibration.of(calibration),
         min_units=min_units,
         round_to=round_to,
+        uniform=uniform,
     )
 
 
@@ -97,6 +103,7 @@ def plan_network(
     calibration: Calibration | None,
     min_units: float | int = 0.05,
     round_to: int = 1,
+    uniform: bool = False,
 ) -> Plan:
     """`plan` for a model that has been traced."""
     budget = budget or ("metanet" if metanet else "global" if pattern == CHANNELS else "erk")
@@ -118,7 +125,7 @@ def plan_network(
         provenance["metanet"] = advisor.entry()
     content: dict[str, Any] = {}
     if wanted is not None and pattern == CHANNELS:
-        kept = keep(net, wanted, budget, advice, min_units, round_to)
+        kept = keep(net, wanted, budget, advice, min_units, round_to, uniform)
         content["kept"] = Plan.keeping(net, kept)
         content["achieved"] = measure(net, {axis: len(index) for axis, index in kept.items()})
     else:
@@ -164,6 +171,7 @@ def keep(
     advice: Transformation | None,
     min_units: float | int = 0.05,
     round_to: int = 1,
+    uniform: bool = False,
 ) -> dict[str, torch.Tensor]:
     """Units to keep, by the score of the (transformed) weights and the budget.
 
@@ -173,7 +181,7 @@ def keep(
         budget: "metanet", "global" or "uniform".
         advice: of a metanetwork; its weights are scored, and its corrections count for the budget
             "metanet".
-        min_units, round_to: see `plan`.
+        min_units, round_to, uniform: see `plan`.
 
     Returns:
         Axis name → kept indices, int64, ascending.
@@ -184,7 +192,8 @@ def keep(
         scores = structured.corrected(scores, advice.corrections())
     scores = {axis: s for axis, s in scores.items() if net.axes[axis].kind not in SPARED}
     scope = "uniform" if budget == "uniform" else "global"
-    return structured.select(net, scores, target, scope, min_units, round_to)
+    select = select_uniform if uniform else structured.select
+    return select(net, scores, target, scope, min_units, round_to)
 
 
 def shares(

@@ -23,7 +23,9 @@ class Result:
         model: the pruned module, in the class of the original wherever that runs; trainable.
         plan: what was done; replays on other checkpoints of the architecture.
         report: asked, dense and achieved costs, the budget of every layer, what was left alone
-            and why, durations, versions and fingerprints; plain JSON values.
+            and why, the attributes that were repaired (`repaired`: module path or "config", field,
+            old, new) and the configured sizes that differ between modules (`varied`), durations,
+            versions and fingerprints; plain JSON values.
         network: the pruned network as axes and tensors, before finetuning.
         example_inputs: what the model runs on.
         masks: parameter name → bool, True where a weight may be non-zero; empty for channels.

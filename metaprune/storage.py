@@ -3,8 +3,9 @@
     metaprune.load(result.save(folder)) computes what result.model computes
 
 A folder holds `model.safetensors`, `metaprune.json` (how to rebuild), `plan.json`, `report.json`,
-`README.md`, and either the example inputs to replay the plan on the dense architecture, or the
-exported program. Nothing in it is unpickled.
+`README.md`, the example inputs to replay the plan on the dense architecture, and for models that no
+class is known of the exported program. A transformers model whose widths its configuration can say
+is written as `save_pretrained` writes it. Nothing in a folder is unpickled.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ from torch.utils import _pytree as pytree
 
 from graphs import trace
 from graphs.export import as_inputs, quiet_evaluation
+from metaprune import plain
 from metaprune.archive import load_program, save_program
 from metaprune.card import card
 from metaprune.files import whole_folder
 from metaprune.result import Result
 from pruners import Plan
-from pruners.plan import CHANNELS
 from training import models
 from training.store import load_state, read_tensors, state_of, write_tensors, write_text
 
@@ -38,33 +39,38 @@ KINDS = ("source", "transformers", "exported")
 def save(result: Result, folder: Path, source: Mapping[str, Any] | None = None) -> Path:
     """See `metaprune.Result.save`."""
     kind, how = _how(result, source)
+    model = result.model
     with whole_folder(folder) as inside:
-        if kind == "transformers" and result.plan.pattern != CHANNELS:
-            result.model.save_pretrained(inside)  # zeros need no code of ours to open
-        else:
-            write_tensors(inside / MODEL, state_of(result.model))
+        if kind == "transformers":
+            how["plain"] = plain.write(result, inside)
+        if not how.get("plain"):
+            write_tensors(inside / MODEL, state_of(model))
         if kind == "exported":
-            save_program(result.model, result.example_inputs, inside / PROGRAM)
-        else:
+            save_program(model, result.example_inputs, inside / PROGRAM)
+        if _plain_example(result.example_inputs):
             how["example"] = _write_example(result.example_inputs, inside / EXAMPLE)
-        content = {"format": FORMAT, "kind": kind, "training": result.model.training, **how}
+        how["untrained"] = [n for n, p in model.named_parameters() if not p.requires_grad]
+        content = {"format": FORMAT, "kind": kind, "training": model.training, **how}
         write_text(inside / HOW, json.dumps(content, indent=2) + "\n")
         write_text(inside / PLAN, result.plan.to_json())
         write_text(inside / REPORT, json.dumps(result.report, indent=1, ensure_ascii=False) + "\n")
-        write_text(inside / CARD, card(result, folder.name, kind))
+        opened = "plain" if how.get("plain") else kind
+        write_text(inside / CARD, card(result, folder.name, opened))
         _check(result, inside)
     return folder
 
 
-def load(folder: str | Path) -> nn.Module:
+def load(folder: str | Path, *, dense: nn.Module | None = None) -> nn.Module:
     """The pruned network that `Result.save` wrote.
 
     Args:
         folder: what `save` made.
+        dense: a model of the architecture that was pruned, in any weights: what was saved as its
+            exported graph comes back in this class, if the pruned model had it. Left as it was.
 
     Returns:
         The module, in its own class where the folder says how to build that, else the exported
-        graph; with the training flag it was saved with.
+        graph; with the training flag it was saved with, on the CPU.
 
     Raises:
         FileNotFoundError: something is missing.
@@ -73,26 +79,32 @@ def load(folder: str | Path) -> nn.Module:
     inside = Path(folder)
     how = _read_how(inside)
     tensors = read_tensors(inside / MODEL)[0]
-    if how["kind"] == "exported":
+    if dense is not None:
+        model = _on(dense, inside, how)
+    elif how["kind"] == "exported":
         model = load_program(inside / PROGRAM)
         # A program also holds what the module does not save: tables that its forward reads.
         tensors = {**state_of(model), **tensors}
+    elif how.get("plain"):
+        model = plain.read(inside, how)
     else:
         model = _replayed(inside, how)
+    if not how.get("plain") or dense is not None:
         dtypes = {t.dtype for t in tensors.values() if t.is_floating_point()}
         model = model.to(dtypes.pop()) if len(dtypes) == 1 else model
-    load_state(model, tensors, str(inside / MODEL))
+        load_state(model, tensors, str(inside / MODEL))
+    untrained = set(how.get("untrained", ()))
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name not in untrained)
     return model.train(bool(how.get("training", False)))
 
 
 def _how(result: Result, source: Mapping[str, Any] | None) -> tuple[str, dict[str, Any]]:
     """Kind of rebuild, and what it needs beside tensors and plan."""
-    config = getattr(result.model, "config", None)
     rebuildable = _plain_example(result.example_inputs)
     if source is not None and rebuildable:
         return "source", {"source": dict(source)}
-    transformer = type(result.model).__module__.startswith("transformers.")
-    if transformer and hasattr(config, "to_dict") and rebuildable:
+    if plain.is_transformer(result.model) and rebuildable:
         # The dense architecture: the plan is replayed on it, so widths must be the original ones.
         dense = result.network.source.model.config
         return "transformers", {
@@ -114,8 +126,16 @@ def _replayed(inside: Path, how: Mapping[str, Any]) -> nn.Module:
         config = cls.config_class.from_dict(how["config"])
         config._attn_implementation = how["attention"]
         dense = cls(config).eval()
-    example = _read_example(inside / EXAMPLE, how["example"])
-    net = trace(dense, example)
+    return _on(dense, inside, how)
+
+
+def _on(dense: nn.Module, inside: Path, how: Mapping[str, Any]) -> nn.Module:
+    """The plan of a folder carried out on a dense model."""
+    if "example" not in how:
+        raise ValueError(
+            f"{str(inside)!r} has no example inputs to replay its plan on; load it without `dense`"
+        )
+    net = trace(dense, _read_example(inside / EXAMPLE, how["example"]))
     return net.remove(Plan.load(inside / PLAN).removals(net)).to_model()
 
 

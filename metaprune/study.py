@@ -40,7 +40,7 @@ class Settings:
     """How a study prunes and measures; the same for every method.
 
     Args:
-        pattern, solver, min_units, round_to: see `metaprune.plan`.
+        pattern, solver, min_units, round_to, uniform: see `metaprune.plan`.
         compensate, repair, recalibrate: see `metaprune.apply`.
         finetune: None for one-shot results only.
         split: part of the data that is reported.
@@ -53,6 +53,7 @@ class Settings:
     solver: str = "magnitude"
     min_units: float | int = 0.05
     round_to: int = 1
+    uniform: bool = False
     compensate: bool = True
     repair: bool = True
     recalibrate: bool = True
@@ -156,6 +157,7 @@ class Study:
             calibration=self.calibration,
             min_units=settings.min_units,
             round_to=settings.round_to,
+            uniform=settings.uniform,
         )
         planned = round(time.perf_counter() - started, 4)
         result = apply_network(

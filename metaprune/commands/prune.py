@@ -34,6 +34,7 @@ class PruneConfig:
     calibration: Mapping[str, Any]
     min_units: float | int
     round_to: int
+    uniform: bool
     compensate: bool
     repair: bool
     recalibrate: bool
@@ -54,6 +55,7 @@ def run(config: DictConfig) -> None:
         solver=settings.solver,
         min_units=settings.min_units,
         round_to=settings.round_to,
+        uniform=settings.uniform,
         compensate=settings.compensate,
         repair=settings.repair,
         recalibrate=settings.recalibrate,
