@@ -208,7 +208,7 @@ def _maps_zero_to_zero(node: fx.Node) -> bool:
     """Apply the operator to a zero, with the other arguments as they are."""
     try:
         here = torch.device("cpu")  # zeros on the meta device have no values to look at
-        args = [torch.zeros(1) if isinstance(a, fx.Node) else a for a in node.args]
+        args = [torch.zeros(1, device=here) if isinstance(a, fx.Node) else a for a in node.args]
         args = [here if isinstance(a, torch.device) else a for a in args]
         kwargs = {k: v for k, v in node.kwargs.items() if not isinstance(v, fx.Node)}
         kwargs = {k: here if isinstance(v, torch.device) else v for k, v in kwargs.items()}
