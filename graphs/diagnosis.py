@@ -142,6 +142,8 @@ def not_running(model: nn.Module, inputs: Any, error: BaseException) -> TraceErr
                 f"Give it all its weights, or none: {_listed(held)} are mixed, with "
                 f"{_some(_on(model, 'meta'))} on the meta device, which has no values."
             )
+    elif held == {"meta"} and "Dynamic" in type(error).__name__:
+        remedy = "A shape depends on values: trace with weights, not on the meta device."
     else:
         remedy = "Pass inputs of the shapes and dtypes its forward expects."
     return TraceError(what, place=place_of_error(error), remedy=remedy)
