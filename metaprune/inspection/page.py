@@ -11,7 +11,7 @@ from metaprune.inspection import blocks, repeats, terminal
 from metaprune.inspection.schema import Alone, Inspection
 from metaprune.inspection.words import folded, units
 from metaprune.report import words
-from metaprune.report.lanes import Lane, Stop, lanes
+from metaprune.report.lanes import Lane, Stop, lanes, legend
 
 MOST_ROWS = 400
 """Layers of the whole drawing; longer networks are drawn with repeated blocks once only."""
@@ -71,7 +71,7 @@ def _groups(found: Inspection) -> str:
         name = "; ".join(terminal.shortened(row.names, 3))
         lines.append(
             f"<tr><td class='wide'><code>{escape(name)}</code><br>"
-            f"<span class='muted'>{escape(terminal.flow(made, read))}</span></td>"
+            f"<span class='muted'>{escape(terminal.flow(made, read, 5))}</span></td>"
             f"<td>{escape(units(group.units, group.kind) + each)}</td>"
             f"<td>{words.count(group.params_saved)}</td><td>{words.count(group.macs_saved)}</td>"
             f"<td>{len(group.slices)}</td><td>{escape(group.exactness)}</td></tr>"
@@ -117,7 +117,10 @@ def _drawing(found: Inspection) -> str:
     axes = _axes(found)
     like = {name: (lane.size, lane.kind, lane.frozen, lane.words) for name, lane in axes.items()}
     short = blocks.rows(found.layers, like)
-    parts = [f'<div class="scroll">{lanes(list(map(_stop, short)), axes)}</div>']
+    parts = [
+        f'<p class="legend">{legend(axes)}</p>'
+        f'<div class="scroll">{lanes(list(map(_stop, short)), axes)}</div>'
+    ]
     if len(short) < len(found.layers) <= MOST_ROWS:
         whole = lanes(list(map(_stop, blocks.unfolded(found.layers))), axes)
         parts.append(

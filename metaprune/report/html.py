@@ -17,8 +17,10 @@ from metaprune.report.tradeoff import tradeoff
 
 def page(report: Report) -> str:
     """The page, a function of the report alone."""
-    template = Template(files("metaprune").joinpath("templates/report.html").read_text("utf-8"))
+    folder = files("metaprune").joinpath("templates")
+    template = Template(folder.joinpath("report.html").read_text("utf-8"))
     return template.substitute(
+        style=folder.joinpath("style.css").read_text("utf-8"),
         title=escape(report.title),
         summary=_summary(report),
         tiles=_tiles(report),

@@ -15,7 +15,7 @@ from itertools import groupby
 from metaprune.report import theme, words
 
 ROW, HEAD, PITCH, NARROW = 22, 34, 18, 520
-BRACKET, LABEL, SIZES, BAR = 44, 300, 124, 110
+BRACKET, LABEL, SIZES, BAR = 44, 170, 130, 120
 LETTER = 6.6
 """Width of a letter of a label."""
 
@@ -67,7 +67,7 @@ def lanes(stops: Sequence[Stop], axes: Mapping[str, Lane]) -> str:
     left = BRACKET + 10.0
     xs = {name: left + pitch * (lane + 0.5) for name, lane in places.items()}
     text = left + pitch * count + 12
-    label = max(LABEL, LETTER * max((len(s.label) for s in stops), default=0) + 16)
+    label = max(LABEL, LETTER * max((len(s.label) + 5 for s in stops), default=0) + 16)
     width = text + label + SIZES + 2 * (BAR + 64)
     height = HEAD + ROW * len(stops) + 6
     columns = (text, text + label, text + label + SIZES, text + label + SIZES + BAR + 64)
@@ -87,6 +87,16 @@ def lanes(stops: Sequence[Stop], axes: Mapping[str, Lane]) -> str:
     for row, stop in enumerate(stops):
         parts.append(_stop(stop, row, xs, axes, columns, most))
     return "\n".join([*parts, "</svg>"])
+
+
+def legend(axes: Mapping[str, Lane]) -> str:
+    """What the colours of the lanes stand for, as HTML."""
+    found = {_colour(lane.kind): lane.kind for lane in axes.values() if not lane.frozen}
+    return " ".join(
+        f'<span class="muted"><i class="chip" style="background: {theme.series(colour)}"></i>'
+        f"{escape(kind)}</span>"
+        for colour, kind in sorted(found.items())
+    )
 
 
 def _y(row: int) -> float:
