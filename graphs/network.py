@@ -7,7 +7,7 @@ remove(axis, dead units) computes the same function, up to the axis' class of ex
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, overload
@@ -211,6 +211,25 @@ class Network:
             value = scale.apply(tensor.value, self.axes, axes)
             tensors[scale.tensor] = replace(tensor, value=value)
         return replace(self, axes=MappingProxyType(axes), tensors=MappingProxyType(tensors))
+
+    def blocks(self) -> list[Any]:
+        """The residual branches that may be dropped whole; see `graphs.depth.Block`."""
+        from graphs.depth import blocks
+
+        return blocks(self)
+
+    def drop(self, names: Iterable[str]) -> Network:
+        """The network without some of its residual branches; see `graphs.depth.drop`.
+
+        Args:
+            names: of blocks, as `blocks()` lists them.
+
+        Raises:
+            KeyError: no such block.
+        """
+        from graphs.depth import drop
+
+        return drop(self, names)
 
     def shape(self, dims: tuple[Dim, ...]) -> tuple[int, ...]:
         """Sizes of dimensions under this network's axes."""
