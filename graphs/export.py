@@ -55,16 +55,18 @@ def quiet_evaluation(model: nn.Module) -> Iterator[None]:
     """Evaluation mode without a key/value cache; flags and configuration come back afterwards."""
     flags = {module: module.training for module in model.modules()}
     # Encoder and decoder of one model may have configurations of their own.
-    found: list[Any] = [getattr(module, "config", None) for module in model.modules()]
+    found: list[Any] = [vars(module).get("config") for module in flags]
     caching = {id(c): c for c in found if getattr(c, "use_cache", None) is True}
-    model.eval()
+    if any(flags.values()):
+        model.eval()
     for config in caching.values():
         config.use_cache = False
     try:
         yield
     finally:
         for module, flag in flags.items():
-            module.training = flag
+            if module.training is not flag:
+                module.training = flag
         for config in caching.values():
             config.use_cache = True
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -87,37 +87,50 @@ def _inverse(leaf: Inverse, before: Mapping[str, Axis], after: Mapping[str, Axis
     return leaf.value * size(leaf.dim, before) / size(leaf.dim, after)
 
 
-def rewritten(program: Program, before: Mapping[str, Axis], after: Mapping[str, Axis]) -> fx.Graph:
-    """A copy of the graph whose size arguments follow the axes `after`."""
+Call = tuple[Any, tuple[Any, ...], dict[str, Any]]
+
+
+def changed_calls(
+    program: Program,
+    before: Mapping[str, Axis],
+    after: Mapping[str, Axis],
+    resize: Callable[[fx.Node, fx.Node, int, int], Any] | None = None,
+) -> Iterator[tuple[str, Call]]:
+    """(node name, (target, args, kwargs)) of every call that differs for the axes `after`.
+
+    Args:
+        program: the program.
+        before, after: the axes as traced, and as they are now.
+        resize: (node, its size argument, old and new number of positions) → what to pass where the
+            size is computed by another node; needed where sizes are open.
+    """
     smaller = {n for n in after if after[n].size != before[n].size}
-    graph = fx.Graph()
-    values: dict[fx.Node, fx.Node] = {}
-    output = graph.graph_copy(program.graph, values)
-    graph.output(output)
-    graph.set_codegen(program.graph._codegen)
-    copies = {old.name: new for old, new in values.items()}
 
     def concrete(new: Any, old: Any, at: fx.Node) -> Any:
         if isinstance(new, Extent):
-            if old is not None and not smaller.intersection(atoms(new.dim)):
+            if old is not None and smaller.isdisjoint(atoms(new.dim)):
                 return old
             fewer = size(new.dim, after) + new.offset
             if not isinstance(old, fx.Node):
                 return fewer
-            with graph.inserting_before(at):
-                grown = graph.call_function(operator.mul, (old, fewer))
-                return graph.call_function(operator.floordiv, (grown, size(new.dim, before)))
+            assert resize is not None
+            return resize(at, old, size(new.dim, before), fewer)
         if isinstance(new, Pinned):
-            return new.value if smaller.intersection(atoms(new.dim)) else old
+            return old if smaller.isdisjoint(atoms(new.dim)) else new.value
         if isinstance(new, Inverse):
             return _inverse(new, before, after)
         return new
 
-    for name, given in program.arguments.items():
-        node = copies.get(name)
-        if node is None or not any(
-            smaller.intersection(atoms(d)) for d in _dims_inside(list(given.values()))
+    for node in program.graph.nodes if smaller else ():
+        # A smaller operand may be laid out in another way than the one that the view was traced on.
+        view = node.target is torch.ops.aten.view.default
+        target = torch.ops.aten.reshape.default if view else node.target
+        given = program.arguments.get(node.name)
+        if given is None or all(
+            smaller.isdisjoint(atoms(d)) for d in _dims_inside(list(given.values()))
         ):
+            if view:
+                yield node.name, (target, node.args, dict(node.kwargs))
             continue
         args, kwargs = list(node.args), dict(node.kwargs)
         for where, new in given.items():
@@ -135,12 +148,29 @@ def rewritten(program: Program, before: Mapping[str, Axis], after: Mapping[str, 
             else:
                 args[where] = value
         if operator_name(node.target) in ("split", "chunk", "tensor_split"):
-            node.target = torch.ops.aten.split_with_sizes.default
-        node.args, node.kwargs = tuple(args), kwargs
-    for node in graph.nodes if smaller else ():
-        # A smaller operand may be laid out in another way than the one that the view was traced on.
-        if node.target is torch.ops.aten.view.default:
-            node.target = torch.ops.aten.reshape.default
+            target = torch.ops.aten.split_with_sizes.default
+        yield node.name, (target, tuple(args), kwargs)
+
+
+def rewritten(program: Program, before: Mapping[str, Axis], after: Mapping[str, Axis]) -> fx.Graph:
+    """A copy of the graph whose size arguments follow the axes `after`."""
+    graph = fx.Graph()
+    values: dict[fx.Node, fx.Node] = {}
+    output = graph.graph_copy(program.graph, values)
+    graph.output(output)
+    graph.set_codegen(program.graph._codegen)
+    copies = {old.name: new for old, new in values.items()}
+
+    def resize(at: fx.Node, old: fx.Node, whole: int, fewer: int) -> fx.Node:
+        with graph.inserting_before(copies[at.name]):
+            grown = graph.call_function(operator.mul, (values[old], fewer))
+            return graph.call_function(operator.floordiv, (grown, whole))
+
+    for name, (target, args, kwargs) in changed_calls(program, before, after, resize):
+        node = copies[name]
+        node.target = target
+        node.args = fx.map_arg(args, lambda n: values.get(n, n))
+        node.kwargs = fx.map_arg(kwargs, lambda n: values.get(n, n))
     return graph
 
 

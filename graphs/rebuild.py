@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
@@ -12,11 +11,13 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
+from graphs.copying import copy_module
 from graphs.errors import TraceError
 from graphs.export import Inputs
 from graphs.network import Network
 from graphs.probe import agree, enliven, informative, outputs, resized
 from graphs.program import ExportedModule, exported_module, rewritten
+from graphs.running import Running
 from graphs.search import Rebuilt, Search
 from graphs.trace import reopened, trace
 
@@ -50,9 +51,10 @@ def rebuild(net: Network) -> Rebuilt:
     if all(net.source.axes[name].size == axis.size for name, axis in net.axes.items()):
         _fill(own, net)
         return Rebuilt(own)
-    graph = _program_over(net, own)
+    recorded = net.program.recorded
+    graph: nn.Module = Running(net, _tensors(own, net)) if recorded else _program_over(net, own)
     example = net.source.example
-    probe = example if net.program.recorded else resized(example, net.program.batch)
+    probe = example if recorded else resized(example, net.program.batch)
     enliven(net, _tensors(own, net))
     expected = outputs(graph, probe)
     if isinstance(expected, Exception):
@@ -69,7 +71,7 @@ def rebuild(net: Network) -> Rebuilt:
     if found is None:
         wider = _any_size(net, own, graph, (probe, example))
         note = _why(net, search.failure, wider is not None)
-        if wider is None and net.program.recorded:
+        if wider is None and recorded:
             wider, problem = _any_batch(net, own)
             note += problem
         found = Rebuilt(wider or graph, notes=(note,))
@@ -129,7 +131,7 @@ def _own_class(net: Network) -> nn.Module:
             made = nn.Parameter(made, requires_grad=needs_grad)
         vars(made).update(vars(old[name]))
         memo[id(old[name])] = made
-    return copy.deepcopy(source, memo)
+    return copy_module(source, memo)
 
 
 def _tensors(own: nn.Module, net: Network) -> dict[str, torch.Tensor]:
@@ -171,15 +173,15 @@ def _any_size(
     return wide if agreed else None
 
 
-def _any_batch(net: Network, own: nn.Module) -> tuple[ExportedModule | None, str]:
-    """The program once more, traced with the number of examples open, or what is wrong."""
+def _any_batch(net: Network, own: nn.Module) -> tuple[ExportedModule, str]:
+    """The program traced again with the number of examples open; as it is where that fails."""
     problem = f" Except that it takes {net.program.batch} examples only"
     try:
         again = reopened(net)
     except TraceError as error:
-        return None, f"{problem}: {_line(error)}."
+        return _program_over(net, own), f"{problem}: {_line(error)}."
     if any(again.tensors[name].dims != t.dims for name, t in net.tensors.items()):
-        return None, f"{problem}, because torch.export finds other axes."
+        return _program_over(net, own), f"{problem}, because torch.export finds other axes."
     return _program_over(replace(net, program=again.program), own), ""
 
 

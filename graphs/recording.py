@@ -115,7 +115,9 @@ class _Tape:
     def _returned(self, leaf: Any) -> Any:
         if isinstance(leaf, torch.Tensor):
             return self.node(leaf)
-        return leaf if isinstance(leaf, int | float | str) else None
+        if leaf is None or isinstance(leaf, int | float | str):
+            return leaf
+        raise CannotRecordError(f"the forward returns a {type(leaf).__name__}")
 
     def node(self, tensor: torch.Tensor) -> fx.Node:
         """The node that a tensor came from; parameters, buffers and constants come when needed."""
@@ -140,6 +142,8 @@ class _Tape:
 
     def call(self, function: Any, args: Any, kwargs: Any, out: Any) -> None:
         """Write one call down."""
+        if function.namespace != "aten":
+            raise CannotRecordError(f"torch.export must say whether {function} can be traced")
         nodes: list[fx.Node] = []
         args = tuple(self._argument(a, nodes) for a in args)
         kwargs = {k: self._argument(v, nodes) for k, v in kwargs.items()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -14,6 +13,7 @@ from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from graphs.admission import unwrapped
+from graphs.copying import copy_module
 from graphs.dims import Atom, Axis, Dim, Fixed, Prod, Sum, atoms
 from graphs.exactness import classify
 from graphs.export import Inputs, as_inputs, attribute, capture, export
@@ -376,5 +376,4 @@ def _result(node: fx.Node) -> Any:
 
 def _structure(model: nn.Module) -> nn.Module:
     """A copy of the module tree that shares the tensors: structure without more weights."""
-    memo: dict[int, Any] = {id(t): t for t in (*model.parameters(), *model.buffers())}
-    return copy.deepcopy(model, memo)
+    return copy_module(model, {id(t): t for t in (*model.parameters(), *model.buffers())})
