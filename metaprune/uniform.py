@@ -8,25 +8,27 @@ express is left alone; the result then opens with plain `from_pretrained`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, product
 from math import ceil
 from typing import Any
 
 import torch
 
 from graphs import Network
+from graphs.cost import count_macs, count_params
 from metaprune.plain import is_transformer, plain_config, resized
-from pruners import Target, structured
+from pruners import Target, UnreachableTargetError, structured
+from pruners.targets import count_bytes
 
 TRIED = (1, 2, 4, 8)
 """Steps that are taken from a tie, and half of them, to see whether its class has a configuration
 for fewer units."""
 
-MOST_LESS = 16
-"""Steps that a tie gives up, at most, for widths that the class accepts (a hidden size that the
-number of heads divides)."""
+MOST_OFF = 16
+"""Steps that a tie keeps more or fewer, at most, for widths that its class accepts (a hidden size
+that the number of heads divides)."""
 
 
 @dataclass(frozen=True)
@@ -75,14 +77,23 @@ def select(
         for tie in found
         for axis, units in tie.units.items()
     }
-    kept = structured.select(net, level(scores, found), target, scope, floors, round_to)
-    counts = [
-        min(kept[axis].numel() // units for axis, units in tie.units.items()) for tie in found
-    ]
-    counts = _accepted(net, found, counts, target, round_to)
+    levelled = level(scores, found)
+
+    def counts(fixed: Mapping[int, int]) -> list[int]:
+        """Steps that every tie keeps, where some have their number already."""
+        sizes = {axis: n for i, k in fixed.items() for axis, n in found[i].sizes(k).items()}
+        free = {axis: score for axis, score in levelled.items() if axis not in sizes}
+        smaller = resized(net, sizes)
+        kept = structured.select(smaller, free, _absolute(net, target), scope, floors, round_to)
+        return [
+            fixed[i] if i in fixed else min(len(kept[a]) // u for a, u in tie.units.items())
+            for i, tie in enumerate(found)
+        ]
+
+    chosen = _accepted(net, found, counts, target, round_to)
     return {
         axis: scores[axis].topk(count).indices.sort().values
-        for tie, steps in zip(found, counts, strict=True)
+        for tie, steps in zip(found, chosen, strict=True)
         for axis, count in tie.sizes(steps).items()
     }
 
@@ -153,46 +164,48 @@ def _expressible(net: Network, tie: Tie) -> bool:
 
 
 def _accepted(
-    net: Network, found: Sequence[Tie], counts: list[int], target: Target, round_to: int
-) -> list[int]:
-    """Counts that the class of a transformers model accepts, at most the given ones.
-
-    What one tie gives up another one gets back, as far as the target allows.
-    """
-    if not is_transformer(net.source.model) or _plain(net, found, counts):
-        return counts
-    order = sorted(range(len(found)), key=lambda i: -counts[i])
-    for i in order:
-        for less in range(round_to, min(MOST_LESS * round_to, counts[i] - 1) + 1, round_to):
-            fewer = [count - less * (j == i) for j, count in enumerate(counts)]
-            if _plain(net, found, fewer):
-                others = [j for j in order if j != i]
-                return _regrown(net, found, fewer, others, target, round_to)
-    return counts
-
-
-def _regrown(
     net: Network,
     found: Sequence[Tie],
-    counts: list[int],
-    order: Sequence[int],
+    counts: Callable[[Mapping[int, int]], list[int]],
     target: Target,
     round_to: int,
 ) -> list[int]:
+    """Steps that every tie keeps, such that the class of a transformers model accepts them.
+
+    Where it does not, one tie gets the nearest number with which it does, and the others are chosen
+    anew for the same target; of all ties, and of more and fewer, what gives away least of the
+    target.
+    """
+    first = counts({})
+    if not is_transformer(net.source.model) or _plain(net, found, first):
+        return first
+    accepted = []
+    for (i, tie), sign in product(enumerate(found), (-round_to, round_to)):
+        for off in range(sign, sign * (MOST_OFF + 1), sign):
+            if not 0 < first[i] + off <= tie.steps:
+                break
+            try:
+                other = counts({i: first[i] + off})
+            except UnreachableTargetError:
+                break
+            if _plain(net, found, other):
+                accepted.append(other)
+                break
     limits = target.limits(net)
 
-    def fits(wanted: Sequence[int]) -> bool:
-        sizes = _sizes(found, wanted)
-        met = all(count(net, sizes) <= limit for count, limit in limits.items())
-        return met and _plain(net, found, wanted)
+    def used(steps: Sequence[int]) -> float:
+        sizes = _sizes(found, steps)
+        return max(count(net, sizes) / limit for count, limit in limits.items())
 
-    for i in order:
-        more = counts.copy()
-        more[i] += round_to
-        while more[i] <= found[i].steps and fits(more):
-            counts = more.copy()
-            more[i] += round_to
-    return counts
+    return max(accepted, key=used, default=first)
+
+
+def _absolute(net: Network, target: Target) -> Target:
+    """The target in counts, so that it means the same for a network that is already smaller."""
+    limits = target.limits(net)
+    named = {count_macs: "macs", count_params: "params", count_bytes: "size_mb"}
+    units = {"size_mb": 1e6}
+    return Target.parse({named[f]: limit / units.get(named[f], 1) for f, limit in limits.items()})
 
 
 def _plain(net: Network, found: Sequence[Tie], counts: Sequence[int]) -> bool:
