@@ -89,8 +89,8 @@ def blocks(net: Network) -> list[Block]:
             taken[base] = taken.get(base, 0) + 1
             name = base if taken[base] == 1 else f"{base}.{taken[base]}"
             names = frozenset(n.name for n in inside)
-            cost = sum(macs[n] for n in names) // net.program.batch
-            found.append(Block(name, node.name, stream.name, names, tensors, cost))
+            spent = sum(macs[n] for n in names) // net.program.batch
+            found.append(Block(name, node.name, stream.name, names, tensors, spent))
             break
     return found
 
@@ -141,14 +141,38 @@ def drop(net: Network, names: Iterable[str]) -> Network:
     Raises:
         KeyError: no such block.
     """
-    wanted = list(names)
-    if not wanted:
+    smaller, lost = _counted(net, list(names))
+    if smaller is net:
         return net
+    read = {str(n.target) for n in smaller.program.graph.nodes if n.op == "get_attr"}
+    shorter = _shorter(smaller, lost, smaller.tensors.keys() - read)
+    if shorter is not None:
+        return shorter
+    return replace(smaller, source=replace(smaller.source, model=graph_model(smaller)))
+
+
+def count_without(net: Network, names: Iterable[str]) -> Network:
+    """The network without some of its blocks, to count its cost; it cannot be built.
+
+    Args:
+        net: the network.
+        names: of blocks, from `blocks(net)`.
+
+    Raises:
+        KeyError: no such block.
+    """
+    return _counted(net, list(names))[0]
+
+
+def _counted(net: Network, names: list[str]) -> tuple[Network, set[str]]:
+    """The network without blocks over the module that still has them, and the tensors that went."""
+    if not names:
+        return net, set()
     known = {b.name: b for b in blocks(net)}
-    for name in wanted:
+    for name in names:
         if name not in known:
             raise KeyError(f"no block {name!r}; `blocks()` lists them: {', '.join(known)}")
-    gone = [known[name] for name in wanted]
+    gone = [known[name] for name in names]
     program = _without(net.program, gone)
     read = {str(n.target) for n in program.graph.nodes if n.op == "get_attr"}
     lost = {t for b in gone for t in b.tensors} - read
@@ -156,11 +180,7 @@ def drop(net: Network, names: Iterable[str]) -> Network:
     used = {a for t in tensors.values() for d in t.dims for a in atoms(d)}
     axes = MappingProxyType({name: a for name, a in net.axes.items() if name in used})
     source = _kept(net.source, lost)
-    smaller = Network(axes, MappingProxyType(tensors), program, source)
-    shorter = _shorter(smaller, lost, tensors.keys() - read)
-    if shorter is not None:
-        return shorter
-    return replace(smaller, source=replace(source, model=graph_model(smaller)))
+    return Network(axes, MappingProxyType(tensors), program, source), lost
 
 
 def _kept(source: Source, lost: set[str]) -> Source:
@@ -233,7 +253,8 @@ def _shorter(net: Network, lost: set[str], unread: set[str]) -> Network | None:
         return name
 
     graph = fx.Graph()
-    graph.output(graph.graph_copy(net.program.graph, values := {}))
+    values: dict[fx.Node, fx.Node] = {}
+    graph.output(graph.graph_copy(net.program.graph, values))
     graph.set_codegen(net.program.graph._codegen)
     for old, new in values.items():
         new.meta = dict(old.meta)

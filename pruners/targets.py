@@ -166,8 +166,8 @@ class Target:
 
         Args:
             net: the dense network.
-            floors: axis name → fewest units it may keep; default one unit of every axis that is not
-                frozen. Axes that are not named keep their size.
+            floors: axis name → fewest units it may keep; default the minimum of every axis that is
+                not frozen (one unit, mostly). Axes that are not named keep their size.
 
         Returns:
             Metric → (lowest, highest) in the words of the metric (percentages of the dense network
@@ -262,7 +262,9 @@ def measure(net: Network, sizes: Sizes | None = None) -> dict[str, float]:
 def _floors(net: Network, floors: Sizes | None) -> Sizes:
     if floors is not None:
         return floors
-    return {name: min(1, axis.size) for name, axis in net.axes.items() if axis.frozen is None}
+    return {
+        name: min(axis.minimum, axis.size) for name, axis in net.axes.items() if axis.frozen is None
+    }
 
 
 def _condition(metric: str, value: object) -> Condition:

@@ -60,7 +60,8 @@ def select(
         raise ValueError(f"round_to must be at least 1 (got {round_to})")
     checked = {name: _checked(net, name, score) for name, score in scores.items()}
     floors = {
-        name: _floor(name, score.numel(), min_units, round_to) for name, score in checked.items()
+        name: max(net.axes[name].minimum, _floor(name, score.numel(), min_units, round_to))
+        for name, score in checked.items()
     }
     target.check(net, floors)
 
