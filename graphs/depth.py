@@ -66,6 +66,7 @@ def blocks(net: Network) -> list[Block]:
     for cost in net.program.costs:
         macs[cost.node] += prod(size(d, net.axes) for d in cost.dims)
     shape = {name: tuple(map(str, dims)) for name, dims in net.program.dims.items()}
+    order = {node: i for i, node in enumerate(graph.nodes)}
     found: list[Block] = []
     taken: dict[str, int] = {}
     for node in graph.nodes:
@@ -80,8 +81,8 @@ def blocks(net: Network) -> list[Block]:
                 continue
             tensors = tuple(
                 str(n.target)
-                for n in graph.nodes
-                if n in inside and n.op == "get_attr" and str(n.target) in net.tensors
+                for n in sorted(inside, key=order.__getitem__)
+                if n.op == "get_attr" and str(n.target) in net.tensors
             )
             if not tensors:
                 continue
