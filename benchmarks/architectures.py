@@ -22,7 +22,7 @@ from typing import Any
 import torch
 
 from tests.architectures import ARCHITECTURES, available
-from tests.architectures.certificate import LAWS, facts, subject
+from tests.architectures.laws import LAWS, facts, subject
 
 COMMIT = subprocess.run(
     ["git", "log", "-1", "--format=%h"], capture_output=True, text=True, check=False
@@ -59,6 +59,10 @@ def examine(name: str) -> dict[str, Any]:
     for law, check in LAWS.items():
         try:
             result = check(found)
+            if law == "certificate":
+                row["deviations"] = {law.name: law.deviation for law in result.laws}
+                row["silent"] = result.silent
+                row["scales"] = sum(result.scales.values())
             if law == "removal":
                 row["class"] = type(result).__name__
                 row["kept"] = type(result) is type(found.model)
@@ -82,7 +86,7 @@ def last_words(error: BaseException) -> str:
     """Type, message and place of an error, shortened."""
     frames = traceback.extract_tb(error.__traceback__)
     place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "?"
-    return f"{type(error).__name__} at {place}: {str(error)[:600]}"
+    return f"{type(error).__name__} at {place}: {str(error)[:900]}"
 
 
 def in_child(name: str, limit: int) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from graphs import trace
+from graphs import Network, trace
 from graphs.dims import EXACTNESS
 from graphs.export import as_inputs
 from metaprune.testing.gauge import scale_law
@@ -105,6 +105,7 @@ def certify(
     seed: int = 0,
     tolerance: float = TOLERANCE,
     one_by_one: bool | None = None,
+    net: Network | None = None,
 ) -> Certificate:
     """Test every law of a model on one trace.
 
@@ -114,6 +115,7 @@ def certify(
         seed: of weights, permutations and units.
         tolerance: largest difference of any output, relative to its largest magnitude above 1.
         one_by_one: as in `assert_permutation_invariant`.
+        net: its network; traced when None.
 
     Returns:
         A certificate; a law that fails is in it and does not raise. `require()` raises.
@@ -121,7 +123,7 @@ def certify(
     Raises:
         graphs.TraceError: the model cannot be traced.
     """
-    net = trace(model, example_inputs)
+    net = net or trace(model, example_inputs)
     laws = [_round_trip(model, example_inputs, net)]
     subject = prepared_from(net, as_inputs(example_inputs), seed)
     laws.append(_law("permutation", permutation_law(subject, tolerance, one_by_one)))

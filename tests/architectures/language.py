@@ -232,6 +232,7 @@ older(
 causal(
     "Qwen3Next",
     SPARSE,
+    dtype=torch.float32,  # its recurrence computes in float32 whatever the input
     head_dim=8,
     moe_intermediate_size=12,
     shared_expert_intermediate_size=20,

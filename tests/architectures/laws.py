@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from graphs import Axis, Network, trace
+from graphs import Network, trace
 from graphs.cost import count_macs, count_params
 from graphs.dims import Dim, atoms, unit_index
 from graphs.export import as_inputs, attribute, quiet_evaluation
@@ -44,10 +44,6 @@ class Subject:
     def exact(self) -> float:
         """Largest difference of two outputs of the same function, relative to their scale."""
         return 1e-10 if self.dtype is torch.float64 else 2e-4
-
-    def lively(self) -> Network:
-        """The network with weights of gain one drawn for each tensor's role."""
-        return testing.lively(self.net, torch.Generator().manual_seed(0))
 
 
 def subject(name: str) -> Subject:
@@ -89,19 +85,13 @@ def assert_close(
         assert gap <= tolerance, f"{what}: outputs differ by {gap:.3g}"
 
 
-def third(net: Network, exactness: str | None = None) -> dict[str, torch.Tensor]:
-    """A random third of the units of every axis that is not frozen, at least one unit each.
-
-    Args:
-        net: the network.
-        exactness: only axes of this class; of all classes when None.
-    """
+def third(net: Network) -> dict[str, torch.Tensor]:
+    """A random third of the units of every axis that is not frozen, at least one unit each."""
     generator = torch.Generator().manual_seed(1)
     found = {}
     for axis in net.axes.values():
         count = min(max(1, axis.size // 3), axis.size - axis.minimum)
-        wanted = axis.frozen is None and (exactness is None or axis.exactness == exactness)
-        if wanted and count > 0:
+        if axis.frozen is None and count > 0:
             found[axis.name] = torch.randperm(axis.size, generator=generator)[:count]
     return found
 
@@ -111,9 +101,11 @@ def offered(net: Network) -> dict[str, torch.Tensor]:
     return {name: u for name, u in third(net).items() if net.axes[name].kind not in SPARED}
 
 
-def round_trip(s: Subject) -> None:
-    """The module comes back bit for bit."""
-    testing.assert_round_trip(s.model, s.inputs, net=s.net)
+def certified(s: Subject) -> testing.Certificate:
+    """The public laws: round trip, permutation, scale, and removal by class of exactness."""
+    found = testing.certify(s.model, s.inputs, net=s.net)
+    found.require()
+    return found
 
 
 def program(s: Subject) -> None:
@@ -121,59 +113,6 @@ def program(s: Subject) -> None:
     assert_close(
         outputs(graph_model(s.net), s.inputs), outputs(s.model, s.inputs), s.exact, "the program"
     )
-
-
-def permutation(s: Subject) -> None:
-    """Permuting any axis leaves the function.
-
-    All at once: a composition of symmetries is one, and with random permutations a wrong one shows.
-    The public law then says which.
-    """
-    net = s.lively()
-    moved, generator = net, torch.Generator().manual_seed(1)
-    for axis in _free(net):
-        moved = moved.permute(axis.name, torch.randperm(axis.size, generator=generator))
-    try:
-        assert_close(_function(moved, s), _function(net, s), s.exact, "permuting every axis")
-    except (AssertionError, RuntimeError):
-        if s.dtype is torch.float64:
-            testing.assert_permutation_invariant(net, s.inputs)
-        raise
-
-
-def lossless(s: Subject) -> None:
-    """Removing dead units of every exact axis leaves the function, all at once as above."""
-    net = s.lively()
-    removed = third(net, "exact")
-    masked = net
-    for name, units in removed.items():
-        masked = testing.kill(masked, name, units)
-    try:
-        small = masked.remove(removed)
-        assert_close(_function(small, s), _function(masked, s), s.exact, "removing dead units")
-    except (AssertionError, RuntimeError):
-        if s.dtype is torch.float64:
-            testing.assert_lossless(net, s.inputs)
-        raise
-
-
-def rescaled(s: Subject) -> None:
-    """Removing dead units under root-mean-square norms leaves the function, up to their epsilon."""
-    net = s.lively()
-    removed = third(net, "norm-rescaled")
-    masked = net
-    for name, units in removed.items():
-        masked = testing.kill(masked, name, units)
-    small = masked.remove(removed)
-    assert_close(_function(small, s), _function(masked, s), 1e-3, "removing units under a norm")
-
-
-def _free(net: Network) -> list[Axis]:
-    return [axis for axis in net.axes.values() if axis.frozen is None]
-
-
-def _function(net: Network, s: Subject) -> list[torch.Tensor]:
-    return outputs(graph_model(net, widen=s.dtype is torch.float64), s.inputs)
 
 
 def removal(s: Subject) -> nn.Module:
@@ -233,11 +172,8 @@ def other_weights(s: Subject) -> None:
 
 
 LAWS: dict[str, Callable[[Subject], Any]] = {
-    "round trip": round_trip,
+    "certificate": certified,
     "program": program,
-    "permutation": permutation,
-    "lossless": lossless,
-    "norm rescale": rescaled,
     "removal": removal,
     "other weights": other_weights,
 }
