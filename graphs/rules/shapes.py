@@ -263,6 +263,7 @@ def channel_shuffle(ctx: Context, x: Value, groups: int) -> Dims:
 def pixel_shuffle(ctx: Context, x: Value, factor: int) -> Dims:
     """Channels c × r × r against a picture r times as wide (or back)."""
     n, m = x.shape[-3], ctx.shape[-3]
+    ctx.freeze(x.dims[-2:], "shuffled with places inside a pixel")
     spatial = ctx.fixed(ctx.shape[-2:], "spatial position")
     if n > m:
         outer, inner = ctx.solver.reshape((x.dims[-3],), (m, n // m), "uneven shuffle")
