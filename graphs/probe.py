@@ -89,8 +89,9 @@ def enliven(net: Network, tensors: Mapping[str, torch.Tensor]) -> None:
         tensors: state-dict name → tensor of the shape it has in `net`.
     """
     generator = torch.Generator().manual_seed(0)
-    normal = torch.randn(_DRAWN, generator=generator)
-    uniform = torch.rand(_DRAWN, generator=generator) + 0.5
+    # Twice, so that a whole round of the numbers starts anywhere in the first half.
+    normal = torch.randn(_DRAWN, generator=generator).repeat(2)
+    uniform = torch.rand(_DRAWN, generator=generator).add_(0.5).repeat(2)
     with torch.no_grad():
         for start, (name, tensor) in enumerate(net.tensors.items()):
             made = tensors[name]
@@ -100,9 +101,18 @@ def enliven(net: Network, tensors: Mapping[str, torch.Tensor]) -> None:
                 made.copy_(tensor.value)
                 continue
             positive = tensor.role in ("scale", "running_var")
-            drawn = (uniform if positive else normal * _gain(net, tensor)).roll(start)
-            repeats = -(-made.numel() // _DRAWN)
-            made.copy_(drawn.repeat(repeats)[: made.numel()].view(made.shape))
+            numbers = uniform if positive else normal
+            _fill(made, numbers[-start % _DRAWN :], 1.0 if positive else _gain(net, tensor))
+
+
+def _fill(made: torch.Tensor, numbers: torch.Tensor, gain: float) -> None:
+    """Repeat numbers along a tensor, times `gain`, in place."""
+    flat = made.view(-1) if made.is_contiguous() else made.new_empty(made.numel())
+    for piece in flat.split(_DRAWN):
+        piece.copy_(numbers[: piece.numel()])
+    flat.mul_(gain)
+    if not made.is_contiguous():
+        made.copy_(flat.view(made.shape))
 
 
 def _gain(net: Network, tensor: Tensor) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,18 @@ PACKAGES = ("torch", "torch-geometric", "transformers", "safetensors", "numpy")
 def versions() -> dict[str, str]:
     """Versions of metaprune, Python and the packages that numbers depend on."""
     found = {"metaprune": __version__, "python": platform.python_version()}
+    return found | dict(_installed())
+
+
+@cache
+def _installed() -> tuple[tuple[str, str], ...]:
+    found = []
     for package in PACKAGES:
         try:
-            found[package] = version(package)
+            found.append((package, version(package)))
         except PackageNotFoundError:
-            found[package] = "not installed"
-    return found
+            found.append((package, "not installed"))
+    return tuple(found)
 
 
 def machine() -> dict[str, Any]:

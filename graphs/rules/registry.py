@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import torch
@@ -204,6 +205,7 @@ def rule(*names: str, zero: str = "map") -> Callable[[RuleFunction], RuleFunctio
     return register
 
 
+@cache
 def operator_name(target: Any) -> str:
     """Registry key of an fx target: `aten.relu_.default` → `relu`; other namespaces keep theirs."""
     if not isinstance(target, torch._ops.OpOverload):

@@ -1,0 +1,29 @@
+"""Arguments of fx nodes: nested in lists, tuples and dicts only, so no pytree is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+
+def mapped(function: Callable[[Any], Any], value: Any) -> Any:
+    """`value` with every leaf replaced by what `function` makes of it; lists become plain lists."""
+    if isinstance(value, list):
+        return [mapped(function, entry) for entry in value]
+    if isinstance(value, tuple):
+        return tuple(mapped(function, entry) for entry in value)
+    if isinstance(value, dict):
+        return {key: mapped(function, entry) for key, entry in value.items()}
+    return function(value)
+
+
+def leaves(value: Any) -> Iterator[Any]:
+    """The leaves of `value`, in order."""
+    if isinstance(value, list | tuple):
+        for entry in value:
+            yield from leaves(entry)
+    elif isinstance(value, dict):
+        for entry in value.values():
+            yield from leaves(entry)
+    else:
+        yield value
