@@ -62,8 +62,7 @@ CAUSES = (
         "arguments that returns an empty tensor of the right shape.",
     ),
     Cause(
-        r"(?:UnsupportedOperator|NotImplementedError|not implemented|fake|Meta)[^\n]*?"
-        r"\b(?!aten|prims|torch\b)(\w+(?:::|\.)\w+)(?:\.\w+)?'?.*(?:register_fake|'Meta' backend)",
+        r"UnsupportedOperatorException: (?!aten\.|prims\.)([\w.]+?)(?:\.default)?(?:\s|$)",
         "the custom operator {0} does not say what shape it returns",
         "Register that with torch.library.register_fake, a function of the same arguments that "
         "returns an empty tensor of the right shape.",

@@ -97,8 +97,11 @@ def capture(model: nn.Module, inputs: Inputs) -> Recorded | fx.GraphModule:
     with quiet_evaluation(model), as_written(model):
         try:
             return record(model, *inputs)
-        except Exception:  # whatever it is, torch.export finds out what is wrong and says it
-            pass
+        except Exception as error:  # torch.export finds out what is wrong and says it
+            if "HigherOrderOperator" in str(error):
+                # torch.cond runs compiled; what failed to compile while recording must be forgotten
+                # for the forward to run again.
+                torch._dynamo.reset()
     return export(model, inputs)
 
 

@@ -26,7 +26,7 @@ class Program:
 
     Attributes:
         graph: ATen calls; `get_attr` targets are tensor names or constants.
-        constants: tensors that the forward itself makes, by target.
+        constants: tensors that the forward itself makes, and branches of torch.cond, by target.
         dims: node name → dimensions of its result; of all results, one after another, of a tuple.
         arguments: node name → {position or keyword: value with `Extent`/`Pinned` leaves}.
         costs: multiply–accumulates of every node, as products of dimensions.
@@ -37,7 +37,7 @@ class Program:
     """
 
     graph: fx.Graph
-    constants: Mapping[str, torch.Tensor]
+    constants: Mapping[str, Any]
     dims: Mapping[str, tuple[Dim, ...]]
     arguments: Mapping[str, Mapping[int | str, Any]]
     costs: tuple[Cost, ...]
@@ -263,7 +263,10 @@ def exported_module(
         else:
             owner.register_buffer(leaf, tensors[name], persistent=buffers.get(name, True))
     for name, value in program.constants.items():
-        root.register_buffer(name, value.detach().clone(), persistent=False)
+        if isinstance(value, nn.Module):
+            root.add_module(name, value)
+        else:
+            root.register_buffer(name, value.detach().clone(), persistent=False)
     module = ExportedModule(root, graph)
     for name, child in root.named_children():
         module.add_module(name, child)

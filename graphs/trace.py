@@ -99,7 +99,7 @@ class _Walk:
         self.module, self.names = module, names
         self.solver, self.facts = Unifier(), Facts()
         self.env: dict[fx.Node, Any] = {}
-        self.constants: dict[str, torch.Tensor] = {}
+        self.constants: dict[str, Any] = {}
         self.paths: dict[str, str] = {}
         self.tensor_dims: dict[str, tuple[Dim, ...]] = {
             name: tuple(self.solver.fresh(n) for n in value.shape)
@@ -151,9 +151,11 @@ class _Walk:
             places = tuple(range(len(shape)))
             return Value(self.tensor_dims[name], shape, tensor=name, node=node, places=places)
         value = attribute(self.module, target)
+        flat = target.replace(".", "_")
+        if isinstance(value, fx.GraphModule):
+            node.target, self.constants[flat] = flat, value
         if not isinstance(value, torch.Tensor):
             return value
-        flat = target.replace(".", "_")
         node.target, self.constants[flat] = flat, value
         node.meta["constant"] = value
         shape = tuple(value.shape)

@@ -95,6 +95,25 @@ class WithoutShape(Two):
         return self.b(torch.ops.metaprune_tests.twice(self.a(x)))  # here
 
 
+_library = torch.library.Library("metaprune_plain", "DEF")
+_library.define("five(Tensor x) -> Tensor")
+_library.impl("five", lambda x: x * 5, "CPU")
+
+
+@refused(r"custom operator metaprune_plain\.five does not say what shape it returns")
+class WithoutMeta(Two):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.b(torch.ops.metaprune_plain.five(self.a(x)))  # here
+
+
+@refused("hands the memory of a tensor to code outside torch")
+class Pointer(Two):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h = self.a(x)
+        h.data_ptr()  # here
+        return self.b(h)
+
+
 @refused(r"does not run on the example inputs.*shape '\[-1, 5\]' is invalid.*shapes and dtypes")
 class Broken(Two):
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -263,3 +263,27 @@ def test_no_weights_are_needed_to_trace():
     assert {n: (a.size, a.frozen, a.exactness) for n, a in net.axes.items()} == {
         n: (a.size, a.frozen, a.exactness) for n, a in real.axes.items()
     }
+
+
+class Decides(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(4, 6), nn.Linear(6, 5), nn.Linear(5, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h = self.a(x)
+        h = torch.cond(h.sum() > 0, lambda t: t * 2, lambda t: -t, (h,))
+        return self.c(torch.relu(self.b(h)))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_the_remedy_for_branches_works():
+    model, x = Decides(), torch.randn(2, 4)
+    net = trace(model, (x,))
+    assert "no rule for the operator (cond at" in net.axes["a.out"].frozen
+    small = net.remove("b.out", [0]).to_model()
+    weight = net.tensors["c.weight"].value.clone()
+    weight[:, 0] = 0
+    expected = net.replace({"c.weight": weight}).to_model()
+    for sign in (1, -1):
+        torch.testing.assert_close(run(small, (sign * x,)), run(expected, (sign * x,)))
