@@ -91,18 +91,22 @@ def _by_torch(model: nn.Module, example_inputs: Any) -> Counts:
         for key, ops in counter.get_flop_counts().items()
         if key == root or key.startswith(f"{root}.")
     }
-    return {
-        path: {op: n // (2 * batch) for op, n in _own(path, ops, inclusive).items() if n}
-        for path, ops in inclusive.items()
-    }
+    own = {path: dict(ops) for path, ops in inclusive.items()}
+    for path, ops in inclusive.items():
+        around = _around(path, inclusive)
+        if around is not None:
+            for op, n in ops.items():
+                own[around][op] = own[around].get(op, 0) - n
+    return {path: {op: n // (2 * batch) for op, n in ops.items() if n} for path, ops in own.items()}
 
 
-def _own(path: str, ops: Mapping[str, int], inclusive: Counts) -> dict[str, int]:
-    """What a module computes itself: its count less that of the outermost modules inside it."""
-    prefix = f"{path}." if path else ""
-    inside = [other for other in inclusive if other and other != path and other.startswith(prefix)]
-    outermost = [one for one in inside if not any(one.startswith(f"{o}.") for o in inside)]
-    return {op: n - sum(inclusive[one].get(op, 0) for one in outermost) for op, n in ops.items()}
+def _around(path: str, paths: Mapping[str, Any]) -> str | None:
+    """The innermost of the paths that lies around this one; None for the outermost."""
+    while path:
+        path = path.rpartition(".")[0]
+        if path in paths:
+            return path
+    return None
 
 
 def _operators(net: Network) -> dict[str, tuple[str, ...]]:

@@ -51,7 +51,7 @@ def _tiles(found: Inspection) -> str:
     tiles = [
         ("MACs, one example", words.count(cost["macs"])),
         ("parameters", words.count(cost["params"])),
-        ("size", f"{cost['size_mb']:.3g} MB"),
+        ("size", words.size(cost["size_mb"])),
         ("groups to prune", f"{len(found.groups):,}"),
         ("speed-up in MACs, up to", f"{reach['speedup'][1]:.3g}×"),
     ]

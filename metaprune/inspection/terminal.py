@@ -62,7 +62,7 @@ def summary(found: Inspection) -> str:
     cost = found.cost
     first = (
         f"{found.model} on {found.inputs}: {words.count(cost['macs'])} MACs for one example, "
-        f"{words.count(cost['params'])} parameters, {cost['size_mb']:.3g} MB."
+        f"{words.count(cost['params'])} parameters, {words.size(cost['size_mb'])}."
     )
     if not found.groups:
         return f"{first} Nothing of it can be pruned."
@@ -163,7 +163,7 @@ def _reachable(found: Inspection) -> Table:
 
 def label(metric: str) -> str:
     """A metric as a person reads it."""
-    return {"size_mb": "size_mb (MB)", "latency_ms": "latency, measured"}.get(metric, metric)
+    return {"latency_ms": "latency, measured"}.get(metric, metric)
 
 
 def amount(found: Inspection, metric: str, value: float) -> str:
@@ -174,7 +174,7 @@ def amount(found: Inspection, metric: str, value: float) -> str:
         return f"{100 * value:.4g} %"
     if metric == "latency_ms":
         return f"{value:.3g} ms"
-    shown = f"{value:.3g}" if metric == "size_mb" else f"{value:,.0f}"
+    shown = words.size(value) if metric == "size_mb" else f"{value:,.0f}"
     whole = found.cost[metric]
     return f"{shown} ({100 * value / whole:.3g} %)" if whole else shown
 

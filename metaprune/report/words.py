@@ -29,6 +29,14 @@ def count(value: float) -> str:
     return f"{value:.0f}"
 
 
+def size(megabytes: float) -> str:
+    """A size with three significant digits: 3.43 MB, 141 GB."""
+    for scale, unit in ((1e3, "GB"), (1, "MB"), (1e-3, "kB")):
+        if megabytes >= scale:
+            return f"{megabytes / scale:.3g} {unit}"
+    return f"{1e6 * megabytes:.0f} B"
+
+
 def duration(milliseconds: float | None) -> str:
     """A duration in milliseconds, "-" where it was not measured."""
     return "-" if milliseconds is None else f"{milliseconds:.3g} ms"
