@@ -22,6 +22,7 @@ from metaprune.result import Result
 from metaprune.transform import Advisor
 from pruners import Plan, solvers, structured
 from pruners.plan import CHANNELS
+from pruners.solvers import Pattern
 from pruners.solvers.repair import STEPS
 from pruners.statistics import input_statistics
 from training import finetune as run_finetune
@@ -216,7 +217,7 @@ def _masked(
             plan.solver,
             tensor.value,
             density,
-            plan.pattern,
+            Pattern.parse(plan.pattern).at(density),
             statistics=statistics.get(name),
             out_dim=output_dim(tensor),
             repair_steps=STEPS if repair else 0,

@@ -26,7 +26,7 @@ def prune(
     target: Mapping[str, Any] | Target | None = None,
     pattern: str = CHANNELS,
     metanet: str | Path | None = "default",
-    budget: str | None = None,
+    budget: str | Mapping[str, Any] | None = None,
     solver: str = "magnitude",
     calibration: Calibration | Iterable[Any] | None = None,
     data: Data | None = None,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,13 +17,9 @@ from metaprune.uniform import select as select_uniform
 from pruners import Plan, Target, budgets, fingerprint, measure, structured
 from pruners.plan import CHANNELS
 from pruners.solvers import SOLVERS, Pattern
-from pruners.statistics import Imitation
 
 if TYPE_CHECKING:
     from metanet import Transformation
-
-SCOPES = ("metanet", "global", "uniform")
-"""Budgets for channels; masks have those of `pruners.budgets` and "metanet"."""
 
 SPARED = ("head feature",)
 """Kinds of units that channel pruning leaves alone: fast attention kernels, and the classes of most
@@ -41,7 +36,7 @@ def plan(
     target: Mapping[str, Any] | Target | None = None,
     pattern: str = CHANNELS,
     metanet: str | Path | None = "default",
-    budget: str | None = None,
+    budget: str | Mapping[str, Any] | None = None,
     solver: str = "magnitude",
     calibration: Calibration | Iterable[Any] | None = None,
     min_units: float | int = 0.05,
@@ -58,9 +53,11 @@ def plan(
         pattern: "channels" (smaller shapes), "unstructured", "row" or "N:M" (masks).
         metanet: name or path of a metanetwork that transforms the weights and advises the budget
             by a feedforward pass; None does without.
-        budget: how the target is divided. Channels: "metanet", "global" (one threshold) or
-            "uniform"; masks: "metanet" or a rule of `pruners.budgets`. Default: "metanet" if there
-            is one, else "global" for channels and "erk" for masks.
+        budget: how the target is divided: "metanet", or a rule of `pruners.budgets` for channels or
+            masks; a rule with options, `{"rule": "search", "evaluations": 400}`; or kept shares by
+            name or glob pattern, `{"layer3.*": 0.2}`. For N:M patterns a rule mixes different N.
+            Default: "metanet" if there is one, else "global" for channels, "uniform" for N:M and
+            "erk" for other masks.
         solver: for masks: which weights stay; of `pruners.solvers`.
         calibration: batches of model inputs, or a `Calibration`; with a loss in it the metanetwork
             sees the gradients of one pass.
@@ -98,7 +95,7 @@ def plan_network(
     target: Mapping[str, Any] | Target | None,
     pattern: str,
     metanet: str | Path | None,
-    budget: str | None,
+    budget: str | Mapping[str, Any] | None,
     solver: str,
     calibration: Calibration | None,
     min_units: float | int = 0.05,
@@ -106,9 +103,9 @@ def plan_network(
     uniform: bool = False,
 ) -> Plan:
     """`plan` for a model that has been traced."""
-    budget = budget or ("metanet" if metanet else "global" if pattern == CHANNELS else "erk")
+    rule, options = budgets.named(budget or default_budget(pattern, metanet))
     wanted = None if target is None else Target.parse(target)
-    check(pattern, budget, solver, metanet)
+    check(pattern, rule, solver, metanet)
     names: list[str] = []
     if pattern == CHANNELS:
         if wanted is None:
@@ -123,23 +120,41 @@ def plan_network(
         advisor = Advisor.hire(str(metanet), share, calibration)
         advice = advisor.advise(net, model, calibration)
         provenance["metanet"] = advisor.entry()
+    if options and rule != "manual":
+        provenance["budget"] = {key: str(value) for key, value in options.items()}
     content: dict[str, Any] = {}
     if wanted is not None and pattern == CHANNELS:
-        kept = keep(net, wanted, budget, advice, min_units, round_to, uniform)
+        kept = keep(net, wanted, rule, advice, min_units, round_to, uniform, calibration, options)
         content["kept"] = Plan.keeping(net, kept)
         content["achieved"] = measure(net, {axis: len(index) for axis, index in kept.items()})
     else:
         dense = net if advice is None else net.replace(advice.values)
-        content["density"] = shares(dense, names, share, pattern, budget, advice, calibration)
-        content["achieved"] = {"sparsity": 1 - share}
+        found = shares(dense, names, share, pattern, rule, advice, calibration, options)
+        content["density"] = found
+        content["achieved"] = {"sparsity": 1 - kept_share(net, found)}
     return Plan(
         pattern=pattern,
         solver=solver,
-        budget=budget,
+        budget=rule,
         asked={} if wanted is None else wanted.asked,
         provenance=provenance,
         **content,
     )
+
+
+def default_budget(pattern: str, metanet: str | Path | None) -> str:
+    """The rule where none is named."""
+    if metanet:
+        return "metanet"
+    if pattern == CHANNELS:
+        return "global"
+    return "uniform" if ":" in pattern else "erk"
+
+
+def kept_share(net: Network, density: Mapping[str, float]) -> float:
+    """Share of all the named weights that stays."""
+    sizes = {name: net.tensors[name].value.numel() for name in density}
+    return sum(share * sizes[name] for name, share in density.items()) / sum(sizes.values())
 
 
 def check(pattern: str, budget: str, solver: str, metanet: str | Path | None) -> None:
@@ -148,7 +163,8 @@ def check(pattern: str, budget: str, solver: str, metanet: str | Path | None) ->
     Raises:
         ValueError: an unknown pattern, budget or solver, or a budget without its metanetwork.
     """
-    known = SCOPES if pattern == CHANNELS else ("metanet", *budgets.ALLOCATORS)
+    rules = budgets.CHANNEL_ALLOCATORS if pattern == CHANNELS else budgets.ALLOCATORS
+    known = ("metanet", *rules)
     if pattern != CHANNELS:
         try:
             Pattern.parse(pattern)
@@ -172,28 +188,50 @@ def keep(
     min_units: float | int = 0.05,
     round_to: int = 1,
     uniform: bool = False,
+    calibration: Calibration | None = None,
+    options: Mapping[str, Any] | None = None,
 ) -> dict[str, torch.Tensor]:
     """Units to keep, by the score of the (transformed) weights and the budget.
 
     Args:
         net: the dense network.
         target: what it may cost.
-        budget: "metanet", "global" or "uniform".
+        budget: "metanet" or a rule for channels of `pruners.budgets`.
         advice: of a metanetwork; its weights are scored, and its corrections count for the budget
-            "metanet".
+            "metanet", or for the option start="metanet" of another.
         min_units, round_to, uniform: see `plan`.
+        calibration: for rules that measure.
+        options: of the rule.
 
     Returns:
         Axis name → kept indices, int64, ascending.
     """
     values = advice.values if advice else None
     scores = structured.base_scores(net, values)
-    if advice and budget == "metanet":
+    given = dict(options or {})
+    from_metanet = given.get("start") == "metanet"
+    if from_metanet:
+        del given["start"]
+        if advice is None:
+            raise ValueError('a start from "metanet" needs a metanetwork: metanet="default"')
+    if advice and (budget == "metanet" or from_metanet):
         scores = structured.corrected(scores, advice.corrections())
     scores = {axis: s for axis, s in scores.items() if net.axes[axis].kind not in SPARED}
-    scope = "uniform" if budget == "uniform" else "global"
-    select = select_uniform if uniform else structured.select
-    return select(net, scores, target, scope, min_units, round_to)
+    rule = "global" if budget == "metanet" else budget
+    dense = net if values is None else net.replace(values)
+    if calibration is not None:
+        batches = calibration.model_inputs
+        given = {**budgets.measured(rule, dense, batches, channels=True), **given}
+    return budgets.allocate_channels(
+        rule,
+        dense,
+        scores,
+        target,
+        min_units=min_units,
+        round_to=round_to,
+        cut=select_uniform if uniform else structured.select,
+        **given,
+    )
 
 
 def shares(
@@ -204,8 +242,9 @@ def shares(
     budget: str,
     advice: Transformation | None = None,
     calibration: Calibration | None = None,
+    options: Mapping[str, Any] | None = None,
 ) -> dict[str, float]:
-    """Kept share of every weight, N / M for N:M.
+    """Kept share of every weight; for N:M whole numbers of M, all N unless a rule mixes them.
 
     Args:
         net: the network, with transformed weights if there are any.
@@ -213,18 +252,24 @@ def shares(
         density: share of them that stays.
         pattern: "unstructured", "row" or "N:M".
         budget: "metanet" or a rule of `pruners.budgets`.
-        advice: of a metanetwork, for the budget "metanet".
-        calibration: for rules that measure a loss.
+        advice: of a metanetwork, for the budget "metanet", or the option start="metanet".
+        calibration: for rules that measure.
+        options: of the rule.
     """
-    if Pattern.parse(pattern).m:
+    if Pattern.parse(pattern).m and budget in ("metanet", "uniform"):
         return dict.fromkeys(names, density)
-    if budget == "metanet" and advice is not None:
+    given = dict(options or {})
+    if budget == "metanet" or given.get("start") == "metanet":
+        if advice is None:
+            raise ValueError('a start from "metanet" needs a metanetwork: metanet="default"')
         logits = {n: advice.tensor_logits[n] for n in names if n in advice.tensor_logits}
-        return budgets.allocate(MASK_BASE, net, density, weights=names, corrections=logits)
-    evidence: dict[str, Any] = {}
-    if calibration is not None and "loss" in signature(budgets.ALLOCATORS[budget]).parameters:
-        evidence["loss"] = Imitation(net.to_model(), calibration.model_inputs)
-    return budgets.allocate(budget, net, density, weights=names, **evidence)
+        advised = budgets.allocate(MASK_BASE, net, density, weights=names, corrections=logits)
+        if budget == "metanet":
+            return advised
+        given["start"] = advised
+    if calibration is not None:
+        given = {**budgets.measured(budget, net, calibration.model_inputs, names), **given}
+    return budgets.allocate(budget, net, density, weights=names, pattern=pattern, **given)
 
 
 def masked_weights(

@@ -1,23 +1,69 @@
-"""Equal marginal price: move weights to where one more lowers the loss the most."""
+"""Equal marginal price: move the budget to where one more unit of cost lowers the loss the most."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import torch
 
+from pruners.budgets.channels import Kept, Request, channel_allocator
+from pruners.budgets.global_magnitude import global_magnitude
 from pruners.budgets.lamp import lamp
-from pruners.budgets.projection import counts, project
-from pruners.budgets.registry import LOGIT_MARGIN, allocator
-from pruners.solvers.patterns import top_k
+from pruners.budgets.masks import MaskProblem, marginal_price
+from pruners.budgets.problem import Choice, Loss, Problem, finite
+from pruners.budgets.registry import allocator
+from pruners.solvers.patterns import Pattern
 
-# Values by name → (loss, gradient by name); `pruners.statistics.Imitation` is one.
-Loss = Callable[[Mapping[str, torch.Tensor]], "tuple[float, Mapping[str, torch.Tensor]]"]
+__all__ = ["equalise", "marginal_price", "price"]
 
 STEPS = 8
 RATE = 1.0
 MOMENTUM = 0.6
-BAND = 0.15  # share of the kept weights on either side of the threshold that set the price
+
+
+def equalise(
+    problem: Problem, start: torch.Tensor, steps: int = STEPS, rate: float = RATE
+) -> tuple[Choice, float]:
+    r"""Descend on the logits of the shares until a unit of cost is worth the same everywhere.
+
+    At the current choice one backward pass gives the price b of every dial, the change of the loss
+    for each further unit of cost, and the market price that the budget allows:
+
+        λ = Σ b_l n_l k_l(1 − k_l) / Σ n_l k_l(1 − k_l)
+        θ_l ← θ_l − η·v_l,     v ← 0.6 v + (b − λ) / max|b − λ|,     choice = realise(θ)
+
+    η falls linearly to 0. What a dial is (a tensor's weights, its N:M groups, its rank, the
+    channels of an axis) and what it costs is the problem's affair.
+
+    Args:
+        problem: the budget.
+        start: first logits, (L,).
+        steps: backward passes that move the budget; one more judges the last one.
+        rate: first η.
+
+    Returns:
+        The best choice seen by its loss with exact masks, and that loss.
+
+    Raises:
+        ValueError: a loss that is not finite.
+    """
+    theta = start.double().clone()
+    velocity = torch.zeros_like(theta)
+    best: tuple[Choice, float] | None = None
+    for step in range(steps + 1):
+        choice = problem.realise(theta)
+        value, prices = problem.prices(choice)
+        finite(value, f"step {step}")
+        if best is None or value < best[1]:
+            best = choice, value
+        if step == steps:
+            break
+        room = problem.room(choice)
+        excess = prices - (prices * room).sum() / room.sum().clamp_min(1e-30)
+        velocity = MOMENTUM * velocity + excess / excess.abs().max().clamp_min(1e-30)
+        theta = theta - rate * (1 - step / steps) * velocity
+    assert best is not None
+    return best
 
 
 @allocator("price")
@@ -29,17 +75,16 @@ def price(
     steps: int = STEPS,
     rate: float = RATE,
     start: Mapping[str, float] | None = None,
+    pattern: str | Pattern = "unstructured",
+    out_dims: Mapping[str, int] | None = None,
+    lower: float | Mapping[str, float] = 0.0,
+    upper: float | Mapping[str, float] = 1.0,
 ) -> dict[str, float]:
-    r"""Descend on the logits of the shares until an extra weight is worth the same everywhere.
+    r"""Equal marginal price over tensors; see `equalise`.
 
-    At the current budget one backward pass gives the price of every tensor, the change of the loss
-    for each further weight that is kept, and the market price that the budget allows:
+    With the soft mask s around the threshold of tensor l, and g the gradient at the pruned weights,
 
-        b_l = Σ g·w·s(1 − s) / Σ s(1 − s),     λ = Σ b_l n_l k_l(1 − k_l) / Σ n_l k_l(1 − k_l)
-        θ_l ← θ_l − η·v_l,     v ← 0.6 v + (b − λ) / max|b − λ|,     k = project(θ)
-
-    g is the gradient at the pruned weights and s(1 − s) weights those near the threshold. η falls
-    linearly to 0. The best budget seen, by its loss with the exact masks, is returned.
+        b_l = Σ g·w·s(1 − s) / Σ s(1 − s)
 
     Args:
         weights: tensor name → weight.
@@ -47,71 +92,49 @@ def price(
         loss: weights by name → (loss, gradient by name), differentiable at zeros.
         steps: backward passes that move the budget; one more judges the last one.
         rate: first η.
-        start: kept share by tensor name; default LAMP.
+        start: kept share by tensor name; default the better of LAMP and one global threshold.
+        pattern, out_dims, lower, upper: see `MaskProblem`.
 
     Raises:
         ValueError: a loss that is not finite.
     """
-    sizes = [weight.numel() for weight in weights.values()]
-    total = round(density * sum(sizes))
-    magnitudes = {name: w.detach().abs().float() for name, w in weights.items()}
-    begin = lamp(weights, density) if start is None else start
-    share = torch.tensor([begin[name] for name in weights], dtype=torch.float64)
-    if total in (0, sum(sizes)):
+    problem = MaskProblem(weights, density, loss, pattern, out_dims, lower, upper)
+    if problem.total in (0, sum(problem.sizes)):
         return dict.fromkeys(weights, float(density))
-
-    logits = torch.logit(share.clamp(LOGIT_MARGIN, 1 - LOGIT_MARGIN))
-    velocity = torch.zeros_like(logits)
-    best_loss, best = float("inf"), begin
-    for step in range(steps + 1):
-        share = project(logits, sizes, density)
-        kept = counts(share, sizes, total)
-        masks = {
-            name: top_k(m.reshape(1, -1), k).reshape(m.shape)
-            for (name, m), k in zip(magnitudes.items(), kept, strict=True)
-        }
-        value, gradients = loss({name: w.detach() * masks[name] for name, w in weights.items()})
-        if value != value or value == float("inf"):
-            raise ValueError(f"the loss is not finite at step {step} (got {value})")
-        if value < best_loss:
-            pairs = zip(kept, sizes, strict=True)
-            best_loss, best = value, {n: k / s for n, (k, s) in zip(weights, pairs, strict=True)}
-        if step == steps:
-            break
-        prices = torch.tensor(
-            [
-                marginal_price(w.detach() * gradients[name], magnitudes[name], k)
-                for (name, w), k in zip(weights.items(), kept, strict=True)
-            ],
-            dtype=torch.float64,
-        )
-        room = torch.tensor(sizes) * share * (1 - share)
-        excess = prices - (prices * room).sum() / room.sum()
-        velocity = MOMENTUM * velocity + excess / excess.abs().max().clamp_min(1e-30)
-        logits = logits - rate * (1 - step / steps) * velocity
-    return dict(best)
+    choice, _ = equalise(problem, first(problem, weights, density, start), steps, rate)
+    return dict(zip(weights, problem.shares(choice).tolist(), strict=True))
 
 
-def marginal_price(products: torch.Tensor, magnitudes: torch.Tensor, kept: int) -> float:
-    """Mean of w·∂L/∂w over the weights near the threshold: the loss a further weight costs.
+def first(
+    problem: MaskProblem,
+    weights: Mapping[str, torch.Tensor],
+    density: float,
+    start: Mapping[str, float] | None,
+) -> torch.Tensor:
+    """Logits to start from: those of the given shares, else of the better of two good rules.
+
+    Which of them is better depends on the network and the target, and forward passes tell.
+    """
+    if start is not None:
+        return problem.start(start)
+    ways = [problem.start(rule(weights, density)) for rule in (lamp, global_magnitude)]
+    return min(ways, key=lambda logits: problem.loss(problem.realise(logits)))
+
+
+@channel_allocator("price")
+def price_widths(request: Request, *, loss: Loss, steps: int = STEPS, rate: float = RATE) -> Kept:
+    """Equal marginal price over axes: what a unit is worth, by what it costs; see `equalise`.
+
+    Starts from one global threshold over the scores; the result is never worse.
 
     Args:
-        products: w·g of a tensor, g taken where the pruned weights are zero.
-        magnitudes: |w|, the same shape, float32.
-        kept: number of weights that stay.
-
-    Returns:
-        Negative where one more weight lowers the loss.
+        request: what is asked.
+        loss: values → (loss, gradients).
+        steps: backward passes that move the budget; one more judges the last one.
+        rate: first η.
     """
-    size = magnitudes.numel()
-    flat = magnitudes.flatten()
-    spread = max(1, round(BAND * kept))
-
-    def ranked(rank: int) -> float:  # the rank-th largest
-        return flat.kthvalue(size - min(max(rank, 1), size) + 1).values.item()
-
-    threshold = 0.5 * (ranked(kept) + ranked(kept + 1))
-    width = max(0.5 * (ranked(kept - spread) - ranked(kept + spread)), 1e-12 + 1e-6 * threshold)
-    s = torch.sigmoid((flat - threshold) / (0.5 * width))
-    band = s * (1 - s)
-    return ((products.flatten().float() * band).sum() / band.sum().clamp_min(1e-30)).item()
+    problem = request.problem(loss)
+    kept = request.select(request.scores)
+    begin = tuple(len(kept[axis]) for axis in problem.dials)
+    choice, value = equalise(problem, problem.logits(begin), steps, rate)
+    return problem.kept(choice) if value < problem.loss_of(kept) else kept

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 
@@ -56,9 +56,9 @@ def project(
         )
     share = (needed / capacity).detach().item() if capacity > slack else 0.0
     # At the ends of the range no finite shift exists and the shares do not depend on the logits.
-    if share <= 1e-12:
+    if share <= 1e-15:
         return low + 0.0 * theta
-    if share >= 1 - 1e-12:
+    if share >= 1 - 1e-15:
         return high + 0.0 * theta
 
     shift = _shift(theta.detach(), room, needed.detach(), share)
@@ -135,3 +135,68 @@ def counts(shares: torch.Tensor | Sequence[float], sizes: Sequence[int], total: 
         chosen = order[: min(abs(missing), int(remainder.isfinite().sum()))]
         kept[chosen] += step
     return kept.tolist()
+
+
+def grouped(
+    shares: torch.Tensor | Sequence[float], sizes: Sequence[int], m: int, total: int
+) -> list[int]:
+    """Round kept shares to N of every M, a number for each tensor, within the budget.
+
+    One position stays at least. Never more than `total` weights stay, and no tensor could take one
+    more position of its groups: of all tensors with room, the smallest step is larger than what is
+    left. Where all tensors are of one size the budget is met exactly if it is a whole number of
+    steps.
+
+    Args:
+        shares: kept share of each tensor.
+        sizes: weights in each tensor, multiples of `m`.
+        m: group size.
+        total: weights that may stay altogether.
+
+    Returns:
+        N of each tensor, 1 to m.
+
+    Raises:
+        ValueError: a total below one position of every group.
+    """
+    if total < sum(size // m for size in sizes):
+        raise ValueError(
+            f"a budget of {total} weights is less than one of every {m} (of {sum(sizes)}); ask "
+            "for a larger kept share or a larger group"
+        )
+    exact = torch.as_tensor(shares, dtype=torch.float64).detach().cpu() * m
+    # A share that is a multiple up to rounding is that multiple.
+    kept = (exact + 1e-9).floor().clamp(1, m).long().tolist()
+    steps = [size // m for size in sizes]
+    left = total - sum(n * step for n, step in zip(kept, steps, strict=True))
+    while left < 0:  # shares that do not fit give way where they were rounded down the least
+        i = min((i for i, n in enumerate(kept) if n > 1), key=lambda i: exact[i].item() - kept[i])
+        kept[i] -= 1
+        left += steps[i]
+    while open_to := [i for i, n in enumerate(kept) if n < m and steps[i] <= left]:
+        i = max(open_to, key=lambda i: exact[i].item() - kept[i])
+        kept[i] += 1
+        left -= steps[i]
+    return kept
+
+
+def bounds(
+    given: float | Mapping[str, float], names: Iterable[str], default: float
+) -> torch.Tensor:
+    """Bounds of shares as a vector (L,), float64.
+
+    Args:
+        given: one number for all, or by name.
+        names: the tensors in order.
+        default: for names that are left out.
+
+    Raises:
+        ValueError: a bound for a name that is not budgeted.
+    """
+    listed = list(names)
+    if not isinstance(given, Mapping):
+        return torch.full((len(listed),), float(given), dtype=torch.float64)
+    unknown = sorted(set(given) - set(listed))
+    if unknown:
+        raise ValueError(f'bound for "{unknown[0]}", which is not among the budgeted weights')
+    return torch.tensor([float(given.get(n, default)) for n in listed], dtype=torch.float64)

@@ -8,19 +8,23 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
-from pruners.budgets.projection import project
+from pruners.budgets.problem import LOGIT_MARGIN
+from pruners.budgets.projection import bounds, grouped, project
+from pruners.budgets.structure import STRUCTURE
+from pruners.solvers.patterns import Pattern
 
 if TYPE_CHECKING:
     from graphs import Network
 
 # A rule: (weights by name, kept share of all of them, evidence by keyword) → kept share by name.
+# Evidence comes by what the signature names: structure of the network (`STRUCTURE`), the request
+# (`REQUEST`), options of the caller, and what is measured on calibration data.
 Rule = Callable[..., "dict[str, float]"]
 AnyRule = TypeVar("AnyRule", bound=Rule)
 
 ALLOCATORS: dict[str, Rule] = {}
 
-# A share this close to 0 or 1 is as good as the bound, and its logit is still finite.
-LOGIT_MARGIN = 1e-6
+REQUEST = ("pattern", "lower", "upper")
 
 
 def allocator(name: str) -> Callable[[AnyRule], AnyRule]:
@@ -35,6 +39,28 @@ def allocator(name: str) -> Callable[[AnyRule], AnyRule]:
     return register
 
 
+def named(budget: str | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The rule that a budget names, and its options.
+
+        "price"                                   a rule
+        {"rule": "search", "evaluations": 400}    a rule with options
+        {"fc": 0.9, "layer3.*": 0.2}              kept shares by name or pattern: rule "manual"
+
+    Raises:
+        ValueError: an empty mapping.
+    """
+    if isinstance(budget, str):
+        return budget, {}
+    if not budget:
+        raise ValueError(
+            'the budget is empty: name a rule, such as "lamp", or give kept shares by name'
+        )
+    rule = budget.get("rule")
+    if isinstance(rule, str):
+        return rule, {key: value for key, value in budget.items() if key != "rule"}
+    return "manual", {"values": dict(budget)}
+
+
 def prunable_weights(net: Network) -> list[str]:
     """Names of the tensors that masks may thin out: weight matrices and convolution kernels."""
     return [
@@ -45,33 +71,39 @@ def prunable_weights(net: Network) -> list[str]:
 
 
 def allocate(
-    name: str,
+    name: str | Mapping[str, float],
     net: Network,
     density: float,
     *,
     weights: Iterable[str] | None = None,
     corrections: Mapping[str, torch.Tensor] | None = None,
-    lower: float = 0.0,
-    upper: float = 1.0,
+    lower: float | Mapping[str, float] = 0.0,
+    upper: float | Mapping[str, float] = 1.0,
+    pattern: str | Pattern = "unstructured",
     **evidence: Any,
 ) -> dict[str, float]:
     """Kept share of every prunable tensor, with Σ size · share = density · Σ size exactly.
 
     Args:
-        name: a registered rule.
+        name: a registered rule, or kept shares by name or glob pattern (rule "manual").
         net: the network.
         density: share of the prunable weights that stays, 0 to 1.
         weights: names of the tensors to budget; default `prunable_weights(net)`.
         corrections: tensor name → number added to the logit of the rule's share, for instance by a
             metanetwork; a missing tensor is left to the rule. The budget stays exact.
-        lower: smallest kept share of a tensor.
-        upper: largest kept share of a tensor.
-        evidence: what the rule asks for beyond the weights.
+        lower: smallest kept share of a tensor, one for all or by name.
+        upper: largest kept share of a tensor, likewise.
+        pattern: what the masks look like. For N:M the shares are whole numbers of M, and the budget
+            is met from below to less than one position of the smallest tensor with room.
+        evidence: what the rule asks for beyond the weights. `start`, for rules that take one, may
+            be the name of another rule.
 
     Raises:
         ValueError: unknown rule, evidence that is missing or unknown, nothing to prune, or a
             density outside the bounds.
     """
+    if isinstance(name, Mapping):
+        name, evidence = "manual", {"values": name, **evidence}
     if name not in ALLOCATORS:
         raise ValueError(f'unknown budget "{name}": expected one of {", ".join(ALLOCATORS)}')
     if not 0 <= density <= 1:
@@ -83,28 +115,65 @@ def allocate(
     if unknown:
         raise ValueError(f'correction for "{unknown[0]}", which is not among the budgeted weights')
     values = {n: net.tensors[n].value for n in names}
-    _check_evidence(name, evidence)
-    shares = ALLOCATORS[name](values, density, **evidence)
-    bounded = all(lower <= share <= upper for share in shares.values())
-    if not corrections and bounded:
+    request: dict[str, Any] = {"pattern": Pattern.parse(pattern), "lower": lower, "upper": upper}
+    accepted = _check_evidence(name, evidence)
+    if isinstance(evidence.get("start"), str):
+        begin = str(evidence["start"])
+        known = _parameters(begin) if begin in ALLOCATORS else []
+        # What was measured for this rule serves the one it starts from; its options do not.
+        shared = {k: v for k, v in evidence.items() if k in known and k in MEASURED}
+        evidence["start"] = allocate(
+            begin, net, density, weights=names, lower=lower, upper=upper, **shared
+        )
+    found: dict[str, Any] = {
+        key: make(net, names) for key, make in STRUCTURE.items() if key in accepted
+    }
+    found |= {key: value for key, value in request.items() if key in accepted}
+    shares = ALLOCATORS[name](values, density, **{**found, **evidence})
+
+    low, high = bounds(lower, names, 0.0), bounds(upper, names, 1.0)
+    listed = torch.tensor([shares[n] for n in names], dtype=torch.float64)
+    sizes = {n: v.numel() for n, v in values.items()}
+    if corrections or not bool(((listed >= low) & (listed <= high)).all()):
+        shares = corrected_shares(shares, sizes, density, corrections or {}, lower, upper)
+    m = Pattern.parse(pattern).m
+    if m == 0:
         return shares
-    return corrected_shares(
-        shares, {n: v.numel() for n, v in values.items()}, density, corrections or {}, lower, upper
-    )
+    total = round(density * sum(sizes.values()))
+    kept = grouped([shares[n] for n in names], list(sizes.values()), m, total)
+    return {n: k / m for n, k in zip(names, kept, strict=True)}
 
 
-def _check_evidence(name: str, evidence: Mapping[str, Any]) -> None:
-    """Refuse a call that lacks what the rule needs, or brings what it does not read."""
+MEASURED = ("loss", "norms")
+"""Evidence that comes from calibration data; `pruners.budgets.evidence.measured` collects it."""
+
+
+def _parameters(name: str) -> list[str]:
+    return list(inspect.signature(ALLOCATORS[name]).parameters)[2:]
+
+
+def _check_evidence(name: str, evidence: Mapping[str, Any]) -> list[str]:
+    """Refuse a call that lacks what the rule needs, or brings what it does not read.
+
+    Returns:
+        The names of all that the rule reads.
+    """
     parameters = list(inspect.signature(ALLOCATORS[name]).parameters.values())[2:]
     for parameter in parameters:
-        if parameter.default is parameter.empty and parameter.name not in evidence:
-            raise ValueError(
-                f'budget "{name}" needs {parameter.name}, which is measured on calibration data; '
-                "provide calibration batches or choose a rule that reads the weights alone"
-            )
-    unknown = sorted(set(evidence) - {parameter.name for parameter in parameters})
+        given = (*evidence, *STRUCTURE, *REQUEST)
+        if parameter.default is not parameter.empty or parameter.name in given:
+            continue
+        if parameter.name not in MEASURED:
+            raise ValueError(f'budget "{name}" needs the option {parameter.name}')
+        raise ValueError(
+            f'budget "{name}" needs {parameter.name}, which is measured on calibration data; '
+            "provide calibration batches or choose a rule that reads the weights alone"
+        )
+    accepted = [parameter.name for parameter in parameters]
+    unknown = sorted(set(evidence) - set(accepted))
     if unknown:
         raise ValueError(f'budget "{name}" does not read "{unknown[0]}"; leave it out')
+    return accepted
 
 
 def corrected_shares(
@@ -112,8 +181,8 @@ def corrected_shares(
     sizes: Mapping[str, int],
     density: float,
     corrections: Mapping[str, torch.Tensor],
-    lower: float = 0.0,
-    upper: float = 1.0,
+    lower: float | Mapping[str, float] = 0.0,
+    upper: float | Mapping[str, float] = 1.0,
 ) -> dict[str, float]:
     """Shares whose logits are moved by corrections and shifted back onto the budget together.
 
@@ -122,14 +191,15 @@ def corrected_shares(
         sizes: weights by tensor name.
         density: kept share of all weights.
         corrections: number added to the logit, by tensor name; a missing name means 0.
-        lower: smallest kept share of a tensor.
-        upper: largest kept share of a tensor.
+        lower: smallest kept share of a tensor, one for all or by name.
+        upper: largest kept share of a tensor, likewise.
     """
     names = list(shares)
     share = torch.tensor([shares[name] for name in names], dtype=torch.float64)
-    span = max(upper - lower, torch.finfo(torch.float64).tiny)
-    inside = ((share - lower) / span).clamp(LOGIT_MARGIN, 1 - LOGIT_MARGIN)
+    low, high = bounds(lower, names, 0.0), bounds(upper, names, 1.0)
+    span = (high - low).clamp_min(torch.finfo(torch.float64).tiny)
+    inside = ((share - low) / span).clamp(LOGIT_MARGIN, 1 - LOGIT_MARGIN)
     moved = torch.stack([torch.as_tensor(corrections.get(name, 0.0)).detach() for name in names])
     logits = torch.logit(inside) + moved.double().cpu().reshape(-1)
-    kept = project(logits, [sizes[name] for name in names], density, lower, upper)
+    kept = project(logits, [sizes[name] for name in names], density, low, high)
     return dict(zip(names, kept.tolist(), strict=True))

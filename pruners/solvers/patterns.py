@@ -73,6 +73,13 @@ class Pattern:
             raise ValueError(f"density is the share of weights that stays, 0 to 1 (got {asked})")
         return asked
 
+    def at(self, density: float) -> Pattern:
+        """The pattern of one tensor where tensors differ: for N:M the N nearest to its share."""
+        if self.m == 0:
+            return self
+        n = round(density * self.m)
+        return self if n == self.n else Pattern.parse(f"{n}:{self.m}")
+
     def top(self, scores: torch.Tensor, density: float | None) -> torch.Tensor:
         """Mask of the highest scores that the pattern and the density allow, exact in number.
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import nn
 from torch.func import functional_call
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
 
+from pruners.statistics.calls import function_name
 from pruners.statistics.running import undisturbed
 
 
@@ -23,6 +27,9 @@ class Imitation:
         model: the dense model; runs in evaluation mode and is left as it was.
         batches: example inputs (a tuple of arguments, a mapping of keywords, or one tensor); kept.
         class_dim: dimension of the model's scores that runs over classes.
+        recalibrated: batch norms of the pruned network use the statistics of each batch, as after
+            `structured.recalibrate_batch_norm`: what recalibration mends is not held against the
+            weights. The divergence of the dense weights is then small, but not zero.
 
     Raises:
         ValueError: no batches.
@@ -30,10 +37,19 @@ class Imitation:
             an object with `logits`).
     """
 
-    def __init__(self, model: nn.Module, batches: Iterable[Any], class_dim: int = -1) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        batches: Iterable[Any],
+        class_dim: int = -1,
+        recalibrated: bool = False,
+    ) -> None:
         self.model = model
         self.batches = list(batches)
         self.class_dim = class_dim
+        self._norms: Callable[[], AbstractContextManager] = (
+            BatchNorms if recalibrated else nullcontext
+        )
         if not self.batches:
             raise ValueError("imitation needs at least one calibration batch (got none)")
         with undisturbed(model), torch.no_grad():
@@ -48,7 +64,7 @@ class Imitation:
         """
         leaves = {name: value.detach().requires_grad_() for name, value in values.items()}
         loss, gradients = 0.0, {name: torch.zeros_like(value) for name, value in leaves.items()}
-        with undisturbed(self.model), torch.enable_grad():
+        with undisturbed(self.model), torch.enable_grad(), self._norms():
             for batch, dense in zip(self.batches, self._dense, strict=True):
                 divergence = (dense.exp() * (dense - self._log_probabilities(leaves, batch))).sum()
                 part = divergence / self._rows
@@ -58,6 +74,15 @@ class Imitation:
                         total += gradient
                 loss += part.item()
         return loss, gradients
+
+    def value(self, values: Mapping[str, torch.Tensor]) -> float:
+        """The divergence alone, by forward passes; see `__call__`."""
+        loss = 0.0
+        with undisturbed(self.model), torch.no_grad(), self._norms():
+            for batch, dense in zip(self.batches, self._dense, strict=True):
+                divergence = (dense.exp() * (dense - self._log_probabilities(values, batch))).sum()
+                loss += (divergence / self._rows).item()
+        return loss
 
     def _log_probabilities(self, values: Mapping[str, torch.Tensor], batch: Any) -> torch.Tensor:
         if isinstance(batch, dict):
@@ -74,3 +99,28 @@ class Imitation:
             )
         wide = torch.promote_types(scores.dtype, torch.float32)
         return scores.to(wide).log_softmax(self.class_dim)
+
+
+class BatchNorms(TorchFunctionMode):
+    """Inside this context batch norms use the statistics of their batch and keep none."""
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None
+    ) -> Any:
+        """Replace the statistics of a batch norm; everything else runs as it is."""
+        named = kwargs or {}
+        if function_name(function) != "batch_norm":
+            return function(*args, **named)
+        # The functional form and the operator order their arguments differently.
+        order: tuple[str, ...] = (
+            ("input", "running_mean", "running_var", "weight", "bias")
+            if function is functional.batch_norm
+            else ("input", "weight", "bias", "running_mean", "running_var")
+        )
+        given = dict(zip((*order, "training", "momentum", "eps"), args, strict=False)) | named
+        x = given["input"]
+        if x.numel() <= x.shape[1]:  # one value a channel has no variance
+            return function(*args, **named)
+        return functional.batch_norm(
+            x, None, None, given.get("weight"), given.get("bias"), training=True, eps=given["eps"]
+        )
