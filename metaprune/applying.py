@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from graphs import Network, trace
+from graphs.admission import unwrapped
 from graphs.rebuild import rebuild
 from metaprune.accounting import summary
 from metaprune.calibration import Calibration
@@ -78,6 +79,7 @@ def apply(
         ValueError: finetuning without data.
     """
     settings = checked_finetune(finetune, data)
+    model = unwrapped(model)
     result = apply_network(
         trace(model, example_inputs),
         model,

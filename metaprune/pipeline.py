@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from graphs import trace
+from graphs.admission import unwrapped
 from metaprune.applying import apply_network, checked_finetune, finetuned
 from metaprune.calibration import Calibration
 from metaprune.planning import plan_network
@@ -46,6 +47,7 @@ def prune(
     calibration is taken from its training split.
     """
     settings = checked_finetune(finetune, data)
+    model = unwrapped(model)
     net = trace(model, example_inputs)
     found = Calibration.choose(calibration, data)
     made = plan_network(

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from graphs import Network, Tensor, trace
+from graphs.admission import unwrapped
 from metaprune.calibration import Calibration
 from metaprune.provenance import versions
 from metaprune.transform import Advisor, share_that_stays
@@ -73,6 +74,7 @@ def plan(
         ValueError: an unknown pattern, budget, solver or metric.
         FileNotFoundError: there is no such metanetwork.
     """
+    model = unwrapped(model)
     return plan_network(
         trace(model, example_inputs),
         model,
