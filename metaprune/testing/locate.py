@@ -38,8 +38,12 @@ def first_difference(
     for node in before.program.graph.nodes:
         dims = before.program.dims.get(node.name)
         left, right = old.get(node.name), new.get(node.name)
-        tensors = isinstance(left, torch.Tensor) and isinstance(right, torch.Tensor)
-        if not tensors or dims is None or len(dims) != left.dim():
+        if (
+            not isinstance(left, torch.Tensor)
+            or not isinstance(right, torch.Tensor)
+            or dims is None
+            or len(dims) != left.dim()
+        ):
             continue
         for i, dim in enumerate(dims):
             index = kept_positions(dim, kept, before.axes)
@@ -57,8 +61,9 @@ def _values(subject: Subject, net: Network) -> Any:
 
     class Recorder(fx.Interpreter):
         def run_node(self, n: fx.Node) -> Any:
-            kept[n.name] = super().run_node(n)
-            return kept[n.name]
+            value = super().run_node(n)
+            kept[n.name] = value.detach() if isinstance(value, torch.Tensor) else value
+            return value
 
     flat = pytree.tree_leaves(subject.inputs)
     if len(flat) != sum(node.op == "placeholder" for node in module.graph.nodes):

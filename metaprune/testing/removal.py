@@ -19,12 +19,13 @@ from torch import fx
 from torch.utils import _pytree as pytree
 
 from graphs import Axis, FrozenAxisError, Network
-from graphs.dims import Dim, kept_positions, size
+from graphs.dims import Dim, atoms, kept_positions, size
 from graphs.export import quiet_evaluation
 from graphs.rules.registry import operator_name
 from metaprune.testing.locate import first_difference
 from metaprune.testing.subject import Outputs, Subject, gap, kill
 from metaprune.testing.symmetry import Checked, explain, search
+from pruners.statistics.calls import Call, LinearCalls
 from pruners.structured.compensation import compensate_bias, input_means
 
 # Of the classes whose removal is repaired by a number in the forward or a fold.
@@ -127,10 +128,10 @@ def _exact(
 def _folded(
     subject: Subject, exactness: str, axes: list[Axis], tolerance: float, one_by_one: bool
 ) -> Removal:
-    """Removing is zeroing once the constants of the dead units are in the consumers' biases."""
+    """Dead units are constants; once those are in the consumers' biases, removing is zeroing."""
     units = _units(axes, subject.generator)
     call = subject.same_shape()
-    unfolded: dict[str, str] = {}
+    notes: dict[str, str] = {}
 
     def deviation(chosen: Sequence[Axis]) -> float:
         gone = {axis.name: units[axis.name] for axis in chosen}
@@ -139,21 +140,83 @@ def _folded(
         plain = gap(expected, subject.function(masked.remove(gone)))
         if plain <= tolerance:
             return plain
-        means = input_means(masked, subject.program(masked), [_batch(subject)])
         kept = _kept(masked, gone)
+        spread, padded, watched = constants(subject, masked, kept)
+        means = input_means(masked, subject.program(masked), [_batch(subject)])
         fold = compensate_bias(masked, kept, means)
-        if fold.uncompensated:
-            unfolded.update(fold.uncompensated)
-            return 0.0
+        missing = {
+            **fold.uncompensated,
+            **dict.fromkeys(_readers(masked, kept) - watched, "not a linear map or convolution"),
+            **dict.fromkeys(padded, "next to its zero padding a fold is an average"),
+        }
+        notes.update(missing)
+        if missing or spread > tolerance:
+            return spread
         return gap(expected, subject.function(masked.replace(fold.values).remove(gone)))
 
     def sentence(chosen: Sequence[Axis], by: float) -> str:
         return _explained(subject.net, chosen, by, None)
 
-    # Each alone: one consumer without a bias would hide the others.
+    # Each alone: one consumer that cannot be folded into would hide the others.
     checked = search(iter([a] for a in axes), deviation, tolerance, sentence)
-    note = "; ".join(f"nothing to fold into at {name}: {why}" for name, why in unfolded.items())
-    return Removal(exactness, len(axes), checked, note)
+    text = "; ".join(f"not folded into {name}: {why}" for name, why in notes.items())
+    return Removal(exactness, len(axes), checked, text)
+
+
+def _readers(net: Network, axes: Mapping[str, Any]) -> set[str]:
+    """Names of the tensors that read along some axes."""
+    return {
+        name
+        for name, tensor in net.tensors.items()
+        for dim, made in zip(tensor.dims, tensor.produces, strict=True)
+        if not made and not axes.keys().isdisjoint(atoms(dim))
+    }
+
+
+def constants(
+    subject: Subject, masked: Network, kept: Mapping[str, torch.Tensor]
+) -> tuple[float, set[str], set[str]]:
+    """How much dead units vary where linear maps and convolutions read them.
+
+    Args:
+        subject: inputs and dtype.
+        masked: the network with dead units.
+        kept: axis → units that are not dead.
+
+    Returns:
+        Largest difference between two examples or places, relative to 1 or the largest value; the
+        names of the weights that read dead units across zero padding; of all that were watched.
+    """
+    module = subject.program(masked)
+    names = {id(value): name for name, value in module.named_parameters()}
+    worst = 0.0
+    padded: set[str] = set()
+    watched: set[str] = set()
+
+    def watch(call: Call) -> None:
+        nonlocal worst
+        name = names.get(id(call.weight))
+        if name is None:
+            return
+        tensor = masked.tensors[name]
+        index = kept_positions(tensor.dims[1], kept, masked.axes) if len(tensor.dims) > 1 else None
+        if index is None:
+            return
+        watched.add(name)
+        x = call.input.movedim(call.channel_dim, -1)
+        x = x.unflatten(-1, (-1, tensor.value.shape[1]))  # (..., groups, inputs of a group)
+        dead = torch.ones(x.shape[-1], dtype=torch.bool)
+        dead[index] = False
+        rows = x[..., dead.to(x.device)].flatten(0, -3)
+        if rows.numel():
+            spread = (rows - rows[:1]).abs().max() / rows.abs().max().clamp_min(1.0)
+            worst = max(worst, float(spread))
+            if call.padding not in (0, "valid") and any(pytree.tree_leaves(call.padding)):
+                padded.add(name)
+
+    with LinearCalls(watch):
+        subject.run(module)
+    return worst, padded, watched
 
 
 def _restated(
@@ -257,7 +320,7 @@ def _masked_statistics(
                 for operand in n.all_input_nodes
                 for dim in dims(operand) or ()
             )
-            if operator_name(n.target) not in _STATISTICS or not touched:
+            if not touched or not _takes_statistics(n):
                 return super().run_node(n)
             operands = {m.name: _cut(self.env[m], dims(m), kept, axes) for m in n.all_input_nodes}
             twin = smaller[n.name]
@@ -278,6 +341,13 @@ def _masked_statistics(
     with quiet_evaluation(full), torch.no_grad():
         found = Masked(full).run(*flat, enable_io_processing=False)
     return [v for v in pytree.tree_leaves(found) if isinstance(v, torch.Tensor)]
+
+
+def _takes_statistics(node: fx.Node) -> bool:
+    """Whether a result depends on how many positions there are along a dimension."""
+    name = operator_name(node.target)
+    # A batch norm in training mode, over a weight: weight standardisation.
+    return name in _STATISTICS or (name == "batch_norm" and node.args[5] is True)
 
 
 def _cut(value: Any, dims: Any, kept: Any, axes: Any) -> Any:
