@@ -21,7 +21,8 @@ from graphs.repair import Field, Repair, configs, evidence, fields
 MOST_TRIES = 64
 """Readings of attributes that are tried; a forward that fits none is left to the program."""
 
-_EXPERTS = "_experts_implementation_internal"  # Where transformers keeps the kernel for experts.
+EXPERTS = "_experts_implementation_internal"
+"""Where a configuration of transformers keeps the kernel for experts."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ class Search:
         modes = ["shared"]
         if any(config.varied for config in self.configs):
             modes.append("copied")
-        if any(vars(config).get(_EXPERTS) not in (None, "eager") for config in self.own_configs):
+        if any(vars(config).get(EXPERTS) not in (None, "eager") for config in self.own_configs):
             modes.append("looped")
         if self.configs:
             modes.append("left")
@@ -133,9 +134,9 @@ class Search:
             for repair in (*config.repairs, *configured_numbers(self.net, made)):
                 vars(made)[repair.field] = repair.new
                 repaired.append(repair)
-            if mode == "looped" and vars(made).get(_EXPERTS) is not None:
-                repaired.append(Repair("config", _EXPERTS, vars(made)[_EXPERTS], "eager"))
-                vars(made)[_EXPERTS] = "eager"
+            if mode == "looped" and vars(made).get(EXPERTS) is not None:
+                repaired.append(Repair("config", EXPERTS, vars(made)[EXPERTS], "eager"))
+                vars(made)[EXPERTS] = "eager"
                 notes.append(
                     "The experts run one after another, because the kernel that runs them at once "
                     "needs widths that are multiples of 16 bytes: prune with round_to=8."

@@ -10,26 +10,33 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.export import Dim
 from torch.utils import _pytree as pytree
 
-from graphs.export import as_inputs, quiet_evaluation
+from graphs.export import Inputs, as_inputs, open_dimensions, quiet_evaluation
 from graphs.program import ExportedModule
 
 
 def save_program(model: nn.Module, example_inputs: Any, path: Path) -> None:
-    """Export a module with an open batch size and write the program.
+    """Export a module with all sizes open that it does not fix, and write the program.
 
     Args:
         model: any module that `torch.export` accepts; left as it was.
         example_inputs: tuple of arguments or dict of keywords.
         path: of the .pt2 file.
     """
-    args, kwargs = pytree.tree_map_only(torch.Tensor, _two, as_inputs(example_inputs))
-    shapes = pytree.tree_map(_open_batch, args or kwargs)
+    args, kwargs, shapes = open_sizes(as_inputs(example_inputs))
     with quiet_evaluation(model), torch.no_grad():
         program = torch.export.export(model, args, kwargs, dynamic_shapes=shapes, strict=False)
     torch.export.save(program, path)
+
+
+def open_sizes(inputs: Inputs) -> tuple[tuple[Any, ...], dict[str, Any], Any]:
+    """What `torch.export` takes to leave every size of the inputs open: args, kwargs, shapes.
+
+    A batch of one is doubled, because export bakes the number 1 in.
+    """
+    args, kwargs = pytree.tree_map_only(torch.Tensor, _two, inputs)
+    return args, kwargs, pytree.tree_map(lambda v: open_dimensions(v, every=True), args or kwargs)
 
 
 def load_program(path: Path) -> nn.Module:
@@ -76,7 +83,3 @@ def check_safe(path: Path) -> None:
 def _two(value: torch.Tensor) -> torch.Tensor:
     """A batch of one doubled: export would bake the number 1 in."""
     return torch.cat([value, value]) if value.dim() and value.shape[0] == 1 else value
-
-
-def _open_batch(value: Any) -> Any:
-    return {0: Dim.AUTO} if isinstance(value, torch.Tensor) and value.dim() else None

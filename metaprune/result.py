@@ -57,3 +57,19 @@ class Result:
         from metaprune.storage import save
 
         return save(self, Path(folder), source)
+
+    def export(self, path: str | os.PathLike[str], format: str | None = None) -> Path:
+        """Write the model as a program for other runtimes, after comparing the two.
+
+        Args:
+            path: of the file: `model.onnx`, or `model.pt2` for `torch.export.load`; what it held is
+                replaced.
+            format: "onnx" or "pt2", where the ending of `path` does not say it.
+
+        Raises:
+            ValueError: the model cannot be exported, or the program computes something else.
+            ImportError: for ONNX, without the packages of the extra `onnx`.
+        """
+        from metaprune.export import export_model
+
+        return export_model(self.model, self.example_inputs, path, format)

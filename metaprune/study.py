@@ -14,6 +14,7 @@ from torch import nn
 from graphs import Network, trace
 from metaprune.applying import apply_network, finetuned
 from metaprune.calibration import Calibration
+from metaprune.export import check as check_format
 from metaprune.files import refuse_filled
 from metaprune.outline import outline
 from metaprune.planning import check, plan_network
@@ -43,6 +44,7 @@ class Settings:
         pattern, solver, min_units, round_to, uniform: see `metaprune.plan`.
         compensate, repair, recalibrate: see `metaprune.apply`.
         finetune: None for one-shot results only.
+        export: formats (`metaprune.export`) in which saved networks are written too.
         split: part of the data that is reported.
         limit: examples of it, None for all.
         latency_batch: examples in the timed forward pass; 0 measures none.
@@ -58,6 +60,7 @@ class Settings:
     repair: bool = True
     recalibrate: bool = True
     finetune: FinetuneConfig | None = None
+    export: Sequence[str] = ()
     split: str = "test"
     limit: int | None = None
     latency_batch: int = 16
@@ -137,8 +140,11 @@ class Study:
         if folder is not None:
             for target in wanted:
                 refuse_filled(folder / _folder_name(target.asked if target else {}))
+        for kind in settings.export:
+            check_format(kind)
         for method in chosen:
-            check(settings.pattern, method.budget, settings.solver, method.metanet)
+            rule, _ = budgets.named(method.budget)
+            check(settings.pattern, rule, settings.solver, method.metanet)
         for target in wanted:
             for index, method in enumerate(chosen):
                 self._one(target, method, folder if index == 0 else None)
@@ -180,6 +186,7 @@ class Study:
             name = _folder_name(plan.asked)
             result.save(folder / name, source=self.source)
             plan.save(folder / f"{name.replace('model', 'plan', 1)}.json")
+            result = self._exported(result, folder / name)
         report = result.report
         entry = Entry(
             method=method.name,
@@ -195,6 +202,18 @@ class Study:
         self.entries.append(entry)
         self.results.append(result)
         self._tell(entry)
+
+    def _exported(self, result: Result, folder: Path) -> Result:
+        """The result, written in other formats; a failure is told, and does not end the study."""
+        notes = []
+        for kind in self.settings.export:
+            try:
+                result.export(folder / f"model.{kind}")
+                notes.append(f"Exported as model.{kind}, which computes the same.")
+            except ValueError as error:
+                notes.append(f"Not exported as {kind}: {error}.")
+                self.console.print(notes[-1], highlight=False)
+        return replace(result, report={**result.report, "notes": [*result.report["notes"], *notes]})
 
     def _tell(self, entry: Entry) -> None:
         score = self.data.task.score

@@ -41,6 +41,7 @@ class PruneConfig:
     evaluate: Mapping[str, Any]
     latency: Mapping[str, int]
     save: bool
+    export: str | Sequence[str] | None
     seed: int
     finetune: Mapping[str, Any] | None = None
 
@@ -60,6 +61,7 @@ def run(config: DictConfig) -> None:
         repair=settings.repair,
         recalibrate=settings.recalibrate,
         finetune=None if settings.finetune is None else FinetuneConfig.parse(settings.finetune),
+        export=_listed(settings.export),
         **_evaluation(settings.evaluate),
         latency_batch=settings.latency["batch_size"],
         latency_repeats=settings.latency["repeats"],
@@ -116,6 +118,10 @@ def spread(target: Mapping[str, Any], pattern: str = CHANNELS) -> list[dict[str,
         {name: value[i] if isinstance(value, list) else value for name, value in asked.items()}
         for i in range(lengths.pop())
     ]
+
+
+def _listed(value: str | Sequence[str] | None) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(value or ())
 
 
 def _evaluation(settings: Mapping[str, Any]) -> dict[str, Any]:
