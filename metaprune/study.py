@@ -143,8 +143,7 @@ class Study:
         for kind in settings.export:
             check_format(kind)
         for method in chosen:
-            rule, _ = budgets.named(method.budget)
-            check(settings.pattern, rule, settings.solver, method.metanet)
+            check(settings.pattern, method.budget, settings.solver, method.metanet)
         for target in wanted:
             for index, method in enumerate(chosen):
                 self._one(target, method, folder if index == 0 else None)
