@@ -13,6 +13,7 @@ from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from graphs.dims import Axis, Dim, atoms, size
+from graphs.nested import leaves
 from graphs.rescale import Rescale
 from graphs.rules.registry import Cost, Extent, Inverse, Pinned, operator_name
 
@@ -48,12 +49,7 @@ class Program:
 
 
 def _dims_inside(value: Any) -> list[Dim]:
-    return [leaf.dim for leaf in _leaves(value) if isinstance(leaf, Extent | Pinned | Inverse)]
-
-
-def _leaves(value: Any) -> list[Any]:
-    kinds = Extent | Pinned | Inverse
-    return pytree.tree_leaves(value, is_leaf=lambda v: isinstance(v, kinds))
+    return [leaf.dim for leaf in leaves(value) if isinstance(leaf, Extent | Pinned | Inverse)]
 
 
 def changed_extents(
@@ -62,7 +58,7 @@ def changed_extents(
     """(module path, old size, new size) of every size argument that differs."""
     changes = []
     for node, given in program.arguments.items():
-        for leaf in _leaves(list(given.values())):
+        for leaf in leaves(list(given.values())):
             if not isinstance(leaf, Extent | Pinned):
                 continue
             old, new = size(leaf.dim, before), size(leaf.dim, after)
@@ -78,7 +74,7 @@ def changed_numbers(
     return [
         (program.modules.get(node, ""), leaf.value, _inverse(leaf, before, after))
         for node, given in program.arguments.items()
-        for leaf in _leaves(list(given.values()))
+        for leaf in leaves(list(given.values()))
         if isinstance(leaf, Inverse) and size(leaf.dim, before) != size(leaf.dim, after)
     ]
 

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
+from graphs import widening
 from graphs.copying import copy_module
 from graphs.errors import TraceError
 from graphs.export import Inputs
@@ -52,10 +53,11 @@ def rebuild(net: Network) -> Rebuilt:
         _fill(own, net)
         return Rebuilt(own)
     recorded = net.program.recorded
-    graph: nn.Module = Running(net, _tensors(own, net)) if recorded else _program_over(net, own)
+    tensors = _tensors(own, net)
+    graph: nn.Module = Running(net, tensors) if recorded else _program_over(net, own)
     example = net.source.example
     probe = example if recorded else resized(example, net.program.batch)
-    enliven(net, _tensors(own, net))
+    enliven(net, tensors)
     expected = outputs(graph, probe)
     if isinstance(expected, Exception):
         probe, expected = example, outputs(graph, example)
@@ -95,8 +97,7 @@ def graph_model(net: Network, *, widen: bool = False) -> nn.Module:
     """
     graph = rewritten(net.program, net.source.axes, net.axes)
     if widen:
-        for node in graph.nodes:
-            node.args = tuple(torch.float64 if a is torch.float32 else a for a in node.args)
+        widening.widen(graph)
     tensors = {name: t.value.detach().clone() for name, t in net.tensors.items()}
     return _exported(net, graph, tensors)
 

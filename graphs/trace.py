@@ -10,13 +10,13 @@ from typing import Any
 
 import torch
 from torch import fx, nn
-from torch.utils import _pytree as pytree
 
 from graphs.admission import unwrapped
 from graphs.copying import copy_module
 from graphs.dims import Atom, Axis, Dim, Fixed, Prod, Sum, atoms
 from graphs.exactness import classify
 from graphs.export import Inputs, as_inputs, attribute, capture, export
+from graphs.nested import leaves, mapped
 from graphs.network import Network, Source, Tensor
 from graphs.program import Program
 from graphs.recording import Recorded
@@ -165,9 +165,7 @@ class _Walk:
         if node.target is operator.getitem:
             held, index = self.env[node.args[0]], node.args[1]
             return held[index] if isinstance(held, tuple | list) else _result(node)
-        results = [
-            v for v in pytree.tree_leaves(node.meta.get("val")) if isinstance(v, torch.Tensor)
-        ]
+        results = [v for v in leaves(node.meta.get("val")) if isinstance(v, torch.Tensor)]
         if not results:
             return node.meta.get("val")
         stack = list((node.meta.get("nn_module_stack") or {}).values())
@@ -175,7 +173,7 @@ class _Walk:
         self.paths[node.name] = path
         shapes = tuple(_hints(v.shape) for v in results)
         context = Context(node, self.solver, self.facts, path, shapes)
-        args, kwargs = pytree.tree_map(self._operand, (node.args, dict(node.kwargs)))
+        args, kwargs = mapped(self._operand, (node.args, dict(node.kwargs)))
         found = lookup(node.target)
         if found is None:
             context.opaque(self._tensors((node.args, node.kwargs)), "no rule for the operator")
@@ -205,10 +203,9 @@ class _Walk:
         return held
 
     def _tensors(self, args: Any) -> list[Value]:
-        nodes = [n for n in pytree.tree_leaves(args) if isinstance(n, fx.Node)]
-        held = [self.env.get(n) for n in nodes]
-        leaves = [v for h in held for v in (h if isinstance(h, tuple | list) else (h,))]
-        return [v for v in leaves if isinstance(v, Value)]
+        held = [self.env.get(n) for n in leaves(args) if isinstance(n, fx.Node)]
+        entries = (v for h in held for v in (h if isinstance(h, tuple | list) else (h,)))
+        return [v for v in entries if isinstance(v, Value)]
 
     def network(self, model: nn.Module, inputs: Inputs) -> Network:
         """Solve, name and freeze what is left, and put the values in."""
@@ -331,14 +328,13 @@ def _renamed(dim: Dim, naming: Mapping[str, str]) -> Dim:
 
 
 def _map_dims(value: Any, final: Any) -> Any:
-    return pytree.tree_map(
+    return mapped(
         lambda leaf: (
             replace(leaf, dim=final(leaf.dim))
             if isinstance(leaf, Extent | Pinned | Inverse)
             else leaf
         ),
         value,
-        is_leaf=lambda leaf: isinstance(leaf, Extent | Pinned | Inverse),
     )
 
 
