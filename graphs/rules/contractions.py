@@ -107,7 +107,9 @@ def _convolve(
         out = ctx.unify(out, bias.dims[0])
     ctx.freeze(x.dims[channel_dim + 1 :], "convolved over")
     spatial = ctx.fixed(ctx.shape[channel_dim + 1 :], "spatial position")
-    ctx.cost(*x.dims[:channel_dim], out, per_group, *kernel, *spatial)
+    # A transposed convolution applies its kernel once for every position of its input.
+    places = spatial if out_index == 0 else x.dims[channel_dim + 1 :]
+    ctx.cost(*x.dims[:channel_dim], out, per_group, *kernel, *places)
     return (*x.dims[:channel_dim], ctx.solver.resolve(out), *spatial)
 
 
