@@ -273,7 +273,9 @@ def scale_law(subject: Subject, tolerance: float) -> tuple[Checked, dict[str, in
     axes: list[Axis] = [net.axes[name] for name in chosen]
 
     def sentence(culprits: Any, by: float) -> str:
-        return explain(net, culprits, "scaling", f"changed the output by {by:.3g}", None)
+        happened = f"changed the output by {by:.3g}"
+        hint = "an operator on the way that does not scale with its operand"
+        return explain(net, culprits, "scaling", happened, None, hint)
 
     return search(iter([axes]), deviation, tolerance, sentence), counts
 

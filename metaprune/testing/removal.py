@@ -15,26 +15,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import fx
 from torch.utils import _pytree as pytree
 
 from graphs import Axis, FrozenAxisError, Network
-from graphs.dims import Dim, atoms, kept_positions, size
-from graphs.export import quiet_evaluation
-from graphs.rules.registry import operator_name
+from graphs.dims import atoms, kept_positions
 from metaprune.testing.locate import first_difference
-from metaprune.testing.subject import Outputs, Subject, gap, kill
+from metaprune.testing.masked import masked_statistics
+from metaprune.testing.subject import Subject, gap, kill
 from metaprune.testing.symmetry import Checked, explain, search
 from pruners.statistics.calls import Call, LinearCalls
 from pruners.structured.compensation import compensate_bias, input_means
 
 # Of the classes whose removal is repaired by a number in the forward or a fold.
 REPAIRED = 1e-9
-_STATISTICS = (
-    *("layer_norm", "native_layer_norm", "group_norm", "instance_norm"),
-    *("rms_norm", "_fused_rms_norm", "_weight_norm", "_weight_norm_interface"),
-    *("mean", "var", "std", "var_mean", "linalg_vector_norm"),
-)
 
 
 @dataclass(frozen=True)
@@ -233,7 +226,7 @@ def _restated(
         small = masked.remove(gone)
         got = subject.function(small)
         try:
-            expected = _masked_statistics(subject, masked, small, gone)
+            expected = masked_statistics(subject, masked, small, _kept(masked, gone))
         except Exception as error:  # an operator that cannot be split
             note = f"only that it runs: {type(error).__name__}: {error}".splitlines()[0]
             return 0.0 if all(bool(v.isfinite().all()) for v in got) else float("inf")
@@ -289,80 +282,6 @@ def _batch(subject: Subject) -> Any:
 
 
 def _explained(net: Network, axes: Sequence[Axis], by: float, where: str | None) -> str:
-    what = f"changed the output by {by:.3g}, although the class is {axes[0].exactness}"
-    return explain(net, axes, "removing dead units of", what, where)
-
-
-def _masked_statistics(
-    subject: Subject, masked: Network, small: Network, gone: Mapping[str, torch.Tensor]
-) -> Outputs:
-    """Outputs of the masked network, with statistics computed over the kept units alone.
-
-    The full-size program runs; only norms and means see the kept positions of their operands, with
-    the arguments of the smaller program, and their results are put back between zeros.
-    """
-    kept = _kept(masked, gone)
-    full: Any = subject.program(masked)
-    cut: Any = subject.program(small)
-    smaller = {node.name: node for node in cut.graph.nodes}
-    axes = masked.axes
-
-    def dims(node: fx.Node) -> tuple[Dim, ...] | None:
-        if node.op == "get_attr":
-            tensor = masked.tensors.get(str(node.target))
-            return tensor.dims if tensor else None
-        return masked.program.dims.get(node.name)
-
-    class Masked(fx.Interpreter):
-        def run_node(self, n: fx.Node) -> Any:
-            touched = any(
-                kept_positions(dim, kept, axes) is not None
-                for operand in n.all_input_nodes
-                for dim in dims(operand) or ()
-            )
-            if not touched or not _takes_statistics(n):
-                return super().run_node(n)
-            operands = {m.name: _cut(self.env[m], dims(m), kept, axes) for m in n.all_input_nodes}
-            twin = smaller[n.name]
-
-            def value(leaf: Any) -> Any:
-                return operands[leaf.name] if leaf.name in operands else self.env[leaf]
-
-            args = fx.node.map_arg(twin.args, value)
-            kwargs = fx.node.map_arg(twin.kwargs, value)
-            result = n.target(*args, **kwargs)
-            if isinstance(result, torch.Tensor):
-                return _spread(result, dims(n), kept, axes)
-            # Of several results the first one is the value, the others are its statistics.
-            along = (dims(n) or ())[: result[0].dim()]
-            return (_spread(result[0], along, kept, axes), *result[1:])
-
-    flat = pytree.tree_leaves(subject.inputs)
-    with quiet_evaluation(full), torch.no_grad():
-        found = Masked(full).run(*flat, enable_io_processing=False)
-    return [v for v in pytree.tree_leaves(found) if isinstance(v, torch.Tensor)]
-
-
-def _takes_statistics(node: fx.Node) -> bool:
-    """Whether a result depends on how many positions there are along a dimension."""
-    name = operator_name(node.target)
-    # A batch norm in training mode, over a weight: weight standardisation.
-    return name in _STATISTICS or (name == "batch_norm" and node.args[5] is True)
-
-
-def _cut(value: Any, dims: Any, kept: Any, axes: Any) -> Any:
-    for i, dim in enumerate(dims or ()):
-        index = kept_positions(dim, kept, axes)
-        if index is not None:
-            value = value.index_select(i, index.to(value.device))
-    return value
-
-
-def _spread(value: torch.Tensor, dims: Any, kept: Any, axes: Any) -> torch.Tensor:
-    """The inverse of `_cut`, with zeros between."""
-    for i, dim in enumerate(dims or ()):
-        index = kept_positions(dim, kept, axes)
-        if index is not None:
-            shape = [size(dim, axes) if j == i else n for j, n in enumerate(value.shape)]
-            value = value.new_zeros(shape).index_copy(i, index.to(value.device), value)
-    return value
+    happened = f"changed the output by {by:.3g}, although the class is {axes[0].exactness}"
+    hint = "what still reads these units when they are zero at every producer"
+    return explain(net, axes, "removing dead units of", happened, where, hint)

@@ -161,18 +161,24 @@ def silent_axes(subject: Subject, tolerance: float) -> list[str]:
 def _sentence(subject: Subject, axes: Sequence[Axis], deviation: float) -> str:
     order = orders(axes, torch.Generator().manual_seed(0))
     where = first_difference(subject, subject.net, permuted(subject.net, order), order)
-    return explain(subject.net, axes, "permuting", f"changed the output by {deviation:.3g}", where)
+    hint = "a tensor that is missing from this group, or an operator that tells its units apart"
+    happened = f"changed the output by {deviation:.3g}"
+    return explain(subject.net, axes, "permuting", happened, where, hint)
 
 
-def explain(net: Network, axes: Sequence[Axis], what: str, happened: str, where: str | None) -> str:
-    """A failure in words: the axes, their tensors, what happened, and where to look."""
+def explain(
+    net: Network,
+    axes: Sequence[Axis],
+    what: str,
+    happened: str,
+    where: str | None,
+    hint: str,
+) -> str:
+    """A failure in words: the axes, their tensors, what happened, and what to look for."""
     names = [axis.name for axis in axes]
     if len(names) > 1:
         text = f"{what} {len(names)} axes together {happened}, though none of them alone does"
         return f"{text}: {', '.join(names[:8])}{', …' if len(names) > 8 else ''}"
     group = next(g for g in net.groups() if g.axis.name == names[0])
     place = f"\n  the values first differ at {where}" if where else ""
-    return (
-        f"{what} {names[0]} {happened}\n  group: {group}{place}\n  look for a tensor that is "
-        "missing from this group, or for an operator that tells its units apart"
-    )
+    return f"{what} {names[0]} {happened}\n  group: {group}{place}\n  look for {hint}"

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -24,6 +24,8 @@ from metaprune.testing.gauge import gauges
 from metaprune.testing.subject import prepared
 from metaprune.testing.symmetry import batches, orders
 from tests.graphs.families import build
+from tests.graphs.random_networks import build as sentence
+from tests.graphs.random_networks import networks
 
 
 def cnn() -> nn.Module:
@@ -372,6 +374,14 @@ def test_certificate(name, dtype):
     )
     assert not found.silent
     assert all(torch.equal(v, before[n]) for n, v in model.state_dict().items())
+
+
+@settings(max_examples=20, suppress_health_check=[HealthCheck.too_slow])
+@given(networks)
+def test_certificate_of_random_networks(spec):
+    assume("mixer" not in str(spec))
+    model, inputs = sentence(spec)
+    testing.certify(model, inputs).require()
 
 
 def test_certificate_of_several_outputs_and_integers():
