@@ -39,8 +39,9 @@ def rebuild(net: Network) -> Rebuilt:
     shapes are repaired, and its forward is compared with the traced program, on random weights of
     gain O(1) (with those of a fresh network, a wrong number of heads looks right) and on another
     number of examples than the traced one wherever the model allows that. Where no reading of the
-    attributes agrees, the result is the program with its shape constants rewritten. It has run
-    before it is returned.
+    attributes agrees, the result is the program with its shape constants rewritten. Either has run
+    on the traced inputs and, if of the traced class, on another number of examples before it is
+    returned.
 
     Args:
         net: any network, pruned or not.
@@ -70,6 +71,10 @@ def rebuild(net: Network) -> Rebuilt:
         # The class itself takes no other number of examples than the traced one.
         found = search.run(example, outputs(graph, example))
     _fill(own, net)
+    other = resized(example, net.program.batch)
+    if found is not None and not _runs_like(own, net.source.model, other):
+        search.failure = RebuildError("it takes another number of examples no more")
+        found = None
     if found is None:
         wider = _any_size(net, own, graph, (probe, example))
         note = _why(net, search.failure, wider is not None)
@@ -85,6 +90,12 @@ def rebuild(net: Network) -> Rebuilt:
             f"{_line(search.failure)}. Leave the axes that were cut last alone, and report this"
         ) from last
     return found
+
+
+def _runs_like(own: nn.Module, dense: nn.Module, inputs: Inputs) -> bool:
+    """Whether a module runs on inputs, wherever the dense one does."""
+    failed = isinstance(outputs(own, inputs), Exception)
+    return not failed or isinstance(outputs(dense, inputs), Exception)
 
 
 def graph_model(net: Network, *, widen: bool = False) -> nn.Module:
