@@ -59,7 +59,7 @@ def _fold(found: Sequence[Row], depth: int, axes: Mapping[str, Hashable]) -> lis
             touched.setdefault(axis, set()).add(i)
 
     def block(item: tuple[int, Row]) -> tuple[str, ...]:
-        parts = item[1].label.split(" ")[0].split(".")
+        parts = _parts(item[1])
         numbered = len(parts) > depth and parts[depth].isdigit()
         return tuple(parts[: depth + 1]) if numbered else (str(item[0]), "")
 
@@ -67,19 +67,24 @@ def _fold(found: Sequence[Row], depth: int, axes: Mapping[str, Hashable]) -> lis
     result: list[Row] = []
     for _, alike in groupby(blocks, lambda items: _signature(items, depth, touched, axes)):
         same = list(alike)
-        parts = same[0][0][1].label.split(" ")[0].split(".")
+        parts = _parts(same[0][0][1])
         if len(same) == 1 or len(parts) <= depth or not parts[depth].isdigit():
             result += [row for items in same for _, row in items]
             continue
-        numbers = ranges(int(items[0][1].label.split(".")[depth]) for items in same)
+        numbers = ranges(int(_parts(items[0][1])[depth]) for items in same)
         name = ".".join([*parts[:depth], numbers])
         for _, row in same[0]:
-            inside = row.label.split(".", depth + 1)[depth + 1 :]
-            label = ".".join([name, *inside])
+            path, space, operator = row.label.partition(" ")
+            label = ".".join([name, *path.split(".")[depth + 1 :]]) + space + operator
             result.append(
                 replace(row, label=label, times=row.times * len(same), block=row.block or name)
             )
     return result
+
+
+def _parts(row: Row) -> list[str]:
+    """The parts of a row's path; what stands behind it, after a space, is no path."""
+    return row.label.partition(" ")[0].split(".")
 
 
 def _signature(
@@ -99,8 +104,7 @@ def _signature(
 
     parts = []
     for _, row in items:
-        label = row.label.split(".")
-        layer = row.layer
+        label, layer = _parts(row), row.layer
         parts.append(
             (
                 tuple(label[:depth] + label[depth + 1 :]),

@@ -6,7 +6,8 @@ two operations, on the kernels that ran. What only one of them counts is told, n
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from math import prod
 from typing import Any
 
@@ -19,7 +20,7 @@ from graphs import Network
 from graphs.admission import as_written, forward
 from graphs.dims import size
 from graphs.export import as_inputs, quiet_evaluation
-from graphs.rules.registry import operator_name
+from graphs.rules.registry import lookup, operator_name
 from metaprune.inspection.schema import Check, Difference
 
 Counts = dict[str, dict[str, int]]
@@ -53,13 +54,18 @@ def check(net: Network, model: nn.Module, example_inputs: Any) -> tuple[Check, d
         text = f"torch's counter fails on this model ({type(error).__name__}: {error})"
         return Check(total, None, False, text), {}
     theirs = {path: sum(ops.values()) for path, ops in counts.items()}
-    operators = _operators(net)
+    operators, uncounted = _operators(net)
     differences = tuple(
         Difference(
             path,
             ours.get(path, 0),
             theirs.get(path, 0),
-            _why(ours.get(path, 0), operators.get(path, ()), counts.get(path, {})),
+            _why(
+                ours.get(path, 0),
+                operators.get(path, ()),
+                uncounted.get(path, ()),
+                counts.get(path, {}),
+            ),
         )
         for path in sorted({*ours, *theirs})
         if ours.get(path, 0) != theirs.get(path, 0)
@@ -81,7 +87,7 @@ def _by_torch(model: nn.Module, example_inputs: Any) -> Counts:
     """Module path → operator → MACs of one example, without those of the modules inside."""
     args, kwargs = as_inputs(example_inputs)
     counter = FlopCounterMode(display=False, custom_mapping=_MORE)
-    with quiet_evaluation(model), as_written(model), torch.no_grad(), counter:
+    with quiet_evaluation(model), as_written(model), _plain(model), torch.no_grad(), counter:
         forward(model, args, kwargs)
     leaves = [v for v in pytree.tree_leaves((args, kwargs)) if isinstance(v, torch.Tensor)]
     batch = leaves[0].shape[0] if leaves and leaves[0].dim() else 1
@@ -100,6 +106,22 @@ def _by_torch(model: nn.Module, example_inputs: Any) -> Counts:
     return {path: {op: n // (2 * batch) for op, n in ops.items() if n} for path, ops in own.items()}
 
 
+@contextmanager
+def _plain(model: nn.Module) -> Iterator[None]:
+    """Attention in its own steps, and parameters without gradients, on which the counter fails."""
+    fused = torch.backends.mha.get_fastpath_enabled()
+    wanted = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    torch.backends.mha.set_fastpath_enabled(False)
+    for parameter in wanted:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
+        for parameter in wanted:
+            parameter.requires_grad_(True)
+
+
 def _around(path: str, paths: Mapping[str, Any]) -> str | None:
     """The innermost of the paths that lies around this one; None for the outermost."""
     while path:
@@ -109,20 +131,38 @@ def _around(path: str, paths: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _operators(net: Network) -> dict[str, tuple[str, ...]]:
-    """Module path → names of its operators that we count."""
-    names = {node.name: operator_name(node.target) for node in net.program.graph.nodes}
-    found: dict[str, dict[str, None]] = {}
-    for cost in net.program.costs:
-        found.setdefault(cost.module, {})[names[cost.node]] = None
-    return {path: tuple(ops) for path, ops in found.items()}
+_CONTRACT = ("einsum", "matmul", "mm", "bmm", "addmm", "baddbmm", "mv", "linear")
 
 
-def _why(ours: int, operators: tuple[str, ...], theirs: Mapping[str, int]) -> str:
+def _operators(net: Network) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    """Module path → names of its operators that we count, and of those that we might but do not."""
+    counted: dict[str, dict[str, None]] = {}
+    others: dict[str, dict[str, None]] = {}
+    costed = {cost.node: cost.module for cost in net.program.costs}
+    for node in net.program.graph.nodes:
+        if node.op != "call_function":
+            continue
+        name = operator_name(node.target)
+        if node.name in costed:
+            counted.setdefault(costed[node.name], {})[name] = None
+        elif name in _CONTRACT or (lookup(node.target) is None and name != "getitem"):
+            others.setdefault(net.program.modules.get(node.name, ""), {})[name] = None
+    likely = {path: [n for n in names if n in _CONTRACT] for path, names in others.items()}
+    return (
+        {path: list(names) for path, names in counted.items()},
+        {path: likely[path] or list(names) for path, names in others.items()},
+    )
+
+
+def _why(
+    ours: int, counted: Sequence[str], uncounted: Sequence[str], theirs: Mapping[str, int]
+) -> str:
     """Why the two differ, as far as the operators tell."""
     said = ", ".join(op.removeprefix("aten.") for op, n in theirs.items() if n)
-    if not ours:
+    if uncounted and sum(theirs.values()) > ours:
+        return f"metaprune does not count {', '.join(uncounted)}; torch counts its kernels, {said}"
+    if not counted:
         return f"only torch counts {said}: no units and no weights run along these products"
     if not said:
-        return f"only metaprune counts {', '.join(operators)}: torch has no formula for its kernel"
-    return f"metaprune counts {', '.join(operators)}, torch the kernels {said}"
+        return f"only metaprune counts {', '.join(counted)}: torch has no formula for its kernel"
+    return f"metaprune counts {', '.join(counted)}, torch the kernels that ran, {said}"
