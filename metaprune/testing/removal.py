@@ -251,7 +251,8 @@ def _runs(
         for a, b in zip(expected, got, strict=True)
         if a.shape != b.shape or bool((a.isfinite() & ~b.isfinite()).any())
     ]
-    return Removal(exactness, len(axes), Checked(gap(expected, got), 1, tuple(broken[:1])))
+    found = Checked(gap(expected, got), 1, tuple(broken[:1]))
+    return Removal(exactness, len(axes), found, "reported, not judged")
 
 
 def _refused(subject: Subject) -> tuple[Removal, ...]:

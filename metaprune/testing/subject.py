@@ -55,7 +55,7 @@ class Subject:
 
     def program(self, net: Network) -> nn.Module:
         """The traced program over a network's tensors, in the dtype of the test."""
-        module: Any = graph_model(net)
+        module: Any = graph_model(net, widen=self.wide)
         if not self.wide:
             return module
         for node in module.graph.nodes:
