@@ -20,8 +20,8 @@ from tests.graphs.coupling_oracle import Oracle, Verdict, judge
 from tests.graphs.random_networks import build, images, networks, sequences
 
 # Axes that are frozen on purpose although a cut is possible. A term of a concatenation may be a
-# single unit, which could go as a whole; an axis keeps at least one unit. Where an axis meets itself
-# in a product (two shuffles that are added up), a cut takes most of it.
+# single unit, which could go as a whole; an axis keeps at least one unit. Where an axis meets
+# itself in a product (two shuffles that are added up), a cut takes most of it.
 DELIBERATE = ("it has a single unit", "an axis meets")
 
 quick = settings(
