@@ -10,9 +10,11 @@ import torch
 from torch import nn
 
 import metaprune
+from graphs import trace
 from metaprune import storage
 from metaprune.archive import check_safe
 from metaprune.files import whole_folder
+from tests.graphs.families import build
 from tests.metaprune.networks import SOURCE, cnn, images
 
 
@@ -157,3 +159,52 @@ def test_an_archive_that_could_run_code_is_refused(tmp_path):
         archive.writestr("x/data/sample_inputs/model.pt", b"cos\nsystem\n.")
     with pytest.raises(ValueError, match="could run code"):
         check_safe(path)
+
+
+def test_the_class_comes_back_where_it_is_given(tmp_path):
+    result = prune_cnn()
+    folder = result.save(tmp_path / "pruned")
+    assert json.loads((folder / "metaprune.json").read_text())["kind"] == "exported"
+    dense = cnn(seed=3)
+    before = {name: value.clone() for name, value in dense.state_dict().items()}
+    model = metaprune.load(folder, dense=dense)
+    assert type(model) is type(result.model)
+    assert torch.equal(outputs(model, images(7)[0]), outputs(result.model, images(7)[0]))
+    assert all(torch.equal(value, before[name]) for name, value in dense.state_dict().items())
+    with pytest.raises(ValueError, match="made for"):
+        metaprune.load(folder, dense=cnn(width=12))
+
+
+@pytest.mark.parametrize("options", [{"source": SOURCE}, {}])
+def test_what_is_not_trained_stays_so(tmp_path, options):
+    dense = cnn()
+    dense[0].weight.requires_grad_(False)
+    result = metaprune.prune(dense, images(), target={"macs": "50%"}, metanet=None)
+    result.model.train()
+    model = metaprune.load(result.save(tmp_path / "pruned", **options))
+    trained = [name for name, p in result.model.named_parameters() if p.requires_grad]
+    assert [name for name, p in model.named_parameters() if p.requires_grad] == trained
+    assert len(trained) < len(list(model.parameters()))
+    assert model.training
+
+
+def test_an_exported_language_model_takes_other_lengths(tmp_path):
+    """Its head features are cut unevenly, which no Llama can be: the program comes back."""
+    model, inputs = build("llama")
+    net = trace(model, inputs)
+    features = [name for name in net.axes if name.endswith("v_proj.out.head_feature")]
+    kept = {features[0]: torch.tensor([0, 2, 3])}
+    plan = metaprune.Plan("channels", "magnitude", "global", kept=metaprune.Plan.keeping(net, kept))
+    result = metaprune.apply(model, inputs, plan)
+    assert "exported graph" in " ".join(result.report["notes"])
+    loaded = metaprune.load(result.save(tmp_path / "pruned"))
+    ids = torch.randint(0, 30, (3, 11))
+    with torch.no_grad():
+        expected = result.model(input_ids=ids).logits
+        torch.testing.assert_close(loaded(input_ids=ids).logits, expected)
+
+
+def test_repairs_are_reported():
+    result = prune_cnn()
+    assert any(field == "out_channels" for _, field, _, _ in result.report["repaired"])
+    assert json.loads(json.dumps(result.report)) == result.report
