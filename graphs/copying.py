@@ -55,6 +55,10 @@ def _copied(value: Any, memo: dict[int, Any]) -> Any:
         memo[id(value)] = made = []
         made.extend(_copied(entry, memo) for entry in value)
         return made
+    if kind is torch.Tensor:
+        # One that a forward left behind (a normed weight) has a history, and marks of the recorder.
+        memo[id(value)] = made = value.detach().clone()
+        return made.requires_grad_(value.requires_grad and value.is_leaf)
     if isinstance(value, nn.Module) and _ordinary(kind):
         memo[id(value)] = made = object.__new__(kind)
         state = vars(made)

@@ -15,7 +15,7 @@ half), or something that depends on the input (a query head of zeros still avera
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -70,7 +70,11 @@ def _summed_alive(program: Program, tensors: Mapping[str, Any]) -> set[tuple[str
     zero: dict[str, Axes] = {}
     # Axes along which a dead unit does not depend on the input; `still` nodes depend on no input.
     constant: dict[str, Axes] = {}
+    # Axes that a parameter is only read along (its columns).
+    read: dict[str, Axes] = {}
     still: set[str] = set()
+    # Values that are zero everywhere.
+    blank: set[str] = set()
     alive: set[tuple[str, str]] = set()
     # Values that share memory, all in one list: writing into one writes into the others.
     sharing: dict[str, list[str]] = {}
@@ -86,7 +90,11 @@ def _summed_alive(program: Program, tensors: Mapping[str, Any]) -> set[tuple[str
                 [d for d, p in zip(dims, tensor.produces, strict=True) if p] if tensor else []
             )
             zero[node.name] = _over(produced)
+            read[node.name] = carries[node.name] - zero[node.name]
             still.add(node.name)
+            held = program.constants.get(str(node.target))
+            if isinstance(held, torch.Tensor) and not held.is_meta and not held.any():
+                blank.add(node.name)
             continue
         if node.op != "call_function" or node.name not in program.dims:
             continue
@@ -98,12 +106,20 @@ def _summed_alive(program: Program, tensors: Mapping[str, Any]) -> set[tuple[str
         found = lookup(node.target)
         mode = "move" if node.target is operator.getitem else found.zero if found else "map"
         carries[node.name] = out
+        if mode == "zero" or (operands and mode == "map" and _blank_again(node, operands, blank)):
+            blank.add(node.name)
+        dead = zero
+        if mode == "recurrent":
+            # What is fed back is read by the columns of a weight and made by its rows.
+            dead = {n.name: zero[n.name] | read.get(n.name, frozenset()) for n in operands}
         zero[node.name] = frozenset(
-            a for a in out if _stays_zero(a, mode, node, operands, carries, zero)
+            a for a in out if _stays_zero(a, mode, node, operands, carries, dead, blank)
         )
         unmoved = [n for n in operands if n.name not in still]
+        # A choice between two constants, or a padded one, is another number here and there.
+        uniform = not others and mode not in ("choice", "pad")
         constant[node.name] = zero[node.name] | frozenset(
-            a for a in out if not others and all(a in constant[n.name] for n in unmoved)
+            a for a in out if uniform and all(a in constant[n.name] for n in unmoved)
         )
         views = sharing.get(node.args[0].name, []) if _aliases(node) else []
         views.append(node.name)
@@ -111,12 +127,13 @@ def _summed_alive(program: Program, tensors: Mapping[str, Any]) -> set[tuple[str
         if _writes(node):
             for name in views:
                 zero[name] -= out - zero[node.name]
-                constant[name] -= out - constant[node.name]
+                whole = node.args[0].name == views[0]
+                constant[name] -= out - (constant if whole else zero)[node.name]
         if node.target is operator.getitem or operator_name(node.target) in _CUTS:
             continue
         for axis in frozenset().union(*(carries[n.name] for n in operands)) - out:
-            dead = [axis in zero[n.name] for n in operands if axis in carries[n.name]]
-            if any(dead) if mode in _PRODUCTS else all(dead):
+            gone = [axis in zero[n.name] for n in operands if axis in carries[n.name]]
+            if any(gone) if mode in _PRODUCTS else all(gone):
                 continue
             moved = [n for n in operands if axis in carries[n.name] and n.name not in still]
             fixed = all(axis in constant[n.name] for n in moved)
@@ -145,6 +162,7 @@ def _stays_zero(
     operands: Sequence[fx.Node],
     carries: Mapping[str, Axes],
     zero: Mapping[str, Axes],
+    blank: Collection[str],
 ) -> bool:
     def zero_at(n: fx.Node) -> bool:
         return axis in zero[n.name]
@@ -152,8 +170,10 @@ def _stays_zero(
     having = [n for n in operands if axis in carries[n.name]]
     if mode == "zero":
         return True
+    if mode == "pad":
+        return all(map(zero_at, having)) and not any(_numbers(node))
     if not having:
-        return mode == "pad"
+        return False
     if mode == "product":
         return any(map(zero_at, having))
     if mode == "never":
@@ -164,7 +184,7 @@ def _stays_zero(
         return zero_at(having[0]) and having[0] is node.args[0]
     if mode == "choice":
         values = [n for n in operands if _holds_values(n)]
-        return all(n in having and zero_at(n) for n in values) and not any(_numbers(node))
+        return all(n.name in blank or zero_at(n) for n in values) and not any(_numbers(node))
     if mode in ("affine", "bias-first"):
         bias = _bias(node) if mode == "affine" else node.args[0]
         factors = [n for n in having if n is not bias]
@@ -175,25 +195,31 @@ def _stays_zero(
         others = [n for n in having if n is not node.args[0]]
         if others:
             return all(map(zero_at, others))
-        return operator_name(node.target) == "rms_norm" and zero_at(having[0])
-    if mode in ("move", "pad", "recurrent"):
+        plain = operator_name(node.target) in ("rms_norm", "instance_norm")
+        return plain and zero_at(having[0])
+    if mode in ("move", "recurrent"):
         return all(map(zero_at, having))
-    return all(n in having and zero_at(n) for n in operands) and _maps_zero_to_zero(node)
+    return all(n.name in blank or zero_at(n) for n in operands) and _maps_zero_to_zero(node)
 
 
 def _holds_values(node: fx.Node) -> bool:
     """Whether a tensor is one of values, not of places or conditions."""
-    value = node.meta.get("val")
+    value = node.meta.get("constant", node.meta.get("val"))
     if not isinstance(value, torch.Tensor):
         return True
     return value.dtype.is_floating_point or value.dtype.is_complex
 
 
+def _blank_again(node: fx.Node, operands: Sequence[fx.Node], blank: Collection[str]) -> bool:
+    return all(n.name in blank for n in operands) and _maps_zero_to_zero(node)
+
+
 def _numbers(node: fx.Node) -> list[int | float]:
     """The plain numbers among the operands (dimensions and sizes are not operands)."""
-    kinds = [str(argument.type) for argument in node.target._schema.arguments]
-    given = zip(node.args, kinds, strict=False)
-    return [a for a, kind in given if kind == "number" and isinstance(a, int | float)]
+    kinds = {argument.name: str(argument.type) for argument in node.target._schema.arguments}
+    given = dict(zip(kinds, node.args, strict=False)) | node.kwargs
+    operands = [a for name, a in given.items() if kinds[name] in ("number", "Optional[float]")]
+    return [a for a in operands if isinstance(a, int | float)]
 
 
 def _bias(node: fx.Node) -> Any:
@@ -208,7 +234,7 @@ def _maps_zero_to_zero(node: fx.Node) -> bool:
     """Apply the operator to a zero, with the other arguments as they are."""
     try:
         here = torch.device("cpu")  # zeros on the meta device have no values to look at
-        args = [torch.zeros(1, device=here) if isinstance(a, fx.Node) else a for a in node.args]
+        args = [torch.zeros((), device=here) if isinstance(a, fx.Node) else a for a in node.args]
         args = [here if isinstance(a, torch.device) else a for a in args]
         kwargs = {k: v for k, v in node.kwargs.items() if not isinstance(v, fx.Node)}
         kwargs = {k: here if isinstance(v, torch.device) else v for k, v in kwargs.items()}

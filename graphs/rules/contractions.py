@@ -97,8 +97,7 @@ def _convolve(
             inside, out = full, product((group, weight.dims[1]))
             per_group = rest
         ctx.unify(x.dims[channel_dim], inside)
-        position = 6 if out_index == 0 else 7
-        given = "groups" if "groups" in ctx.node.kwargs else position
+        given = "groups" if "groups" in ctx.node.kwargs else 6
         ctx.extent(given, Extent(group))
     ctx.solver.set_kind(out, "channel")
     ctx.role(weight, "weight", consumed=(1 - out_index,))

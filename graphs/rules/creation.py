@@ -41,10 +41,46 @@ def constant_like(ctx: Context, x: Value, *args: Any, **kwargs: Any) -> Dims:
     return x.dims
 
 
-@rule("arange", "linspace", "eye", "scalar_tensor", "rand", "randn", "randint", "tril", "triu")
+@rule(
+    "arange",
+    "linspace",
+    "logspace",
+    "eye",
+    "scalar_tensor",
+    "tril_indices",
+    "triu_indices",
+    zero="never",
+)
 def numbered(ctx: Context, *args: Any, **kwargs: Any) -> Dims:
     """Positions that are told apart by their number."""
-    for value in args:
-        if isinstance(value, Value):
-            ctx.freeze(value.dims, "a triangular mask")
     return ctx.fixed(ctx.shape, "numbered positions")
+
+
+@rule("rand", "randn", "randint", "randperm", "normal", zero="never")
+def random(ctx: Context, *args: Any, **kwargs: Any) -> Dims:
+    """Random numbers: which unit gets which is settled by its place."""
+    return ctx.fixed(ctx.shape, "random numbers")
+
+
+@rule(
+    "rand_like",
+    "randn_like",
+    "randint_like",
+    "bernoulli",
+    "exponential",
+    "multinomial",
+    zero="never",
+)
+def random_like(ctx: Context, x: Value, *args: Any, **kwargs: Any) -> Dims:
+    """Random numbers over the dimensions of another value, by place: its axes are left alone."""
+    ctx.freeze(x.dims, "random numbers")
+    return x.dims if len(x.dims) == len(ctx.shape) else ctx.fixed(ctx.shape, "random numbers")
+
+
+@rule("meshgrid", "cartesian_prod", zero="never")
+def grid(ctx: Context, tensors: Sequence[Value], *args: Any, **kwargs: Any) -> Any:
+    """Coordinates of a grid."""
+    for value in tensors:
+        ctx.freeze(value.dims, "coordinates of a grid")
+    results = tuple(ctx.fixed(s, "coordinates of a grid") for s in ctx.shapes)
+    return results if isinstance(ctx.node.meta["val"], tuple | list) else results[0]

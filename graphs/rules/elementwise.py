@@ -10,12 +10,13 @@ from graphs.rules.registry import Context, Dims, Value, rule
 _UNARY = (
     "relu relu6 gelu silu sigmoid tanh hardtanh hardswish hardsigmoid leaky_relu elu celu "
     "selu mish softplus softsign logsigmoid log_sigmoid hardshrink softshrink tanhshrink "
-    "threshold exp expm1 log log1p log2 log10 sqrt rsqrt reciprocal neg abs sign sin cos tan "
-    "asin acos atan sinh cosh erf erfc erfinv floor ceil round trunc frac square clamp clip "
-    "clamp_min clamp_max clone detach to alias contiguous lift_fresh lift_fresh_copy _to_copy "
-    "type_as dropout alpha_dropout feature_dropout isnan isinf isfinite logical_not "
-    "bitwise_not nan_to_num positive _assert_tensor_metadata native_dropout float half "
-    "bfloat16 double cpu cuda"
+    "threshold exp exp2 expm1 log log1p log2 log10 sqrt rsqrt reciprocal neg abs sign sgn signbit "
+    "sin cos tan asin acos atan sinh cosh asinh acosh atanh erf erfc erfinv sinc logit lgamma "
+    "digamma special_expit special_log_ndtr special_ndtr deg2rad rad2deg floor ceil round trunc "
+    "fix frac square clamp clip clamp_min clamp_max clone detach to alias contiguous lift_fresh "
+    "lift_fresh_copy _to_copy type_as dropout alpha_dropout feature_dropout feature_alpha_dropout "
+    "rrelu isnan isinf isfinite logical_not bitwise_not nan_to_num positive zero "
+    "_assert_tensor_metadata native_dropout float half bfloat16 double cpu cuda"
 )
 _ADDITIVE = (
     "max.other min.other add sub rsub maximum minimum fmax fmin eq ne lt le gt ge isclose "
@@ -80,7 +81,9 @@ def multiply(ctx: Context, a: Any, b: Any, **kwargs: Any) -> Dims:
 
 @rule("div", "true_divide", "divide", zero="first")
 def divide(ctx: Context, a: Any, b: Any, **kwargs: Any) -> Dims:
-    """Entry by entry; zero where the numerator is."""
+    """Entry by entry; zero where the numerator is. A divisor is like a variance, never zero."""
+    for value in _operands(b):
+        ctx.role(value, "running_var")
     return broadcast(ctx, _operands(a, b))
 
 
@@ -92,12 +95,13 @@ def weight_norm(ctx: Context, v: Value, g: Value, dim: int = 0) -> Any:
     """
     ctx.role(v, "weight", consumed=range(len(v.dims)))
     ctx.role(g, "scale")
+    dims = list(v.dims)
     for i, d in enumerate(v.dims):
-        if i == dim % len(v.dims):
-            ctx.unify(d, g.dims[i])
+        if dim != -1 and i == dim % len(v.dims):
+            dims[i] = ctx.unify(d, g.dims[i])
         else:
             ctx.exactness(d, "norm-changed")
-    return v.dims if len(ctx.shapes) == 1 else (v.dims, g.dims)
+    return tuple(dims) if len(ctx.shapes) == 1 else (tuple(dims), g.dims)
 
 
 @rule("prelu", zero="product")

@@ -1,4 +1,4 @@
-"""Pooling and resampling: spatial positions change, channels pass through."""
+"""Pooling: spatial positions change, channels pass through."""
 
 from __future__ import annotations
 
@@ -17,11 +17,6 @@ _RANK = {"1d": 1, "2d": 2, "3d": 3}
     ),
     *(f"{name}{rank}" for name in ("adaptive_max_pool", "fractional_max_pool") for rank in _RANK),
     *(f"max_pool{rank}_with_indices" for rank in ("2d", "3d")),
-    *(
-        f"upsample_{mode}"
-        for mode in ("nearest1d", "nearest2d", "nearest3d", "linear1d", "bilinear2d", "bicubic2d")
-    ),
-    "upsample_trilinear3d",
     *(f"{kind}_pad{rank}" for kind in ("reflection", "replication") for rank in _RANK),
     zero="move",
 )
@@ -45,14 +40,3 @@ def pool(ctx: Context, x: Value, *args: Any, **kwargs: Any) -> Any:
 def _spatial(ctx: Context) -> int:
     name = str(ctx.node.target)
     return next(rank for key, rank in _RANK.items() if key in name)
-
-
-@rule("unfold", "im2col", zero="move")
-def unfold(ctx: Context, x: Value, *args: Any, **kwargs: Any) -> Dims:
-    """Sliding windows: on an image, channel × window place against the number of windows."""
-    if len(x.dims) == 4 and len(ctx.shape) == 3:
-        window = ctx.fixed((ctx.shape[1] // x.shape[1],), "place in a window")[0]
-        out = ctx.solver.reshape((x.dims[1], window), (ctx.shape[1],), "uneven windows")
-        return (x.dims[0], *out, *ctx.fixed(ctx.shape[2:], "window"))
-    ctx.opaque([x], "unfolded dimension")
-    return ctx.fixed(ctx.shape, "unfolded dimension")

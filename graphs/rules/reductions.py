@@ -12,15 +12,27 @@ from graphs.rules.registry import Context, Dims, Value, operator_name, rule
 from graphs.rules.routing import feeds_top_k, marks_groups
 
 
-def _reduced(x: Value, dim: Any) -> tuple[int, ...]:
-    rank = len(x.dims)
+def _argument(ctx: Context, name: str) -> Any:
+    """What the call gives for an argument of its schema, or the default; None without such one."""
+    for i, argument in enumerate(ctx.node.target._schema.arguments):
+        if argument.name == name:
+            if len(ctx.node.args) > i:
+                return ctx.node.args[i]
+            return ctx.node.kwargs.get(name, argument.default_value)
+    return None
+
+
+def _reduced(ctx: Context, x: Value, name: str = "dim") -> tuple[int, ...]:
+    """The dimensions that the argument `dim` (or `name`) counts; all of them without one."""
+    rank, dim = len(x.dims), _argument(ctx, name)
     if dim is None or (isinstance(dim, Sequence) and not dim):
         return tuple(range(rank))
-    return tuple(d % rank for d in (dim if isinstance(dim, Sequence) else (dim,)))
+    return tuple(d % rank for d in (dim if isinstance(dim, Sequence) else (dim,)) if rank)
 
 
-def _remaining(x: Value, gone: tuple[int, ...], keepdim: bool) -> Dims:
-    if keepdim:
+def _remaining(ctx: Context, x: Value, gone: tuple[int, ...]) -> Dims:
+    """Dimensions of the result of a reduction."""
+    if len(ctx.shape) == len(x.dims):
         return tuple(Fixed(1) if i in gone else d for i, d in enumerate(x.dims))
     return tuple(d for i, d in enumerate(x.dims) if i not in gone)
 
@@ -33,81 +45,118 @@ def _is_square(node: fx.Node) -> bool:
     return name == "square" or (name == "pow" and args[1] == 2)
 
 
-@rule("mean", "adaptive_avg_pool.mean", zero="move")
-def mean(ctx: Context, x: Value, dim: Any = None, keepdim: bool = False, **kwargs: Any) -> Dims:
+@rule("mean", "nanmean", zero="move")
+def mean(ctx: Context, x: Value, *args: Any, **kwargs: Any) -> Dims:
     """A mean of squares over units is a root-mean-square norm's: exact up to a rescale."""
-    gone = _reduced(x, dim)
+    gone = _reduced(ctx, x)
     squared = x.node is not None and _is_square(x.node)
     for i in gone:
         if squared:
             ctx.facts.mean_squares.append((ctx.node, x.dims[i]))
         else:
             ctx.exactness(x.dims[i], "norm-changed")
-    return _remaining(x, gone, keepdim)
+    return _remaining(ctx, x, gone)
 
 
-@rule("sum", zero="move")
-def total(ctx: Context, x: Value, dim: Any = None, keepdim: bool = False, **kwargs: Any) -> Dims:
+@rule("sum", "nansum", "any", "count_nonzero", zero="move")
+def total(ctx: Context, x: Value, *args: Any, **kwargs: Any) -> Dims:
     """Zero units add nothing."""
-    return _remaining(x, _reduced(x, dim), keepdim)
+    return _remaining(ctx, x, _reduced(ctx, x))
 
 
-@rule("var", "std", zero="move")
-def variance(ctx: Context, x: Value, dim: Any = None, *args: Any, **kwargs: Any) -> Dims:
+@rule("var", "std", "var_mean", "std_mean", zero="move")
+def variance(ctx: Context, x: Value, *args: Any, **kwargs: Any) -> Any:
     """Changes with the units it is taken over."""
-    gone = _reduced(x, None if isinstance(dim, bool) else dim)
+    gone = _reduced(ctx, x)
     for i in gone:
         ctx.exactness(x.dims[i], "norm-changed")
-    return _remaining(x, gone, bool(kwargs.get("keepdim", len(ctx.shape) == len(x.dims))))
+    dims = _remaining(ctx, x, gone)
+    return dims if len(ctx.shapes) == 1 else (dims, dims)
 
 
-@rule("amax", "amin", "logsumexp", "linalg_vector_norm", "norm", "prod", "any", "all", zero="move")
-def order_statistic(ctx: Context, x: Value, *args: Any, **kwargs: Any) -> Dims:
+@rule("linalg_vector_norm", "norm", zero="move")
+def vector_norm(ctx: Context, x: Value, order: Any = 2, *args: Any, **kwargs: Any) -> Dims:
+    """(Σ |x|^p)^(1/p): zero units add nothing for p ≥ 0, and none is the largest for p = ∞."""
+    gone = _reduced(ctx, x)
+    if order is not None and float(order) < 0:
+        ctx.freeze([x.dims[i] for i in gone], "a norm of negative order over units")
+    return _remaining(ctx, x, gone)
+
+
+@rule("amax", "amin", zero="move")
+def extremum(ctx: Context, x: Value, *args: Any, **kwargs: Any) -> Dims:
+    """The largest: a dead unit is zero and may be it."""
+    gone = _reduced(ctx, x)
+    for i in gone:
+        ctx.exactness(x.dims[i], "data-dependent")
+    return _remaining(ctx, x, gone)
+
+
+@rule("logsumexp", "prod", "all", zero="move")
+def order_statistic(ctx: Context, x: Value, *args: Any, **kwargs: Any) -> Any:
     """Reductions that a zero unit may change: their axes are frozen."""
-    name = operator_name(ctx.node.target)
-    position = 1 if name in ("norm", "linalg_vector_norm") else 0
-    dim = kwargs.get("dim", args[position] if len(args) > position else None)
-    if isinstance(dim, bool):
-        dim = None
-    gone = _reduced(x, dim)
-    ctx.freeze([x.dims[i] for i in gone], f"{name} over units")
-    return _remaining(x, gone, len(ctx.shape) == len(x.dims))
+    gone = _reduced(ctx, x)
+    ctx.freeze([x.dims[i] for i in gone], f"{operator_name(ctx.node.target)} over units")
+    return _remaining(ctx, x, gone)
 
 
 @rule("softmax", "log_softmax", "_softmax", "_log_softmax", zero="never")
-def softmax(ctx: Context, x: Value, dim: Any = -1, *args: Any, **kwargs: Any) -> Dims:
+def softmax(ctx: Context, x: Value, *args: Any, **kwargs: Any) -> Dims:
     """Every position along `dim` depends on the others; a router may do with fewer of them."""
     if feeds_top_k(ctx.node):
-        for i in _reduced(x, dim):
+        for i in _reduced(ctx, x):
             ctx.exactness(x.dims[i], "data-dependent")
         return x.dims
-    return along(ctx, x, dim)
+    return along(ctx, x)
 
 
-@rule("cumsum", "flip", "roll", zero="move")
-def along(ctx: Context, x: Value, dim: Any = -1, *args: Any, **kwargs: Any) -> Dims:
+@rule("logcumsumexp", zero="never")
+def log_sum(ctx: Context, x: Value, *args: Any, **kwargs: Any) -> Dims:
+    """Every position along `dim` depends on those before it; exp(0) is not zero."""
+    return along(ctx, x)
+
+
+@rule("cumsum", "cumprod", "flip", "roll", zero="move")
+def along(ctx: Context, x: Value, *args: Any, **kwargs: Any) -> Dims:
     """Same shape, but every position along `dim` depends on the others or on its place."""
     name = operator_name(ctx.node.target)
-    if name == "roll":
-        dim = args[0] if args else kwargs.get("dims", ())
     if name == "cumsum" and marks_groups(ctx.node):
         return x.dims
-    for i in _reduced(x, dim):
+    for i in _reduced(ctx, x, "dims" if name in ("flip", "roll") else "dim"):
         ctx.freeze(x.dims[i], f"{name} over units")
     return x.dims
 
 
-@rule("max", "min", "argmax", "argmin", "sort", zero="move")
+@rule("fliplr", "flipud", zero="move")
+def flip_one(ctx: Context, x: Value) -> Dims:
+    """Reversed along the second, or the first dimension."""
+    ctx.freeze(x.dims[int("fliplr" in str(ctx.node.target))], "flip over units")
+    return x.dims
+
+
+@rule("max", "min", zero="move")
+def largest(ctx: Context, x: Value, *args: Any, **kwargs: Any) -> Any:
+    """The largest, and its place where that is asked for."""
+    if len(ctx.shapes) > 1 and any(user.args[1] == 1 and user.users for user in ctx.node.users):
+        return ordering(ctx, x)
+    dims = extremum(ctx, x)
+    return dims if len(ctx.shapes) == 1 else (dims, dims)
+
+
+@rule(
+    *("argmax", "argmin", "sort", "argsort", "median", "nanmedian", "mode", "kthvalue"),
+    *("cummax", "cummin", "quantile"),
+    zero="move",
+)
 def ordering(ctx: Context, x: Value, *args: Any, **kwargs: Any) -> Any:
-    """Values and places of the largest: their axis is frozen."""
-    name = operator_name(ctx.node.target)
-    dim = kwargs.get("dim", args[0] if args else -1 if name == "sort" else None)
-    gone = _reduced(x, None if isinstance(dim, bool) else dim)
-    ctx.freeze([x.dims[i] for i in gone], f"{name} over units")
-    results = []
-    for shape in ctx.shapes:
-        if len(shape) == len(x.dims):
-            results.append(tuple(Fixed(n) if i in gone else x.dims[i] for i, n in enumerate(shape)))
-        else:
-            results.append(_remaining(x, gone, False))
-    return results[0] if len(results) == 1 else tuple(results)
+    """Values and places by rank: their axis is frozen."""
+    gone = _reduced(ctx, x)
+    ctx.freeze([x.dims[i] for i in gone], f"{operator_name(ctx.node.target)} over units")
+
+    def dims(shape: tuple[int, ...]) -> Dims:
+        if len(shape) != len(x.dims):
+            return tuple(d for i, d in enumerate(x.dims) if i not in gone)
+        return tuple(Fixed(n) if i in gone else x.dims[i] for i, n in enumerate(shape))
+
+    results = tuple(dims(shape) for shape in ctx.shapes)
+    return results if isinstance(ctx.node.meta["val"], tuple | list) else results[0]

@@ -1,0 +1,130 @@
+"""Every operator around the core: the laws hold, and what is free and what is not is declared."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import torch
+from torch import nn
+from torch.utils import _pytree as pytree
+
+from graphs import trace
+from graphs.cost import count_macs, count_params
+from graphs.rebuild import graph_model
+from metaprune import testing
+from tests.graphs import (  # noqa: F401  each registers its cases
+    families_attention,
+    families_convolutions,
+    families_layouts,
+    families_norms,
+    families_recurrent,
+)
+from tests.graphs.cases import CASES
+
+# Said by torch once a process, on machines with oneDNN.
+pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections is not supported")
+
+NAMES = list(CASES)
+OUTSIDE = re.compile(r"input |output of the model|vocabulary|it has a single unit")
+
+
+def build(name):
+    torch.manual_seed(0)
+    return CASES[name].build()
+
+
+def free(net):
+    return [axis for axis in net.axes.values() if axis.frozen is None]
+
+
+def outputs(model, inputs):
+    model.eval()
+    with torch.no_grad():
+        found = model(*inputs)
+    return [v for v in pytree.tree_leaves(found) if isinstance(v, torch.Tensor)]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_free_is_declared(name):
+    case, net = CASES[name], trace(*build(name))
+    assert {a.name: a.exactness for a in free(net)} == case.free
+    frozen = {a.name: a.frozen for a in net.axes.values() if a.frozen is not None}
+    assert case.frozen.keys() <= frozen.keys()
+    for axis, reason in frozen.items():
+        assert re.match(case.frozen.get(axis, OUTSIDE), reason), f"{axis}: {reason}"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_laws(name):
+    model, inputs = build(name)
+    testing.assert_round_trip(model, inputs)
+    testing.assert_permutation_invariant(model, inputs)
+    testing.assert_lossless(model, inputs)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_dead_units_of_all_axes_go_at_once(name):
+    model, inputs = build(name)
+    inputs = pytree.tree_map(lambda v: v.double() if v.is_floating_point() else v, inputs)
+    net = trace(model.double(), inputs)
+    generator = torch.Generator().manual_seed(2)
+    net = testing.lively(net, generator)
+    units = {
+        axis.name: torch.randperm(axis.size, generator=generator)[: (axis.size + 1) // 3]
+        for axis in free(net)
+        if axis.exactness == "exact"
+    }
+    masked = net
+    for axis, gone in units.items():
+        masked = testing.kill(masked, axis, gone)
+    expected = outputs(graph_model(masked), inputs)
+    small = masked.remove(units)
+    for got in (outputs(graph_model(small), inputs), outputs(small.to_model(), inputs)):
+        torch.testing.assert_close(got, expected, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_half_of_every_axis_goes_and_the_rest_trains(name):
+    model, inputs = build(name)
+    net = trace(model, inputs)
+    small = net.remove({axis.name: range(axis.size // 2) for axis in free(net)})
+    pruned = small.to_model()
+    shapes = [v.shape for v in outputs(model, inputs)]
+    assert [v.shape for v in outputs(pruned, inputs)] == shapes
+    assert sum(p.numel() for p in pruned.parameters()) == count_params(small)
+    assert count_params(small) == count_params(net, {a.name: a.size for a in small.axes.values()})
+    if free(net):
+        assert count_params(small) < count_params(net)
+        assert count_macs(small) < count_macs(net)
+    pruned.train()
+    found = pytree.tree_leaves(pruned(*inputs))
+    sum(v.square().mean() for v in found if isinstance(v, torch.Tensor)).backward()
+    assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in pruned.parameters())
+
+
+def test_channels_of_the_ways_in_which_others_go_wrong_are_free_or_frozen_with_the_reason():
+    """Four layouts for which a tool that takes the unknown for elementwise is silently wrong."""
+    assert "conv.out" in CASES["channels_last_flatten"].free
+    assert "conv.out" in CASES["pad_channels_with_zeros"].free
+    assert "grouped.out.channel" in CASES["channel_shuffle"].free
+    assert CASES["softmax_over_channels"].frozen == {"conv.out": "softmax over units"}
+
+
+class Branches(nn.Module):
+    def forward(self, x):
+        return torch.cond(x.sum() > 0, lambda v: v + 1, lambda v: v - 1, (x,))
+
+
+class Loops(nn.Module):
+    def forward(self, x):
+        return torch.while_loop(lambda v: v.sum() < 100, lambda v: (v * v + 1,), (x,))
+
+
+@pytest.mark.parametrize(("flow", "word"), [(Branches, "cond"), (Loops, "while_loop")])
+def test_control_flow_in_the_graph_freezes_what_it_touches_and_says_where(flow, word):
+    line = flow.forward.__code__.co_firstlineno + 1
+    model = nn.Sequential(nn.Linear(4, 6), nn.Linear(6, 5), flow())
+    axes = trace(model, (torch.randn(2, 4),)).axes
+    assert re.search(rf"{word} at .*test_operators\.py:{line}", axes["1.out"].frozen)
+    assert axes["0.out"].frozen is None
