@@ -11,7 +11,7 @@ from graphs import Network
 from graphs.cost import count_macs, count_params
 from metaprune.provenance import machine, versions
 from pruners import Plan, fingerprint, measure
-from pruners.plan import CHANNELS
+from pruners.plan import SHAPES
 
 
 def summary(
@@ -35,7 +35,7 @@ def summary(
     dense = measure(net)
     classes: dict[str, list[str]] = {}
     for axis in net.axes.values():
-        if axis.frozen is None and small.axes[axis.name].size < axis.size:
+        if axis.frozen is None and _kept(small, axis.name) < axis.size:
             classes.setdefault(axis.exactness, []).append(axis.name)
     return {
         "asked": dict(plan.asked),
@@ -62,7 +62,7 @@ def achieved(net: Network, small: Network, pruned: nn.Module, plan: Plan) -> dic
     macs, params = count_macs(small), sum(p.numel() for p in pruned.parameters())
     stored = (*pruned.parameters(), *pruned.buffers())
     bytes_ = sum(tensor.numel() * tensor.element_size() for tensor in stored)
-    if plan.pattern != CHANNELS:
+    if plan.pattern not in SHAPES:
         zeros = {name: int((pruned.get_parameter(name) == 0).sum()) for name in plan.density}
         total = sum(net.tensors[name].value.numel() for name in plan.density)
         params, sparsity = params - sum(zeros.values()), sum(zeros.values()) / max(1, total)
@@ -79,9 +79,9 @@ def achieved(net: Network, small: Network, pruned: nn.Module, plan: Plan) -> dic
 
 def layers(net: Network, small: Network, pruned: nn.Module, plan: Plan) -> list[dict[str, Any]]:
     """The budget as it came out: units of every prunable axis, or weights under every mask."""
-    if plan.pattern == CHANNELS:
+    if plan.pattern in SHAPES:
         return [
-            {"name": axis.name, "of": axis.size, "kept": small.axes[axis.name].size}
+            {"name": axis.name, "of": axis.size, "kept": _kept(small, axis.name)}
             for axis in net.axes.values()
             if axis.frozen is None
         ]
@@ -93,3 +93,8 @@ def layers(net: Network, small: Network, pruned: nn.Module, plan: Plan) -> list[
         }
         for name in plan.density
     ]
+
+
+def _kept(small: Network, axis: str) -> int:
+    """Units left of an axis; none where its block was dropped."""
+    return small.axes[axis].size if axis in small.axes else 0

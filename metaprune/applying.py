@@ -22,7 +22,7 @@ from metaprune.planning import output_dim
 from metaprune.result import Result
 from metaprune.transform import Advisor
 from pruners import Plan, solvers, structured
-from pruners.plan import CHANNELS
+from pruners.plan import SHAPES
 from pruners.solvers import Pattern
 from pruners.solvers.repair import STEPS
 from pruners.statistics import input_statistics
@@ -129,7 +129,7 @@ def apply_network(
     with diary.step("metanetwork"):
         dense = _transformed(net, model, plan, calibration)
     with diary.step("prune"):
-        if plan.pattern == CHANNELS:
+        if plan.pattern in SHAPES:
             small = _removed(dense, plan, batches if compensate else [], diary)
         else:
             small, masks = _masked(dense, plan, batches, repair, diary)
@@ -186,7 +186,7 @@ def _transformed(
 
 def _removed(net: Network, plan: Plan, batches: list[Any], diary: _Diary) -> Network:
     """The network without the units that go, their mean contribution folded into biases."""
-    if batches:
+    if batches and plan.kept:
         means = structured.input_means(net, net.to_model(), batches)
         compensation = structured.compensate_bias(net, plan.keeps(net), means)
         net = net.replace(compensation.values)
@@ -194,7 +194,9 @@ def _removed(net: Network, plan: Plan, batches: list[Any], diary: _Diary) -> Net
             diary.notes.append(f"Biases compensated for removed units: {len(compensation.values)}.")
         for reason, count in Counter(compensation.uncompensated.values()).items():
             diary.notes.append(f"Weights without compensation: {count} ({reason}).")
-    return net.remove(plan.removals(net))
+    if plan.dropped:
+        diary.notes.append(f"Blocks dropped: {', '.join(plan.dropped)}.")
+    return plan.carry_out(net)
 
 
 def _masked(

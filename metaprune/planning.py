@@ -11,12 +11,13 @@ from torch import nn
 
 from graphs import Network, Tensor, trace
 from graphs.admission import unwrapped
+from metaprune.blocks import IMITATION, plan_blocks
 from metaprune.calibration import Calibration
 from metaprune.provenance import versions
 from metaprune.transform import Advisor, share_that_stays
 from metaprune.uniform import select as select_uniform
 from pruners import Plan, Target, budgets, fingerprint, measure, structured
-from pruners.plan import CHANNELS
+from pruners.plan import BLOCKS, CHANNELS, SHAPES
 from pruners.solvers import SOLVERS, Pattern
 
 if TYPE_CHECKING:
@@ -51,7 +52,8 @@ def plan(
         example_inputs: tuple of arguments or dict of keywords for its forward.
         target: `{"macs": "50%"}`, `{"params": 6e6, "speedup": 2.0}`, `{"sparsity": 0.5}`, ...: all
             are met. Without one only for N:M patterns, which leave no choice.
-        pattern: "channels" (smaller shapes), "unstructured", "row" or "N:M" (masks).
+        pattern: "channels" (smaller shapes), "blocks" (fewer layers), "unstructured", "row" or
+            "N:M" (masks).
         metanet: name or path of a metanetwork that transforms the weights and advises the budget
             by a feedforward pass; None does without.
         budget: how the target is divided: "metanet", or a rule of `pruners.budgets` for channels or
@@ -109,9 +111,13 @@ def plan_network(
     wanted = None if target is None else Target.parse(target)
     check(pattern, rule, solver, metanet)
     names: list[str] = []
+    if pattern in SHAPES and wanted is None:
+        raise ValueError('say what to reach, for instance target={"macs": "50%"}')
+    if pattern == BLOCKS:
+        assert wanted is not None
+        return plan_blocks(net, wanted, solver, calibration)
     if pattern == CHANNELS:
-        if wanted is None:
-            raise ValueError('say what to reach, for instance target={"macs": "50%"}')
+        assert wanted is not None
         wanted.check(net)
         share = share_that_stays(net, wanted)
     else:
@@ -146,6 +152,8 @@ def plan_network(
 
 def default_budget(pattern: str, metanet: str | Path | None) -> str:
     """The rule where none is named."""
+    if pattern == BLOCKS:
+        return IMITATION
     if metanet:
         return "metanet"
     if pattern == CHANNELS:
@@ -166,12 +174,14 @@ def check(pattern: str, budget: str, solver: str, metanet: str | Path | None) ->
         ValueError: an unknown pattern, budget or solver, or a budget without its metanetwork.
     """
     rules = budgets.CHANNEL_ALLOCATORS if pattern == CHANNELS else budgets.ALLOCATORS
-    known = ("metanet", *rules)
-    if pattern != CHANNELS:
+    known = (IMITATION,) if pattern == BLOCKS else ("metanet", *rules)
+    if pattern not in SHAPES:
         try:
             Pattern.parse(pattern)
         except ValueError as error:
-            raise ValueError(f'{error}, or "{CHANNELS}" for smaller shapes') from error
+            raise ValueError(
+                f'{error}, or "{CHANNELS}" or "{BLOCKS}" for smaller shapes'
+            ) from error
     if budget not in known:
         raise ValueError(
             f'unknown budget "{budget}" for pattern "{pattern}": expected {", ".join(known)}'

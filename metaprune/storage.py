@@ -136,7 +136,7 @@ def _on(dense: nn.Module, inside: Path, how: Mapping[str, Any]) -> nn.Module:
             f"{str(inside)!r} has no example inputs to replay its plan on; load it without `dense`"
         )
     net = trace(dense, _read_example(inside / EXAMPLE, how["example"]))
-    return net.remove(Plan.load(inside / PLAN).removals(net)).to_model()
+    return Plan.load(inside / PLAN).carry_out(net).to_model()
 
 
 def _read_how(inside: Path) -> dict[str, Any]:

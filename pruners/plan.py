@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 CHANNELS = "channels"
+BLOCKS = "blocks"
+SHAPES = (CHANNELS, BLOCKS)
+"""Patterns that leave smaller shapes; the others are those of masks."""
 
 
 class PlanError(ValueError):
@@ -51,13 +54,14 @@ class Plan:
     """What is kept, and what was asked; `Plan.from_json(plan.to_json()) == plan`.
 
     Args:
-        pattern: "channels", "unstructured", "row" or "N:M".
+        pattern: "channels", "blocks", "unstructured", "row" or "N:M".
         solver: name of the solver that sets masks and weights.
         budget: name of the rule that divided the budget.
         asked: the target, as `Target.parse` reads it.
         achieved: metric → value that this plan reaches.
         kept: axis name → units that stay; axes that are not named stay whole.
         density: tensor name → kept share; tensors that are not named stay dense.
+        dropped: names of residual branches that go whole.
         provenance: versions, seed, fingerprints; free, for people.
     """
 
@@ -68,10 +72,11 @@ class Plan:
     achieved: Mapping[str, float] = field(default_factory=dict)
     kept: Mapping[str, Kept] = field(default_factory=dict)
     density: Mapping[str, float] = field(default_factory=dict)
+    dropped: tuple[str, ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.pattern != CHANNELS:
+        if self.pattern not in SHAPES:
             Pattern.parse(self.pattern)
         if self.asked:
             Target.parse(self.asked)
@@ -115,6 +120,13 @@ class Plan:
                     f'the plan prunes axis "{name}", which cannot be pruned here: {axis.frozen}; '
                     "delete the entry"
                 )
+        blocks = {block.name for block in net.blocks()} if self.dropped else set()
+        for name in self.dropped:
+            if name not in blocks:
+                raise PlanError(
+                    f'the plan drops block "{name}", which this network does not have; replay a '
+                    "plan on the architecture it was made for, or delete the entry"
+                )
         for name in self.density:
             if name not in net.tensors:
                 raise PlanError(
@@ -139,11 +151,19 @@ class Plan:
             if kept.numel() < net.axes[axis].size
         }
 
+    def carry_out(self, net: Network) -> Network:
+        """The network without the blocks and units that go, after `check`."""
+        removals = self.removals(net)
+        shorter = net.drop(self.dropped)
+        # Axes of a block that went are gone with it.
+        return shorter.remove({a: gone for a, gone in removals.items() if a in shorter.axes})
+
     def to_json(self) -> str:
         """Readable JSON, the same text for the same plan."""
         content: dict[str, Any] = {"format": FORMAT}
         for entry in fields(self):
             content[entry.name] = getattr(self, entry.name)
+        content["dropped"] = list(self.dropped)
         content["kept"] = {
             axis: {"of": kept.of, "keep": list(kept.keep)} for axis, kept in self.kept.items()
         }
@@ -176,8 +196,11 @@ class Plan:
             if not isinstance(entry["keep"], list):
                 raise PlanError(f'"keep" of axis "{axis}" must be a list of indices')
             kept[axis] = Kept(entry["of"], tuple(entry["keep"]))
+        dropped = content.pop("dropped", [])
+        if not isinstance(dropped, list) or not all(isinstance(name, str) for name in dropped):
+            raise PlanError(f'"dropped" of the plan must be a list of names (got {dropped!r})')
         try:
-            return cls(kept=kept, **content)
+            return cls(kept=kept, dropped=tuple(dropped), **content)
         except PlanError:
             raise
         except ValueError as error:

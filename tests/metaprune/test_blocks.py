@@ -1,0 +1,69 @@
+"""Dropping whole layers through the pipeline: plan, apply, save, load."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import metaprune
+from pruners import Plan, PlanError
+
+
+class Layer(nn.Module):
+    def __init__(self, strength: float) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 8))
+        with torch.no_grad():
+            self.body[2].weight.mul_(strength)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.body(x)
+
+
+def stack() -> nn.Sequential:
+    torch.manual_seed(0)
+    layers = [Layer(s) for s in (2.0, 0.1, 1.5, 0.2)]
+    return nn.Sequential(nn.Linear(5, 8), *layers, nn.Linear(8, 3)).eval()
+
+
+BATCHES = [(torch.randn(16, 5),) for _ in range(2)]
+
+
+def test_layers_are_dropped_to_the_target_and_the_result_opens_again(tmp_path: Path) -> None:
+    model = stack()
+    result = metaprune.prune(
+        model, BATCHES[0], pattern="blocks", target={"macs": "60%"}, calibration=BATCHES
+    )
+    assert set(result.plan.dropped) == {"2.body", "4.body"}
+    assert type(result.model) is nn.Sequential
+    assert len(result.model) == 4
+    assert result.report["achieved"]["macs"] == result.plan.achieved["macs"]
+    assert result.report["achieved"]["speedup"] >= 1 / 0.6
+    folder = result.save(tmp_path / "short")
+    again = metaprune.load(folder)
+    torch.testing.assert_close(again(*BATCHES[0]), result.model(*BATCHES[0]))
+
+
+def test_a_plan_of_blocks_replays_from_its_text() -> None:
+    model = stack()
+    plan = metaprune.plan(
+        model, BATCHES[0], pattern="blocks", target={"macs": "60%"}, calibration=BATCHES
+    )
+    again = Plan.from_json(plan.to_json())
+    assert again == plan
+    result = metaprune.apply(model, BATCHES[0], again)
+    assert sum(p.numel() for p in result.model.parameters()) < sum(
+        p.numel() for p in model.parameters()
+    )
+
+
+def test_what_is_missing_is_said() -> None:
+    with pytest.raises(ValueError, match="pass `calibration` or `data`"):
+        metaprune.plan(stack(), BATCHES[0], pattern="blocks", target={"macs": "60%"})
+    with pytest.raises(PlanError, match=r'drops block "9\.body"'):
+        metaprune.apply(stack(), BATCHES[0], Plan("blocks", "magnitude", "x", dropped=("9.body",)))
+    with pytest.raises(ValueError, match='unknown budget "lamp" for pattern "blocks"'):
+        metaprune.plan(stack(), BATCHES[0], pattern="blocks", target={"macs": "60%"}, budget="lamp")
