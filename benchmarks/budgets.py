@@ -47,7 +47,7 @@ BUDGETS: dict[str, tuple[str, dict[str, Any]]] = {
     "distortion": ("distortion", {"grid": [0.05, 0.1, 0.2, 0.35, 0.6, 1.0]}),
     "price 8": ("price", {"steps": 7}),
     "price 16": ("price", {"steps": 15}),
-    "search 200": ("search", {"evaluations": 200}),
+    **{f"search 200, seed {s}": ("search", {"evaluations": 200, "seed": s}) for s in range(3)},
     "search 400": ("search", {"evaluations": 400}),
 }
 """A price of n steps takes n + 1 backward passes: "price 16" takes 16."""
@@ -142,7 +142,7 @@ class Bench:
             self._evidence |= budgets.measured(rule, self.net, self.batches, self.names)
         evidence = {n: self._evidence[n] for n in budgets.needs(rule)}
         if rule == "search":
-            slug = f"{self.arguments.network}-{label}-{sparsity}".replace(" ", "")
+            slug = f"{self.arguments.network}-{label}-{sparsity}".replace(" ", "").replace(",", "-")
             options = {**options, "journal": self.store.path.with_suffix(f".{slug}.jsonl")}
         if rule == "distortion":  # curves do not depend on the target
             options = {**options, "curves": self.curves(options["grid"])}

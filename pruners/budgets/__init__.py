@@ -14,6 +14,7 @@ from pruners.budgets import (  # noqa: F401 (registered)
     search,
     uniform,
 )
+from pruners.budgets.budget import Budget, allocate_composite
 from pruners.budgets.channels import (
     CHANNEL_ALLOCATORS,
     allocate_channels,
@@ -40,6 +41,7 @@ from pruners.budgets.widths import WidthProblem
 __all__ = [
     "ALLOCATORS",
     "CHANNEL_ALLOCATORS",
+    "Budget",
     "Choice",
     "CompositeProblem",
     "Loss",
@@ -48,6 +50,7 @@ __all__ = [
     "WidthProblem",
     "allocate",
     "allocate_channels",
+    "allocate_composite",
     "allocator",
     "best_choice",
     "bounds",

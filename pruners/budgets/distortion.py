@@ -139,7 +139,7 @@ def dynamic_program(
     costs: list[list[int]] = []
     for curve, size in zip(curves, sizes, strict=True):
         # A share of a weight more than a whole bin is rounding, not cost.
-        cost = [int(-(-(k * size - 1e-6) // unit)) for k in grid]
+        cost = [max(0, int(-(-(k * size - 1e-6) // unit))) for k in grid]
         after = torch.full_like(best, torch.inf)
         pick = torch.full((bins + 1,), -1, dtype=torch.int64)
         for point, (value, step) in enumerate(zip(curve, cost, strict=True)):

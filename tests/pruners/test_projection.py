@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pruners.budgets import counts, project
+from pruners.budgets import bounds, counts, grouped, project
 
 finite = st.floats(-40, 40)
 entries = st.lists(st.tuples(finite, st.integers(1, 10**7)), min_size=1, max_size=12)
@@ -131,3 +131,68 @@ def test_counts_refuse_shares_that_keep_another_number():
         counts([0.5, 0.5], [5, 5], 9)
     with pytest.raises(ValueError, match="cannot keep 11 of 10"):
         counts([1.0, 1.0], [5, 5], 11)
+
+
+@settings(max_examples=60, deadline=None)
+@given(entries=entries, pair=st.tuples(st.floats(0, 1), st.floats(0, 1)), seed=st.integers(0, 99))
+def test_more_budget_gives_every_tensor_more_and_order_does_not_matter(entries, pair, seed):
+    logits = torch.tensor([logit for logit, _ in entries], dtype=torch.float64)
+    sizes = torch.tensor([size for _, size in entries])
+    little, much = (project(logits, sizes, budget) for budget in sorted(pair))
+    assert (much >= little - 1e-9).all()
+    order = torch.randperm(len(entries), generator=torch.Generator().manual_seed(seed))
+    shuffled = project(logits[order], sizes[order], pair[0])
+    torch.testing.assert_close(shuffled, project(logits, sizes, pair[0])[order])
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    entries=st.lists(
+        st.tuples(finite, st.integers(1, 10**5), st.floats(0, 0.5), st.floats(0.5, 1)),
+        min_size=1,
+        max_size=8,
+    ),
+    place=st.floats(0, 1),
+)
+def test_every_tensor_has_its_own_bounds(entries, place):
+    logits, sizes, low, high = (
+        torch.tensor(column, dtype=torch.float64) for column in zip(*entries, strict=True)
+    )
+    least, most = ((bound * sizes).sum() / sizes.sum() for bound in (low, high))
+    budget = (least + place * (most - least)).item()
+    kept = project(logits, sizes, budget, low, high)
+    assert ((kept >= low - 1e-12) & (kept <= high + 1e-12)).all()
+    assert (kept * sizes).sum().item() == pytest.approx(budget * sizes.sum().item(), rel=1e-8)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    groups=st.lists(st.integers(1, 400), min_size=1, max_size=8),
+    m=st.sampled_from([2, 4, 8]),
+    place=st.floats(0, 1),
+    seed=st.integers(0, 99),
+)
+def test_whole_numbers_of_every_group_stay_within_the_budget(groups, m, place, seed):
+    sizes = [m * g for g in groups]
+    total = sum(groups) + int(place * (sum(sizes) - sum(groups)))
+    logits = torch.randn(len(sizes), generator=torch.Generator().manual_seed(seed))
+    kept = grouped(project(logits, sizes, total / sum(sizes)), sizes, m, total)
+    left = total - sum(n * g for n, g in zip(kept, groups, strict=True))
+    assert all(1 <= n <= m for n in kept)
+    assert left >= 0
+    # Nothing more fits.
+    assert all(g > left for n, g in zip(kept, groups, strict=True) if n < m)
+    if len(set(groups)) == 1:
+        assert left < groups[0]
+
+
+def test_groups_refuse_less_than_one_position():
+    with pytest.raises(ValueError, match="less than one of every 4"):
+        grouped([0.1], [8], 4, 1)
+
+
+def test_bounds_by_name():
+    assert bounds(0.2, ["a", "b"], 0.0).tolist() == [0.2, 0.2]
+    assert bounds({"b": 0.3}, ["a", "b"], 0.0).tolist() == [0.0, 0.3]
+    with pytest.raises(ValueError, match='bound for "c"'):
+        bounds({"c": 0.3}, ["a", "b"], 0.0)

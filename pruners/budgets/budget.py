@@ -1,0 +1,152 @@
+"""A budget as a value: what stays of every tensor and axis, whatever the way it is removed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+
+from pruners.budgets.composite import CompositeProblem
+from pruners.budgets.price import STEPS, equalise
+from pruners.budgets.problem import Loss
+from pruners.budgets.registry import allocate, prunable_weights
+from pruners.budgets.search import best_choice
+from pruners.budgets.structure import out_dims
+
+if TYPE_CHECKING:
+    from graphs import Network
+    from pruners.plan import Plan
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Sparsity, rank and width in one object.
+
+    A matrix (m, n) that is named in both `density` and `rank` becomes S + U·V: it stores
+    density·m·n numbers of S and rank·(m + n) of the factors.
+
+    Args:
+        density: tensor name → kept share of its weights; tensors that are not named stay dense,
+            unless they have a rank, and then they are U·V alone.
+        rank: tensor name → rank of its low-rank part.
+        width: axis name → units that stay; axes that are not named stay whole.
+    """
+
+    density: Mapping[str, float] = field(default_factory=dict)
+    rank: Mapping[str, int] = field(default_factory=dict)
+    width: Mapping[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, share in self.density.items():
+            if not 0 <= share <= 1:
+                raise ValueError(f'density of "{name}" must be from 0 to 1 (got {share!r})')
+        for what, numbers in (("rank", self.rank), ("width", self.width)):
+            for name, number in numbers.items():
+                if isinstance(number, bool) or not isinstance(number, int) or number < 0:
+                    raise ValueError(f'{what} of "{name}" must be a whole number (got {number!r})')
+
+    def check(self, net: Network) -> None:
+        """Refuse a network that the budget does not fit.
+
+        Raises:
+            ValueError: a tensor or axis that is missing, too narrow, or frozen.
+        """
+        for name in (*self.density, *self.rank):
+            if name not in net.tensors:
+                raise ValueError(f'the budget names tensor "{name}", which this network lacks')
+        for name, rank in self.rank.items():
+            rows, columns = _matrix_shape(net, name)
+            if rank > min(rows, columns):
+                raise ValueError(
+                    f'"{name}" is a matrix of {rows} × {columns}, so its rank is at most '
+                    f"{min(rows, columns)} (got {rank})"
+                )
+        for name, width in self.width.items():
+            axis = net.axes.get(name)
+            if axis is None:
+                raise ValueError(f'the budget names axis "{name}", which this network lacks')
+            if not 1 <= width <= axis.size or (axis.frozen is not None and width < axis.size):
+                why = axis.frozen or f"it has {axis.size} units"
+                raise ValueError(f'axis "{name}" cannot keep {width} units: {why}')
+
+    def stored(self, net: Network) -> dict[str, int]:
+        """Numbers that stay of every tensor the budget names, at the network's own widths."""
+        found = {}
+        for name in dict.fromkeys((*self.density, *self.rank)):
+            rows, columns = _matrix_shape(net, name)
+            share = self.density.get(name, 0.0)
+            found[name] = round(share * rows * columns) + self.rank.get(name, 0) * (rows + columns)
+        return found
+
+    def kept(self, net: Network) -> float:
+        """Share of the numbers of the named tensors that is stored; 1 where none is named."""
+        stored = self.stored(net)
+        dense = sum(net.tensors[name].value.numel() for name in stored)
+        return sum(stored.values()) / dense if dense else 1.0
+
+    @classmethod
+    def of(cls, plan: Plan) -> Budget:
+        """The budget that a plan carries."""
+        rank = dict(getattr(plan, "rank", {}) or {})
+        return cls(density=dict(plan.density), rank=rank, width=plan.sizes())
+
+
+def allocate_composite(
+    net: Network,
+    density: float,
+    *,
+    loss: Loss,
+    weights: Iterable[str] | None = None,
+    norms: Mapping[str, torch.Tensor] | None = None,
+    start: str | Mapping[str, float] = "lamp",
+    rank_share: float = 0.25,
+    method: str = "price",
+    steps: int = STEPS,
+    evaluations: int = 128,
+    seed: int = 0,
+    journal: str | None = None,
+) -> Budget:
+    """Sparse and low-rank shares of every matrix together, on one budget of stored numbers.
+
+    Args:
+        net: the network.
+        density: stored numbers, as a share of the weights.
+        loss: values → (loss, gradients).
+        weights: names of the tensors; default `prunable_weights(net)`.
+        norms: see `CompositeProblem`.
+        start: a rule that reads the weights alone, or kept shares by name.
+        rank_share: of what a matrix stores, the part that ranks get at the start.
+        method: "price" (`equalise`), "evolution" or "policy-gradient" (`best_choice`).
+        steps: backward passes of "price".
+        evaluations, seed, journal: of the searches.
+
+    Returns:
+        `density` and `rank`; together they store round(density · all) numbers exactly.
+
+    Raises:
+        ValueError: an unknown method or rule, or a loss that is not finite.
+    """
+    names = prunable_weights(net) if weights is None else list(weights)
+    values = {name: net.tensors[name].value for name in names}
+    problem = CompositeProblem(values, density, loss, norms, out_dims(net, names))
+    shares = allocate(start, net, density, weights=names) if isinstance(start, str) else start
+    begin = problem.start(shares, rank_share)
+    if method == "price":
+        choice, _ = equalise(problem, begin, steps)
+    else:
+        choice, _ = best_choice(problem, begin, evaluations, method, seed, journal)
+    count = len(names)
+    kept = zip(names, choice[:count], problem.numel, strict=True)
+    return Budget(
+        density={name: k / size for name, k, size in kept},
+        rank={name: r for name, r in zip(names, choice[count:], strict=True) if r},
+    )
+
+
+def _matrix_shape(net: Network, name: str) -> tuple[int, int]:
+    """(outputs, taps · inputs) of a weight."""
+    value = net.tensors[name].value
+    rows = value.shape[out_dims(net, [name])[name]]
+    return rows, value.numel() // rows
