@@ -33,10 +33,7 @@ def ranges(numbers: Iterable[int]) -> str:
             parts[-1].append(n)
         else:
             parts.append([n])
-    return ", ".join(
-        str(p[0]) if len(p) == 1 else f"{p[0]}, {p[1]}" if len(p) == 2 else f"{p[0]}–{p[-1]}"
-        for p in parts
-    )
+    return ", ".join(str(p[0]) if len(p) == 1 else f"{p[0]}–{p[-1]}" for p in parts)
 
 
 def pattern(name: str) -> str:
@@ -45,7 +42,7 @@ def pattern(name: str) -> str:
 
 
 def folded(names: Iterable[str]) -> list[str]:
-    """Names that differ only in numbers, as one: `layers.0.mlp`, `layers.1.mlp` → `layers.0–1.mlp`.
+    """Names that differ only in numbers, as one: `l.0.mlp`, `l.1.mlp` → `l.0–1.mlp`.
 
     Several numbers fold only where every combination of them occurs.
     """

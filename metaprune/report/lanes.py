@@ -171,9 +171,7 @@ def _stop(
         )
     times = f" × {stop.times}" if stop.times > 1 else ""
     parts.append(_text(columns[0], y, stop.label + times, ""))
-    sizes = " → ".join(
-        "·".join(str(axes[name].size) for name in side) or "–" for side in (reads, writes)
-    )
+    sizes = " → ".join(_sizes([axes[name].size for name in side]) for side in (reads, writes))
     parts.append(_text(columns[1], y, sizes if len(sizes) < 20 else sizes[:18] + "…", "muted"))
     for x, value, whole in zip(columns[2:], (stop.macs, stop.params), most, strict=True):
         length = BAR * value / whole if whole else 0.0
@@ -184,6 +182,12 @@ def _stop(
         parts.append(_text(x + length + 6, y, words.count(value) if value else "–", "muted"))
     parts.append(f"<title>{escape(stop.title)}</title></g>")
     return "".join(parts)
+
+
+def _sizes(found: Sequence[int]) -> str:
+    """`16·8·8`, `24·3(×7)`: numbers of units, many alike once."""
+    runs = [(size, len(list(same))) for size, same in groupby(found)]
+    return "·".join(f"{n}(×{k})" if k > 2 else "·".join([str(n)] * k) for n, k in runs) or "–"
 
 
 def _brackets(stops: Sequence[Stop]) -> str:
