@@ -21,7 +21,7 @@ from metaprune.planning import check, plan_network
 from metaprune.provenance import machine, versions
 from metaprune.report import Entry, Layer, Report, words
 from metaprune.result import Result
-from pruners import Target, fingerprint, measure
+from pruners import Target, budgets, fingerprint, measure
 from pruners.plan import CHANNELS
 from training import FinetuneConfig, compare_latency, evaluate
 from training.data.core import Data
@@ -33,7 +33,7 @@ class Method:
 
     name: str
     metanet: str | None
-    budget: str
+    budget: str | Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,11 @@ class Settings:
     latency_repeats: int = 30
 
 
-def methods(metanet: str | None, budget: str | None, compare: Sequence[str]) -> list[Method]:
+def methods(
+    metanet: str | None,
+    budget: str | Mapping[str, Any] | None,
+    compare: Sequence[str | Mapping[str, Any]],
+) -> list[Method]:
     """The method that was asked for, then the baselines, which see no metanetwork.
 
     Args:
@@ -81,9 +85,10 @@ def methods(metanet: str | None, budget: str | None, compare: Sequence[str]) -> 
     if "metanet" in compare:
         raise ValueError('compare lists baselines such as "uniform"; the metanetwork is `metanet`')
     first = budget or ("metanet" if metanet else None)
-    found = [] if first is None else [Method(first, metanet, first)]
+    found = [] if first is None else [Method(budgets.named(first)[0], metanet, first)]
     named = {method.name for method in found if method.metanet is None}
-    found += [Method(name, None, name) for name in compare if name not in named]
+    others = [(budgets.named(rule)[0], rule) for rule in compare]
+    found += [Method(name, None, rule) for name, rule in others if name not in named]
     if not found:
         raise ValueError("nothing to do: give metanet, budget or compare")
     return found
@@ -143,7 +148,8 @@ class Study:
         for kind in settings.export:
             check_format(kind)
         for method in chosen:
-            check(settings.pattern, method.budget, settings.solver, method.metanet)
+            rule, _ = budgets.named(method.budget)
+            check(settings.pattern, rule, settings.solver, method.metanet)
         for target in wanted:
             for index, method in enumerate(chosen):
                 self._one(target, method, folder if index == 0 else None)

@@ -28,9 +28,9 @@ class PruneConfig:
     target: Mapping[str, Any]
     pattern: str
     metanet: str | None
-    budget: str | None
+    budget: str | Mapping[str, Any] | None
     solver: str
-    compare: Sequence[str]
+    compare: Sequence[str | Mapping[str, Any]]
     calibration: Mapping[str, Any]
     min_units: float | int
     round_to: int
