@@ -14,6 +14,7 @@ from graphs.admission import unwrapped
 from metaprune.blocks import IMITATION, plan_blocks
 from metaprune.calibration import Calibration
 from metaprune.provenance import versions
+from metaprune.spared import SPARED
 from metaprune.transform import Advisor, share_that_stays
 from metaprune.uniform import select as select_uniform
 from pruners import Plan, Target, budgets, fingerprint, measure, structured
@@ -22,10 +23,6 @@ from pruners.solvers import SOLVERS, Pattern
 
 if TYPE_CHECKING:
     from metanet import Transformation
-
-SPARED = ("head feature",)
-"""Kinds of units that channel pruning leaves alone: fast attention kernels, and the classes of most
-transformers, want one head size for queries, keys and values. Whole heads are removed."""
 
 MASK_BASE = "lamp"
 """Budget of masks that metanetworks correct."""

@@ -19,7 +19,7 @@ from metaprune.inspection.layers import layers
 from metaprune.inspection.reasons import left_alone
 from metaprune.inspection.schema import Inspection, Module
 from metaprune.inspection.words import MEANINGS
-from metaprune.planning import SPARED
+from metaprune.spared import SPARED
 from pruners import Target, measure
 
 ASKED = {"macs": "50%", "params": "50%", "size_mb": "50%", "sparsity": 0.5, "speedup": 2.0}
