@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import io
 import re
-from typing import Any
-
-import matplotlib
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING, Any
 
 from metaprune.report import theme, words
 from metaprune.report.schema import Entry, Report
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 # matplotlib knows no CSS variables: it draws with stand-in colours, which `_themed` replaces.
 _STAND_INS = {
@@ -44,6 +43,10 @@ def tradeoff(report: Report) -> str:
     Solid lines and full marks are after finetuning, dashed lines and empty marks before; where
     nothing was finetuned, lines are solid. The dense network is a horizontal rule.
     """
+    # Imported here because it takes a second, which no other part of a report needs.
+    import matplotlib
+    from matplotlib.figure import Figure
+
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(10.4, 4.8), layout="constrained")
         axes = figure.add_subplot()
