@@ -24,7 +24,7 @@ from torch import fx
 
 from graphs.dims import EXACTNESS, Axis, Dim, atoms
 from graphs.program import Program
-from graphs.rules.registry import lookup, operator_name
+from graphs.rules.registry import lookup, moves_only, operator_name
 
 Axes = frozenset[str]
 
@@ -72,6 +72,8 @@ def _summed_alive(program: Program, tensors: Mapping[str, Any]) -> set[tuple[str
     constant: dict[str, Axes] = {}
     # Axes that a parameter is only read along (its columns).
     read: dict[str, Axes] = {}
+    # Axes along some dimension that a parameter is read along; a square weight has both sides.
+    columns: dict[str, Axes] = {}
     still: set[str] = set()
     # Values that are zero everywhere.
     blank: set[str] = set()
@@ -91,6 +93,9 @@ def _summed_alive(program: Program, tensors: Mapping[str, Any]) -> set[tuple[str
             )
             zero[node.name] = _over(produced)
             read[node.name] = carries[node.name] - zero[node.name]
+            columns[node.name] = _over(
+                [d for d, p in zip(dims, tensor.produces, strict=True) if not p] if tensor else []
+            )
             still.add(node.name)
             held = program.constants.get(str(node.target))
             if isinstance(held, torch.Tensor) and not held.is_meta and not held.any():
@@ -106,6 +111,8 @@ def _summed_alive(program: Program, tensors: Mapping[str, Any]) -> set[tuple[str
         found = lookup(node.target)
         mode = "move" if node.target is operator.getitem else found.zero if found else "map"
         carries[node.name] = out
+        if operands and moves_only(node):
+            columns[node.name] = columns.get(operands[0].name, frozenset())
         if mode == "zero" or (operands and mode == "map" and _blank_again(node, operands, blank)):
             blank.add(node.name)
         dead = zero
@@ -118,8 +125,14 @@ def _summed_alive(program: Program, tensors: Mapping[str, Any]) -> set[tuple[str
         unmoved = [n for n in operands if n.name not in still]
         # A choice between two constants, or a padded one, is another number here and there.
         uniform = not others and mode not in ("choice", "pad")
+        # What differs from place to place makes a constant differ, unless it is along the axis.
+        varied = [n for n in operands if n.name in still and not _single(n)]
         constant[node.name] = zero[node.name] | frozenset(
-            a for a in out if uniform and all(a in constant[n.name] for n in unmoved)
+            a
+            for a in out
+            if uniform
+            and all(a in constant[n.name] for n in unmoved)
+            and all(a in carries[n.name] for n in varied)
         )
         views = sharing.get(node.args[0].name, []) if _aliases(node) else []
         views.append(node.name)
@@ -131,14 +144,36 @@ def _summed_alive(program: Program, tensors: Mapping[str, Any]) -> set[tuple[str
                 constant[name] -= out - (constant if whole else zero)[node.name]
         if node.target is operator.getitem or operator_name(node.target) in _CUTS:
             continue
-        for axis in frozenset().union(*(carries[n.name] for n in operands)) - out:
-            gone = [axis in zero[n.name] for n in operands if axis in carries[n.name]]
+        summed = frozenset().union(*(carries[n.name] for n in operands)) - out
+        if mode in _PRODUCTS:
+            summed = summed.union(*(columns.get(n.name, ()) for n in operands))
+        for axis in summed:
+            gone = [
+                axis in zero[n.name] and axis not in columns.get(n.name, ())
+                for n in operands
+                if axis in carries[n.name]
+            ]
             if any(gone) if mode in _PRODUCTS else all(gone):
                 continue
             moved = [n for n in operands if axis in carries[n.name] and n.name not in still]
-            fixed = all(axis in constant[n.name] for n in moved)
+            fixed = all(axis in constant[n.name] for n in moved) and not _padded(node)
             alive.add((axis, "bias-fold" if fixed else "data-dependent"))
     return alive
+
+
+def _single(node: fx.Node) -> bool:
+    """Whether a value is one number."""
+    held = node.meta.get("val")
+    return isinstance(held, torch.Tensor) and all(n == 1 for n in held.shape)
+
+
+def _padded(node: fx.Node) -> bool:
+    """Whether a convolution sees zeros around its input, where a constant is none."""
+    if "conv" not in operator_name(node.target):
+        return False
+    padding = node.args[4] if len(node.args) > 4 else node.kwargs.get("padding", 0)
+    sizes = padding if isinstance(padding, list | tuple) else [padding]
+    return padding == "same" or any(sizes) or "transpose" in operator_name(node.target)
 
 
 def _aliases(node: fx.Node) -> bool:

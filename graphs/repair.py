@@ -10,7 +10,7 @@ is a number of features, `num_key_value_groups` one of query heads. Names decide
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -27,18 +27,17 @@ def _set(text: str) -> frozenset[str]:
 
 
 # Words of names that never state a width, whatever their value.
-_NEVER = _set(
+NEVER = _set(
     "idx index id ids layer layers depth level stage stages kernel stride strides padding pad "
     "dilation token tokens position positions max min len length seed version iteration iterations "
     "steps step epoch epochs batch vocab image img window patch chunk block top"
 )
 # Words that a width's name has; other attributes are changed only where the forward needs it.
-_WIDTHS = _set(
+WIDTHS = _set(
     "head heads dim dims channel channels chans feature features size sizes width widths hidden "
     "embd embed embedding planes inplanes filters group groups rep experts inner intermediate "
     "inter ffn ff mlp shape split splits rank d units model kv in out state"
 )
-_CONFIGS = re.compile(r"(^|_)(config|cfg|conf|args|hparams|params|options|opts)$")
 
 # What a name asks for, by the first pattern that it holds: kinds of evidence, the best first.
 _READINGS: tuple[tuple[re.Pattern[str], tuple[str, ...]], ...] = tuple(
@@ -179,7 +178,7 @@ def readings(name: str, value: Any, entries: Sequence[Evidence]) -> list[Any]:
         value: an integer, or a tuple or list of integers.
         entries: what its module uses.
     """
-    order = _order(name)
+    order = reading_order(name)
     entries = sorted(entries, key=lambda e: order.index(e.kind) if e.kind in order else len(order))
     if isinstance(value, list | tuple):
         by_value = {e.old: e.new for e in reversed(entries)}
@@ -191,11 +190,12 @@ def readings(name: str, value: Any, entries: Sequence[Evidence]) -> list[Any]:
     return [new for i, new in enumerate(found) if new not in found[:i]]
 
 
-def _order(name: str) -> tuple[str, ...]:
+def reading_order(name: str) -> tuple[str, ...]:
+    """Kinds of evidence that a name asks for, the best first."""
     return next(kinds for pattern, kinds in _READINGS if pattern.search(name.lower()))
 
 
-def _is_size(value: Any) -> bool:
+def is_size(value: Any) -> bool:
     """Whether a value could restate sizes: an integer above 1, or a short sequence of integers."""
     if isinstance(value, list | tuple):
         whole = all(isinstance(v, int) and not isinstance(v, bool) for v in value)
@@ -236,102 +236,15 @@ def fields(model: nn.Module, found: Found) -> list[Field]:
         changed = {e.old for e in entries if e.old != e.new}
         called = {e.old for e in entries if e.old != e.new and e.kind == "call"}
         for name, value in vars(module).items():
-            if name.startswith("_") or not _is_size(value) or words(name) & _NEVER:
+            if name.startswith("_") or not is_size(value) or words(name) & NEVER:
                 continue
             if name in stated(module):
                 continue
-            sizes = changed if words(name) & _WIDTHS else called
+            sizes = changed if words(name) & WIDTHS else called
             parts = {tuple(value), *value} if isinstance(value, list | tuple) else {value}
             new = tuple(readings(name, value, entries)) if parts & sizes else ()
             if any(v != value for v in new):
                 gathered.setdefault(name, []).append((path, value, new))
     return [
-        Field(name, bool(words(name) & _WIDTHS), tuple(values)) for name, values in gathered.items()
+        Field(name, bool(words(name) & WIDTHS), tuple(values)) for name, values in gathered.items()
     ]
-
-
-@dataclass(frozen=True)
-class Config:
-    """What a configuration that modules share should say.
-
-    Args:
-        places: (module path, attribute) of every reference to it.
-        repairs: fields with one new value for all.
-        varied: field → {module path: new value} where modules differ; no shared value is right.
-    """
-
-    places: tuple[tuple[str, str], ...]
-    repairs: tuple[Repair, ...]
-    varied: Mapping[str, Mapping[str, int]]
-
-    def of(self, model: nn.Module) -> Any:
-        """The configuration itself, in a module of the same structure."""
-        path, name = self.places[0]
-        return vars(model.get_submodule(path))[name]
-
-    def copies(self) -> Iterator[tuple[str, str, dict[str, int]]]:
-        """(module path, attribute, its own values) of every module that needs a copy."""
-        for path, name in self.places:
-            values = {}
-            for key, given in self.varied.items():
-                inside = {v for p, v in given.items() if p == path or p.startswith(f"{path}.")}
-                if path and len(inside) == 1:
-                    values[key] = inside.pop()
-            if values:
-                yield path, name, values
-
-
-def configs(model: nn.Module, found: Found) -> list[Config]:
-    """The configurations that a model's modules refer to, and what the new shapes make of them."""
-    holders: dict[int, list[tuple[str, str]]] = {}
-    objects: dict[int, Any] = {}
-    for path, module in model.named_modules():
-        for name, value in vars(module).items():
-            if _CONFIGS.search(name) and hasattr(value, "__dict__"):
-                holders.setdefault(id(value), []).append((path, name))
-                objects[id(value)] = value
-    made = []
-    for key, places in holders.items():
-        scope = _scope(key, holders, found)
-        repairs, varied = [], {}
-        for name, value in vars(objects[key]).items():
-            known = words(name) & _WIDTHS and not words(name) & _NEVER
-            if name.startswith("_") or isinstance(value, list | tuple) or not _is_size(value):
-                continue
-            values = _shared(name, value, scope) if known else {}
-            if len(set(values.values())) > 1:
-                varied[name] = values
-            elif values and (new := next(iter(values.values()))) != value:
-                repairs.append(Repair("config", name, value, new))
-        made.append(Config(tuple(places), tuple(repairs), varied))
-    return made
-
-
-def _scope(key: int, holders: Mapping[int, list[tuple[str, str]]], found: Found) -> Found:
-    """The evidence of modules whose nearest configuration is this one."""
-    places = {path: k for k, paths in holders.items() for path, _ in paths}
-
-    def nearest(path: str) -> int | None:
-        while path not in places and path:
-            path = path.rpartition(".")[0]
-        return places.get(path)
-
-    return {path: entries for path, entries in found.items() if nearest(path) == key}
-
-
-def _shared(name: str, value: int, scope: Found) -> dict[str, int]:
-    """Module path → new value of a configured size, by the kind of evidence its name asks for."""
-    for kind in _order(name):
-        values = {
-            path: e.new
-            for path, entries in scope.items()
-            for e in entries
-            if e.kind == kind != "call" and e.old == value
-        }
-        if values:
-            return {p: v for p, v in values.items() if not _inside(p, values)}
-    return {}
-
-
-def _inside(path: str, others: Iterable[str]) -> bool:
-    return any(path.startswith(f"{other}.") for other in others if other)

@@ -11,12 +11,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from graphs.configured import configs
 from graphs.export import Inputs
 from graphs.layers import restate
 from graphs.network import Network
 from graphs.probe import agree, outputs
 from graphs.program import changed_numbers
-from graphs.repair import Field, Repair, configs, evidence, fields
+from graphs.repair import Field, Repair, evidence, fields
 
 MOST_TRIES = 64
 """Readings of attributes that are tried; a forward that fits none is left to the program."""
@@ -32,7 +33,7 @@ class Rebuilt:
     Args:
         model: of the traced class, or a `graphs.program.ExportedModule`.
         repaired: attributes that were brought in line with the new shapes, in the order of modules;
-            those of a shared configuration have the path "config".
+            those of a shared configuration have its path, such as "config".
         varied: configured field → {module path: value} where modules differ, so that no value of
             the shared configuration is right.
         notes: sentences for people: why it is the exported graph, what was copied.

@@ -16,6 +16,7 @@ from graphs.copying import copy_module
 from graphs.dims import Atom, Axis, Dim, Fixed, Prod, Sum, atoms
 from graphs.exactness import classify
 from graphs.export import Inputs, as_inputs, attribute, capture, export
+from graphs.guard import overlooked
 from graphs.nested import leaves, mapped
 from graphs.network import Network, Source, Tensor
 from graphs.program import Program
@@ -238,19 +239,6 @@ class _Walk:
         for dim, kind in self.facts.exactness:
             for axis in atoms(final(dim)):
                 stated.setdefault(axis, []).append(kind)
-        used = dict.fromkeys(a for t in tensors.values() for d in t.dims for a in atoms(d))
-        back = {new: old for old, new in naming.items()}
-        axes = {
-            name: Axis(
-                name,
-                self.solver.sizes[back[name]],
-                kinds[back[name]],
-                frozen.get(back[name])
-                or ("it has a single unit" if self.solver.sizes[back[name]] == 1 else None),
-                minimum=minimum.get(back[name], 1),
-            )
-            for name in used
-        }
         values = {
             node.name: [
                 v for v in (held if isinstance(held, tuple) else (held,)) if isinstance(v, Value)
@@ -261,6 +249,21 @@ class _Walk:
         dims_of = {
             name: tuple(final(d) for v in results for d in v.dims)
             for name, results in values.items()
+        }
+        forgotten = overlooked(self.module.graph, dims_of, {n: t.dims for n, t in tensors.items()})
+        used = dict.fromkeys(a for t in tensors.values() for d in t.dims for a in atoms(d))
+        back = {new: old for old, new in naming.items()}
+        axes = {
+            name: Axis(
+                name,
+                self.solver.sizes[back[name]],
+                kinds[back[name]],
+                frozen.get(back[name])
+                or ("it has a single unit" if self.solver.sizes[back[name]] == 1 else None)
+                or forgotten.get(name),
+                minimum=minimum.get(back[name], 1),
+            )
+            for name in used
         }
         program = Program(
             graph=self.module.graph,

@@ -10,7 +10,7 @@ from graphs.rules.elementwise import broadcast
 from graphs.rules.registry import Context, Dims, Extent, Pinned, Value, rule
 
 
-@rule("linear", zero="affine")
+@rule("linear", zero="affine", ends=True)
 def linear(ctx: Context, x: Value, weight: Value, bias: Value | None = None) -> Dims:
     """Y = x Wᵀ + b, W (out, in)."""
     ctx.role(weight, "weight", consumed=(1,) if len(weight.dims) == 2 else (0,))
@@ -26,7 +26,7 @@ def linear(ctx: Context, x: Value, weight: Value, bias: Value | None = None) -> 
     return (*x.dims[:-1], out)
 
 
-@rule("embedding", zero="affine")
+@rule("embedding", zero="affine", ends=True)
 def embedding(ctx: Context, weight: Value, index: Value, *args: Any, **kwargs: Any) -> Dims:
     """Rows of W (vocabulary, features) by index."""
     ctx.role(weight, "embedding", consumed=(0,))
@@ -36,7 +36,7 @@ def embedding(ctx: Context, weight: Value, index: Value, *args: Any, **kwargs: A
     return (*index.dims, weight.dims[1])
 
 
-@rule("conv1d", "conv2d", "conv3d", zero="affine")
+@rule("conv1d", "conv2d", "conv3d", zero="affine", ends=True)
 def convolution(
     ctx: Context,
     x: Value,
@@ -51,7 +51,7 @@ def convolution(
     return _convolve(ctx, x, weight, bias, groups, out_index=0)
 
 
-@rule("conv_transpose1d", "conv_transpose2d", "conv_transpose3d", zero="affine")
+@rule("conv_transpose1d", "conv_transpose2d", "conv_transpose3d", zero="affine", ends=True)
 def transposed_convolution(
     ctx: Context,
     x: Value,
@@ -137,13 +137,13 @@ def _matmul(ctx: Context, a: Value, b: Value) -> Dims:
     return (*batch, *rows, b.dims[-1])
 
 
-@rule("matmul", "mm", "bmm", "mv", "dot", zero="product")
+@rule("matmul", "mm", "bmm", "mv", "dot", zero="product", ends=True)
 def matmul(ctx: Context, a: Value, b: Value) -> Dims:
     """Product of matrices, with broadcast batch dimensions."""
     return _matmul(ctx, a, b)
 
 
-@rule("addmm", "baddbmm", "addmv", zero="bias-first")
+@rule("addmm", "baddbmm", "addmv", zero="bias-first", ends=True)
 def addmm(ctx: Context, bias: Value, a: Value, b: Value, **kwargs: Any) -> Dims:
     """Bias + a b."""
     dims = _matmul(ctx, a, b)
@@ -152,7 +152,7 @@ def addmm(ctx: Context, bias: Value, a: Value, b: Value, **kwargs: Any) -> Dims:
     return broadcast(ctx, [product_value, bias])
 
 
-@rule("scaled_dot_product_attention", zero="value")
+@rule("scaled_dot_product_attention", zero="value", ends=True)
 def attention(
     ctx: Context,
     query: Value,
@@ -195,7 +195,7 @@ def attention(
     return (*lead, query.dims[-2], value.dims[-1])
 
 
-@rule("einsum", zero="product")
+@rule("einsum", zero="product", ends=True)
 def einsum(ctx: Context, equation: str, operands: Sequence[Value], **kwargs: Any) -> Dims:
     """Sum over the letters that the result does not name."""
     inputs, arrow, result = equation.replace(" ", "").partition("->")

@@ -9,13 +9,13 @@ from graphs.dims import Dim
 from graphs.rules.registry import Context, Dims, Extent, Value, operator_name, rule
 
 
-@rule("zeros", "new_zeros", zero="zero")
+@rule("zeros", "new_zeros", zero="zero", ends=True)
 def zeros(ctx: Context, *args: Any, **kwargs: Any) -> Dims:
     """Zero everywhere: its dimensions take on whatever they meet."""
     return constant(ctx, *args, **kwargs)
 
 
-@rule("ones", "full", "empty", "new_ones", "new_full", "new_empty", zero="never")
+@rule("ones", "full", "empty", "new_ones", "new_full", "new_empty", zero="never", ends=True)
 def constant(ctx: Context, *args: Any, **kwargs: Any) -> Dims:
     """The same number everywhere: its dimensions take on whatever they meet."""
     position = 1 if operator_name(ctx.node.target).startswith("new_") else 0

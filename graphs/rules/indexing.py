@@ -40,7 +40,7 @@ def _either(ctx: Context, a: Dim, b: Dim) -> Dim:
     return next((d for d in map(ctx.solver.resolve, (a, b)) if atoms(d)), merged)
 
 
-@rule("gather", zero="first")
+@rule("gather", zero="first", ends=True)
 def gather(ctx: Context, x: Value, dim: int, places: Value, **kwargs: Any) -> Dims:
     """out[i][j] = x[places[i][j]][j] for dim = 0."""
     if not x.dims:
@@ -51,7 +51,7 @@ def gather(ctx: Context, x: Value, dim: int, places: Value, **kwargs: Any) -> Di
     )
 
 
-@rule("take_along_dim", zero="first")
+@rule("take_along_dim", zero="first", ends=True)
 def take_along_dim(ctx: Context, x: Value, places: Value, dim: int | None = None) -> Dims:
     """Gather, with broadcasting."""
     if dim is None:
@@ -60,7 +60,7 @@ def take_along_dim(ctx: Context, x: Value, places: Value, dim: int | None = None
     return tuple(_pointwise(ctx, x, dim % len(x.dims), places))
 
 
-@rule("index_select", zero="move")
+@rule("index_select", zero="move", ends=True)
 def index_select(ctx: Context, x: Value, dim: int, places: Value) -> Dims:
     """Positions of one dimension by number."""
     dim %= max(len(x.dims), 1)
@@ -134,7 +134,7 @@ def slice_scatter(ctx: Context, x: Value, source: Value, dim: int = 0, *args: An
     return x.dims
 
 
-@rule("embedding_bag", "_embedding_bag", zero="affine")
+@rule("embedding_bag", "_embedding_bag", zero="affine", ends=True)
 def embedding_bag(ctx: Context, weight: Value, places: Value, *args: Any, **kwargs: Any) -> Any:
     """Sums, means or maxima of rows of W (vocabulary, features)."""
     ctx.role(weight, "embedding", consumed=(0,))
@@ -148,7 +148,7 @@ def embedding_bag(ctx: Context, weight: Value, places: Value, *args: Any, **kwar
     return ((Fixed(bags[0], "bag"), weight.dims[1]), *(ctx.fixed(s, "bag") for s in rest))
 
 
-@rule("bucketize", "searchsorted", zero="never")
+@rule("bucketize", "searchsorted", zero="never", ends=True)
 def bucketize(ctx: Context, first: Any, second: Any, *args: Any, **kwargs: Any) -> Dims:
     """The number of the interval that a value falls into."""
     name = operator_name(ctx.node.target)

@@ -21,7 +21,7 @@ def triangle(ctx: Context, x: Value, *args: Any) -> Dims:
     return x.dims
 
 
-@rule("diagonal", "diag", "diag_embed", "diagflat", "trace", zero="move")
+@rule("diagonal", "diag", "diag_embed", "diagflat", "trace", zero="move", ends=True)
 def diagonal(ctx: Context, x: Value, *args: Any, **kwargs: Any) -> Dims:
     """Rows and columns of the same number."""
     name = operator_name(ctx.node.target)
@@ -42,6 +42,7 @@ def diagonal(ctx: Context, x: Value, *args: Any, **kwargs: Any) -> Dims:
     *("linalg_svd", "linalg_eigh", "linalg_eigvalsh", "linalg_det", "linalg_slogdet", "logdet"),
     *("linalg_matrix_power", "matrix_power", "matrix_exp", "linalg_matrix_norm"),
     zero="never",
+    ends=True,
 )
 def factorisation(ctx: Context, x: Value, *args: Any, **kwargs: Any) -> Any:
     """Every entry depends on the whole matrix; leading dimensions are a batch."""

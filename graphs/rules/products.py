@@ -9,7 +9,7 @@ from graphs.rules.elementwise import broadcast
 from graphs.rules.registry import Context, Dims, Value, rule
 
 
-@rule("bilinear", zero="affine")
+@rule("bilinear", zero="affine", ends=True)
 def bilinear(ctx: Context, a: Value, b: Value, weight: Value, bias: Value | None = None) -> Dims:
     """y_k = aᵀ W_k b + bias_k, W (out, in of a, in of b)."""
     ctx.role(weight, "weight", consumed=(1, 2))
@@ -25,7 +25,7 @@ def bilinear(ctx: Context, a: Value, b: Value, weight: Value, bias: Value | None
     return (*lead, out)
 
 
-@rule("tensordot", zero="product")
+@rule("tensordot", zero="product", ends=True)
 def tensordot(
     ctx: Context, a: Value, b: Value, dims_a: Sequence[int], dims_b: Sequence[int], **kwargs: Any
 ) -> Dims:
@@ -41,7 +41,7 @@ def tensordot(
     return (*left, *right)
 
 
-@rule("vdot", zero="product")
+@rule("vdot", zero="product", ends=True)
 def vdot(ctx: Context, a: Value, b: Value) -> Dims:
     """Sum of the products of two vectors' entries."""
     ctx.role(a, "weight", consumed=(0,))
@@ -56,7 +56,7 @@ def outer(ctx: Context, a: Value, b: Value) -> Dims:
     return (*a.dims, *b.dims)
 
 
-@rule("cosine_similarity", "pairwise_distance", zero="move")
+@rule("cosine_similarity", "pairwise_distance", zero="move", ends=True)
 def similarity(ctx: Context, a: Value, b: Value, *args: Any, **kwargs: Any) -> Dims:
     """A number for two vectors, which units that are zero in both leave as it is."""
     cosine = "cosine" in str(ctx.node.target)
@@ -80,7 +80,7 @@ def _stretched(a: Value, b: Value) -> tuple[int, ...]:
     return tuple(max(n, m) for n, m in pairs)
 
 
-@rule("cdist", "_cdist_forward", zero="move")
+@rule("cdist", "_cdist_forward", zero="move", ends=True)
 def cdist(ctx: Context, a: Value, b: Value, p: float = 2.0, *args: Any) -> Dims:
     """Distances between all rows of two matrices: units that are zero in both add nothing."""
     feature = ctx.unify(a.dims[-1], b.dims[-1])

@@ -50,7 +50,7 @@ def _cell(
             _rows(ctx, bias, hidden)
 
 
-@rule("lstm", "gru", "rnn_tanh", "rnn_relu", zero="recurrent")
+@rule("lstm", "gru", "rnn_tanh", "rnn_relu", zero="recurrent", ends=True)
 def recurrent(ctx: Context, x: Value, *args: Any, **kwargs: Any) -> Any:
     """All layers and directions of `nn.LSTM`, `nn.GRU` or `nn.RNN`, packed sequences included."""
     overload = getattr(ctx.node.target, "_overloadname", "")
@@ -78,7 +78,7 @@ def recurrent(ctx: Context, x: Value, *args: Any, **kwargs: Any) -> Any:
     return ((*x.dims[:-1], inside), *last)
 
 
-@rule("lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell", zero="recurrent")
+@rule("lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell", zero="recurrent", ends=True)
 def cell(ctx: Context, x: Value, state: Any, *weights: Value | None) -> Any:
     """One step of `nn.LSTMCell`, `nn.GRUCell` or `nn.RNNCell`."""
     states = [state] if isinstance(state, Value) else list(state)

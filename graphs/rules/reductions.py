@@ -45,7 +45,7 @@ def _is_square(node: fx.Node) -> bool:
     return name == "square" or (name == "pow" and args[1] == 2)
 
 
-@rule("mean", "nanmean", zero="move")
+@rule("mean", "nanmean", zero="move", ends=True)
 def mean(ctx: Context, x: Value, *args: Any, **kwargs: Any) -> Dims:
     """A mean of squares over units is a root-mean-square norm's: exact up to a rescale."""
     gone = _reduced(ctx, x)
@@ -58,13 +58,13 @@ def mean(ctx: Context, x: Value, *args: Any, **kwargs: Any) -> Dims:
     return _remaining(ctx, x, gone)
 
 
-@rule("sum", "nansum", "any", "count_nonzero", zero="move")
+@rule("sum", "nansum", "any", "count_nonzero", zero="move", ends=True)
 def total(ctx: Context, x: Value, *args: Any, **kwargs: Any) -> Dims:
     """Zero units add nothing."""
     return _remaining(ctx, x, _reduced(ctx, x))
 
 
-@rule("var", "std", "var_mean", "std_mean", zero="move")
+@rule("var", "std", "var_mean", "std_mean", zero="move", ends=True)
 def variance(ctx: Context, x: Value, *args: Any, **kwargs: Any) -> Any:
     """Changes with the units it is taken over."""
     gone = _reduced(ctx, x)
@@ -74,7 +74,7 @@ def variance(ctx: Context, x: Value, *args: Any, **kwargs: Any) -> Any:
     return dims if len(ctx.shapes) == 1 else (dims, dims)
 
 
-@rule("linalg_vector_norm", "norm", zero="move")
+@rule("linalg_vector_norm", "norm", zero="move", ends=True)
 def vector_norm(ctx: Context, x: Value, order: Any = 2, *args: Any, **kwargs: Any) -> Dims:
     """(Σ |x|^p)^(1/p): zero units add nothing for p ≥ 0, and none is the largest for p = ∞."""
     gone = _reduced(ctx, x)
@@ -83,7 +83,7 @@ def vector_norm(ctx: Context, x: Value, order: Any = 2, *args: Any, **kwargs: An
     return _remaining(ctx, x, gone)
 
 
-@rule("amax", "amin", zero="move")
+@rule("amax", "amin", zero="move", ends=True)
 def extremum(ctx: Context, x: Value, *args: Any, **kwargs: Any) -> Dims:
     """The largest: a dead unit is zero and may be it."""
     gone = _reduced(ctx, x)
@@ -92,7 +92,7 @@ def extremum(ctx: Context, x: Value, *args: Any, **kwargs: Any) -> Dims:
     return _remaining(ctx, x, gone)
 
 
-@rule("logsumexp", "prod", "all", zero="move")
+@rule("logsumexp", "prod", "all", zero="move", ends=True)
 def order_statistic(ctx: Context, x: Value, *args: Any, **kwargs: Any) -> Any:
     """Reductions that a zero unit may change: their axes are frozen."""
     gone = _reduced(ctx, x)
@@ -134,7 +134,7 @@ def flip_one(ctx: Context, x: Value) -> Dims:
     return x.dims
 
 
-@rule("max", "min", zero="move")
+@rule("max", "min", zero="move", ends=True)
 def largest(ctx: Context, x: Value, *args: Any, **kwargs: Any) -> Any:
     """The largest, and its place where that is asked for."""
     if len(ctx.shapes) > 1 and any(user.args[1] == 1 and user.users for user in ctx.node.users):
@@ -147,6 +147,7 @@ def largest(ctx: Context, x: Value, *args: Any, **kwargs: Any) -> Any:
     *("argmax", "argmin", "sort", "argsort", "median", "nanmedian", "mode", "kthvalue"),
     *("cummax", "cummin", "quantile"),
     zero="move",
+    ends=True,
 )
 def ordering(ctx: Context, x: Value, *args: Any, **kwargs: Any) -> Any:
     """Values and places by rank: their axis is frozen."""

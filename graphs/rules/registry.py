@@ -85,10 +85,11 @@ class Inverse:
 
 @dataclass(frozen=True)
 class Rule:
-    """How an operator relates dimensions, and what it makes of a dead unit."""
+    """How an operator relates dimensions, what it makes of a dead unit, where axes may end."""
 
     function: RuleFunction
     zero: str
+    ends: bool = False
 
 
 @dataclass(frozen=True)
@@ -193,13 +194,22 @@ class Context:
 RULES: dict[str, Rule] = {}
 
 
-def rule(*names: str, zero: str = "map") -> Callable[[RuleFunction], RuleFunction]:
-    """Register a rule for ATen operators by name, without overload (`"add"` is `add.Tensor`)."""
+def rule(
+    *names: str, zero: str = "map", ends: bool = False
+) -> Callable[[RuleFunction], RuleFunction]:
+    """Register a rule for ATen operators by name, without overload (`"add"` is `add.Tensor`).
+
+    Args:
+        names: of operators.
+        zero: what becomes of a dead unit; see the top of this file.
+        ends: axes of operands may end here, because the operator sums over positions or picks some.
+            An axis that ends at any other operator is frozen (`graphs.guard`).
+    """
 
     def register(function: RuleFunction) -> RuleFunction:
         for name in names:
             assert name not in RULES, f"two rules for {name}"
-            RULES[name] = Rule(function, zero)
+            RULES[name] = Rule(function, zero, ends)
         return function
 
     return register

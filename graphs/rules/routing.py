@@ -71,7 +71,7 @@ def marks_groups(node: fx.Node) -> bool:
     )
 
 
-@rule("topk", zero="never")
+@rule("topk", zero="never", ends=True)
 def top_k(ctx: Context, x: Value, k: Any, dim: int = -1, *args: Any, **kwargs: Any) -> Any:
     """Values and numbers of the k largest along `dim`, which keeps at least k units."""
     dim = int(kwargs.get("dim", dim)) % len(x.dims)
@@ -86,7 +86,7 @@ def top_k(ctx: Context, x: Value, k: Any, dim: int = -1, *args: Any, **kwargs: A
     return picked, picked
 
 
-@rule(*_GROUPED, zero="product")
+@rule(*_GROUPED, zero="product", ends=True)
 def grouped_matmul(
     ctx: Context,
     x: Value,
@@ -112,7 +112,7 @@ def grouped_matmul(
     return (x.dims[0], out)
 
 
-@rule("histc", "bincount", zero="never")
+@rule("histc", "bincount", zero="never", ends=True)
 def count(ctx: Context, x: Value, *args: Any, **kwargs: Any) -> Dims:
     """How many tokens each expert has."""
     (n,) = ctx.shape
@@ -126,7 +126,7 @@ def count(ctx: Context, x: Value, *args: Any, **kwargs: Any) -> Dims:
     return (x.numbers,)
 
 
-@rule("one_hot", zero="never")
+@rule("one_hot", zero="never", ends=True)
 def one_hot(ctx: Context, x: Value, classes: Any = -1) -> Dims:
     """A position for each unit that a number may name."""
     if x.numbers is None or ctx.solver.size(x.numbers) != ctx.shape[-1]:

@@ -16,7 +16,7 @@ from graphs.rules.routing import has_units, looked_up
 MOST_PARTS = 64
 
 
-@rule("unbind", zero="move")
+@rule("unbind", zero="move", ends=True)
 def unbind(ctx: Context, x: Value, dim: int = 0) -> Any:
     """One result for each position: the positions are told apart, none of them can go."""
     dim %= len(x.dims)
@@ -32,7 +32,7 @@ def unbind(ctx: Context, x: Value, dim: int = 0) -> Any:
     return tuple((*x.dims[:dim], *x.dims[dim + 1 :]) for _ in ctx.shapes)
 
 
-@rule("select", zero="move")
+@rule("select", zero="move", ends=True)
 def select(ctx: Context, x: Value, dim: int, index: Any) -> Dims:
     """One position: it is told apart from the others, which stay free."""
     dim %= len(x.dims)
@@ -50,7 +50,7 @@ def select(ctx: Context, x: Value, dim: int, index: Any) -> Dims:
     return rest
 
 
-@rule("index", "_unsafe_index", zero="move")
+@rule("index", "_unsafe_index", zero="move", ends=True)
 def index(ctx: Context, x: Value, indices: Sequence[Value | None]) -> Dims:
     """Advanced indexing: the indexed dimensions give way to those of the (broadcast) tables.
 

@@ -145,7 +145,7 @@ def _cut(ctx: Context, x: Value, dim: int, start: int, end: int) -> tuple[Dim, D
     return first[0], second[0]
 
 
-@rule("slice", zero="move")
+@rule("slice", zero="move", ends=True)
 def slice_(
     ctx: Context, x: Value, dim: int = 0, start: Any = None, end: Any = None, step: int = 1
 ) -> Dims:
@@ -182,7 +182,7 @@ def slice_(
     return tuple(dims)
 
 
-@rule("narrow", zero="move")
+@rule("narrow", zero="move", ends=True)
 def narrow(ctx: Context, x: Value, dim: int, start: int, length: int) -> Dims:
     """A run of positions."""
     dim %= len(x.dims)
@@ -212,7 +212,7 @@ def _pieces(ctx: Context, x: Value, dim: int) -> tuple[Dims, ...] | None:
     return tuple((*x.dims[:dim], part, *x.dims[dim + 1 :]) for part in parts)
 
 
-@rule("split", "split_with_sizes", "chunk", "tensor_split", zero="move")
+@rule("split", "split_with_sizes", "chunk", "tensor_split", zero="move", ends=True)
 def split(ctx: Context, x: Value, sizes: Any, dim: int = 0) -> Any:
     """Consecutive pieces; the call is rewritten with the sizes of the pieces spelled out."""
     dim %= len(x.dims)

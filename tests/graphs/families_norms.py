@@ -150,7 +150,7 @@ def bilinear() -> Pair:
     return Model(forward, **parts, head=nn.Linear(8, 3)), (torch.randn(2, 4), torch.randn(2, 5))
 
 
-@case("a.out table.out:norm-changed table.out.2 left.out right.out")
+@case("a.out table.out:data-dependent table.out.2 left.out right.out")
 def outer_and_tensor_products() -> Pair:
     def forward(m: Any, x: Any) -> Any:
         y = torch.relu(m.a(x))

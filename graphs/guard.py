@@ -1,0 +1,67 @@
+"""The last check before a network is handed out: rules that overlooked an axis cost it its freedom.
+
+Two things no rule may do: let an axis end at an operator that does not sum over it or pick from it,
+for then the operator's result has positions that nothing accounts for; and use one axis twice in
+one product, whose positions are pairs of units.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from torch import fx
+
+from graphs.dims import Dim, Prod, Sum, atoms
+from graphs.rules.registry import describe, lookup
+
+
+def overlooked(
+    graph: fx.Graph,
+    dims: Mapping[str, tuple[Dim, ...]],
+    tensors: Mapping[str, tuple[Dim, ...]],
+) -> dict[str, str]:
+    """Axes to freeze → why.
+
+    Args:
+        graph: the traced calls.
+        dims: node name → dimensions of its results.
+        tensors: tensor name → dimensions.
+    """
+    found: dict[str, str] = {}
+    for every in tensors.values():
+        for dim in every:
+            for axis in _squared(dim):
+                found.setdefault(axis, "an axis meets itself in one dimension")
+    carried: dict[fx.Node, frozenset[str]] = {}
+    for node in graph.nodes:
+        if node.op == "get_attr":
+            carried[node] = _over(tensors.get(str(node.target), ()))
+        if node.op != "call_function" or node.name not in dims:
+            continue
+        carried[node] = _over(dims[node.name])
+        rule = lookup(node.target)
+        if rule is None or rule.ends:
+            continue
+        for source in node.all_input_nodes:
+            for axis in carried.get(source, frozenset()) - carried[node]:
+                found.setdefault(
+                    axis, f"the rule does not say what becomes of it: {describe(node)}"
+                )
+    return found
+
+
+def _over(dims: Sequence[Dim]) -> frozenset[str]:
+    return frozenset(name for dim in dims for name in atoms(dim))
+
+
+def _squared(dim: Dim) -> Iterable[str]:
+    """Axes that occur in two factors of one product."""
+    if isinstance(dim, Sum):
+        for term in dim.terms:
+            yield from _squared(term)
+    if isinstance(dim, Prod):
+        seen: set[str] = set()
+        for factor in dim.factors:
+            yield from seen.intersection(atoms(factor))
+            seen.update(atoms(factor))
+            yield from _squared(factor)
