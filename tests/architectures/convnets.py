@@ -79,7 +79,7 @@ def cifar_resnet(option: str) -> Built:
     return nn.Sequential(*layers, classifier(18)), (image(size=16),)
 
 
-register("resnet_cifar_option_a", lambda: cifar_resnet("A"), traits="quick")
+register("resnet_cifar_option_a", lambda: cifar_resnet("A"))
 register("resnet_cifar_option_b", lambda: cifar_resnet("B"))
 
 

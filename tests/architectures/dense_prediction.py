@@ -48,7 +48,7 @@ class UNet(nn.Module):
         return self.head(x)
 
 
-register("unet_transposed", lambda: (UNet(True), (image(size=16),)), traits="quick")
+register("unet_transposed", lambda: (UNet(True), (image(size=16),)))
 register("unet_upsample", lambda: (UNet(False), (image(size=16),)))
 
 

@@ -45,7 +45,7 @@ def encoder(name: str, inputs: Any = text, traits: str = "", **more: Any) -> Non
     pretrained_class(name, {**WIDTHS, **more}, inputs, traits=traits)
 
 
-encoder("BertForMaskedLM", traits="quick")
+encoder("BertForMaskedLM")
 encoder("BertForSequenceClassification", masked_text)
 encoder("BertForQuestionAnswering", attn_implementation="eager", num_labels=2)
 encoder("RobertaForSequenceClassification")

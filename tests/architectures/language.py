@@ -46,13 +46,13 @@ def causal(
     pretrained_class(kind, config, text, entry=entry, dtype=dtype, traits=f"causal {traits}")
 
 
-causal("Llama", GROUPED, "quick", tie_word_embeddings=True)
+causal("Llama", GROUPED, tie_word_embeddings=True)
 causal("Qwen2", GROUPED, num_key_value_heads=1)
-causal("Qwen3", GROUPED, "quick", head_dim=10)
+causal("Qwen3", GROUPED, head_dim=10)
 causal("Qwen2Moe", SPARSE, moe_intermediate_size=12, shared_expert_intermediate_size=20)
 causal("Qwen3Moe", SPARSE, moe_intermediate_size=12, head_dim=6)
 causal("Mistral", GROUPED, sliding_window=4)
-causal("Mixtral", SPARSE, "quick", intermediate_size=20)
+causal("Mixtral", SPARSE, intermediate_size=20)
 causal(
     "Mixtral",
     SPARSE,
@@ -63,7 +63,7 @@ causal(
     intermediate_size=16,
 )
 causal("Gemma", GROUPED, head_dim=8)
-causal("Gemma2", GROUPED, "quick", head_dim=8, query_pre_attn_scalar=8, sliding_window=4)
+causal("Gemma2", GROUPED, head_dim=8, query_pre_attn_scalar=8, sliding_window=4)
 causal("Gemma3", GROUPED, head_dim=8, query_pre_attn_scalar=8, sliding_window=4)
 causal("Phi", GROUPED, partial_rotary_factor=0.5, num_attention_heads=3, num_key_value_heads=3)
 causal("Phi3", GROUPED)
@@ -117,7 +117,7 @@ def older(name: str, traits: str = "", dtype: torch.dtype = torch.float64, **con
     pretrained_class(name, {**OLD, **config}, text, dtype=dtype, traits=f"causal {traits}")
 
 
-older("GPT2LMHeadModel", "quick", n_embd=24, n_head=4, n_layer=2, n_inner=44, n_positions=32)
+older("GPT2LMHeadModel", n_embd=24, n_head=4, n_layer=2, n_inner=44, n_positions=32)
 older(
     "GPTNeoForCausalLM",
     hidden_size=24,
@@ -133,10 +133,9 @@ older("GPTBigCodeForCausalLM", n_embd=24, n_head=4, n_layer=2, n_inner=44, n_pos
 older(
     "CodeGenForCausalLM", n_embd=32, n_head=4, n_layer=2, n_inner=44, n_positions=32, rotary_dim=4
 )
-causal("GPTNeoX", WIDTHS, "quick", num_attention_heads=3, rotary_pct=0.5)
+causal("GPTNeoX", WIDTHS, num_attention_heads=3, rotary_pct=0.5)
 older(
     "OPTForCausalLM",
-    "quick",
     hidden_size=24,
     ffn_dim=44,
     num_hidden_layers=2,
@@ -161,9 +160,7 @@ older("OpenAIGPTLMHeadModel", n_embd=24, n_head=4, n_layer=2, n_positions=32)
 causal("BioGpt", WIDTHS)
 older("XLNetLMHeadModel", d_model=24, n_layer=2, n_head=4, d_inner=44)
 
-older(
-    "MambaForCausalLM", "quick", hidden_size=24, num_hidden_layers=2, state_size=6, time_step_rank=5
-)
+older("MambaForCausalLM", hidden_size=24, num_hidden_layers=2, state_size=6, time_step_rank=5)
 older("FalconMambaForCausalLM", hidden_size=24, num_hidden_layers=2, state_size=6, time_step_rank=5)
 older(
     "Mamba2ForCausalLM",

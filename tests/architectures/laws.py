@@ -116,19 +116,22 @@ def program(s: Subject) -> None:
 
 
 def removal(s: Subject) -> nn.Module:
-    """A third of every axis goes; the result runs, and is what the traced program computes.
-
-    Once with all axes, once with those that `metaprune.prune` takes from.
+    """A third of what `metaprune.prune` takes from goes; the result runs, as the program says.
 
     Returns:
         the module that `metaprune.prune` would give.
     """
+    return _removed(s, offered(s.net))
+
+
+def every_axis(s: Subject) -> None:
+    """The same with all axes, features inside heads too."""
+    if third(s.net).keys() != offered(s.net).keys():
+        _removed(s, third(s.net))
+
+
+def _removed(s: Subject, units: dict[str, torch.Tensor]) -> nn.Module:
     dense = outputs(s.model, s.inputs)
-    _removed(s, third(s.net), dense)
-    return _removed(s, offered(s.net), dense)
-
-
-def _removed(s: Subject, units: dict[str, torch.Tensor], dense: list[torch.Tensor]) -> nn.Module:
     small = s.net.remove(units)
     pruned = small.to_model()
     got = outputs(pruned, s.inputs)
@@ -175,6 +178,7 @@ LAWS: dict[str, Callable[[Subject], Any]] = {
     "certificate": certified,
     "program": program,
     "removal": removal,
+    "removal, every axis": every_axis,
     "other weights": other_weights,
 }
 

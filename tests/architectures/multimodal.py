@@ -42,7 +42,7 @@ def picture() -> dict[str, Any]:
 
 
 CLIP = {"text_config": TEXT, "vision_config": PATCHES, "projection_dim": 14}
-pretrained_class("CLIPModel", CLIP, both, traits="quick")
+pretrained_class("CLIPModel", CLIP, both)
 pretrained_class("CLIPTextModelWithProjection", {**TEXT, "projection_dim": 14}, text)
 pretrained_class("CLIPVisionModelWithProjection", {**PATCHES, "projection_dim": 14}, picture)
 pretrained_class(

@@ -27,7 +27,8 @@ class Architecture:
         make: gives the module and its example inputs; `build` seeds it and draws its weights.
         needs: a package it comes from, or None; skipped where that cannot be imported.
         dtype: what the laws compare in: float64 unless a kernel or the forward has none of it.
-        traits: what the laws must know: `quick` is among those that every run tests.
+        traits: what tests must know: `causal` language models generate, `refused` ones cannot be
+            traced because their forward decides by the values of a tensor.
     """
 
     name: str

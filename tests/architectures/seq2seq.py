@@ -53,7 +53,7 @@ def t5_like(name: str, traits: str = "", inputs: Any = pair, **more: Any) -> Non
     pretrained_class(name, {**T5_WIDTHS, **more}, inputs, traits=traits)
 
 
-t5_like("T5ForConditionalGeneration", "quick")
+t5_like("T5ForConditionalGeneration")
 t5_like("MT5ForConditionalGeneration", feed_forward_proj="gated-gelu", tie_word_embeddings=False)
 t5_like("UMT5ForConditionalGeneration", feed_forward_proj="gated-gelu")
 t5_like(
@@ -70,7 +70,7 @@ t5_like(
     expert_capacity=8,
     experts_implementation="batched_mm",
 )
-bart_like("BartForConditionalGeneration", "quick")
+bart_like("BartForConditionalGeneration")
 bart_like("MBartForConditionalGeneration")
 bart_like("PegasusForConditionalGeneration")
 bart_like("PegasusXForConditionalGeneration", block_size=4, num_global_tokens=2)
@@ -83,6 +83,7 @@ bart_like("BigBirdPegasusForConditionalGeneration", attention_type="original_ful
 bart_like("LEDForConditionalGeneration", attention_window=4, max_encoder_position_embeddings=32)
 bart_like(
     "FSMTForConditionalGeneration",
+    "refused",
     dtype=torch.float32,
     src_vocab_size=50,
     tgt_vocab_size=50,

@@ -26,7 +26,7 @@ class Recurrent(nn.Module):
         return self.head(y[:, -1])
 
 
-register("lstm_classifier", lambda: (Recurrent(nn.LSTM, 14, 2, False), (tokens(),)), traits="quick")
+register("lstm_classifier", lambda: (Recurrent(nn.LSTM, 14, 2, False), (tokens(),)))
 register("lstm_bidirectional", lambda: (Recurrent(nn.LSTM, 10, 2, True), (tokens(),)))
 register("gru_classifier", lambda: (Recurrent(nn.GRU, 14, 2, False), (tokens(),)))
 register("rnn_classifier", lambda: (Recurrent(nn.RNN, 14, 1, False), (tokens(),)))

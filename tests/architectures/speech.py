@@ -90,7 +90,6 @@ pretrained_class(
         "begin_suppress_tokens": None,
     },
     lambda: {"input_features": mel(10, 24), "decoder_input_ids": tokens(length=5)},
-    traits="quick",
 )
 pretrained_class(
     "Speech2TextForConditionalGeneration",

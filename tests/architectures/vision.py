@@ -37,7 +37,7 @@ def staged(name: str, inputs: Any = picture, traits: str = "", **config: Any) ->
     pretrained_class(name, {"num_labels": 5, **config}, inputs, traits=traits)
 
 
-plain("ViTForImageClassification", "quick")
+plain("ViTForImageClassification")
 plain("ViTForMaskedImageModeling", encoder_stride=4)
 plain("DeiTForImageClassificationWithTeacher")
 plain(
@@ -65,7 +65,6 @@ plain(
 )
 staged(
     "SwinForImageClassification",
-    traits="quick",
     image_size=32,
     patch_size=4,
     embed_dim=12,
@@ -98,14 +97,12 @@ staged(
 )
 staged(
     "ConvNextForImageClassification",
-    traits="quick",
     hidden_sizes=[8, 12, 16, 20],
     depths=[1, 1, 2, 1],
 )
 staged("ConvNextV2ForImageClassification", hidden_sizes=[8, 12, 16, 20], depths=[1, 1, 2, 1])
 staged(
     "RegNetForImageClassification",
-    traits="quick",
     embedding_size=8,
     hidden_sizes=[12, 20, 28, 36],
     depths=[1, 2, 1, 1],
@@ -152,7 +149,6 @@ staged(
 )
 staged(
     "EfficientNetForImageClassification",
-    traits="quick",
     image_size=32,
     width_coefficient=0.25,
     depth_coefficient=0.3,
