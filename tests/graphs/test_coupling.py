@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,7 +15,6 @@ from torch import nn
 
 from graphs import trace
 from graphs.rules import RULES
-from graphs.rules.registry import Rule
 from graphs.unify import Unifier
 from tests.graphs.coupling_oracle import Oracle, Verdict, judge
 from tests.graphs.random_networks import build, images, networks, sequences
@@ -116,7 +116,7 @@ def test_oracle_knows_that_a_head_and_a_feature_of_heads_can_go():
 
 
 def broken(monkeypatch: pytest.MonkeyPatch, name: str, function: Any) -> None:
-    monkeypatch.setitem(RULES, name, Rule(function, RULES[name].zero))
+    monkeypatch.setitem(RULES, name, replace(RULES[name], function=function))
 
 
 RESIDUAL = ("features", 4, [("residual", [("linear", 6, True), ("act", "tanh")])], "each")
