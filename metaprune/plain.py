@@ -21,9 +21,10 @@ import torch
 from torch import nn
 
 from graphs import Network
+from graphs.configured import configs
 from graphs.export import as_inputs
 from graphs.probe import agree, outputs
-from graphs.repair import configs, evidence
+from graphs.repair import evidence
 from graphs.search import configured_numbers
 from metaprune.result import Result
 from pruners.plan import CHANNELS
@@ -106,7 +107,6 @@ def write(result: Result, folder: Path) -> bool:
     if result.plan.pattern == CHANNELS:
         config = plain_config(result.network)
     if config is not None:
-        config.use_cache = held.use_cache
         try:
             model.config = config
             with _no_bars():

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations, product
+from itertools import combinations, islice, product
 from math import ceil
 from typing import Any
 
@@ -25,6 +25,9 @@ from pruners.targets import count_bytes
 TRIED = (1, 2, 4, 8)
 """Steps that are taken from a tie, and half of them, to see whether its class has a configuration
 for fewer units."""
+
+MOST_JOINED = 32
+"""Ties of ties that are tried; each costs a few models without weights."""
 
 MOST_OFF = 16
 """Steps that a tie keeps more or fewer, at most, for widths that its class accepts (a hidden size
@@ -70,6 +73,12 @@ def select(
         UnreachableTargetError: as `pruners.structured.select`, for the axes that may be cut.
     """
     found = ties(net, scores)
+    if not found and scores:
+        raise UnreachableTargetError(
+            f"the target {target} is out of reach with equal widths: there is no configuration of "
+            f"{type(net.source.model).__name__} in which one of its widths is smaller; leave "
+            "`uniform` out, and open the result with metaprune.load"
+        )
     floors = {
         axis: max(units, ceil(min_units * scores[axis].numel()))
         if isinstance(min_units, float)
@@ -109,7 +118,7 @@ def ties(net: Network, names: Iterable[str]) -> list[Tie]:
         return found
     good = [tie for tie in found if _expressible(net, tie)]
     bad = [tie for tie in found if tie not in good]
-    for joined in _joins(bad):
+    for joined in islice(_joins(bad), MOST_JOINED):
         parts = [tie for tie in bad if tie.units.keys() <= joined.units.keys()]
         whole = sum(len(part.units) for part in parts) == len(joined.units)
         if len(parts) > 1 and whole and _expressible(net, joined):

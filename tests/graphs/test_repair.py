@@ -9,9 +9,10 @@ import torch
 from torch import nn
 
 from graphs import trace
+from graphs.configured import configs
 from graphs.layers import restate
 from graphs.probe import agree, enliven, informative, outputs, resized
-from graphs.repair import Evidence, configs, evidence, fields, readings, words
+from graphs.repair import Evidence, evidence, fields, readings, words
 from tests.graphs.families import FAMILIES, build
 
 # A module with four heads of four features, of which one goes; two share keys and values.
@@ -99,8 +100,8 @@ def test_a_configuration_says_what_all_modules_agree_on():
     net = trace(model, (torch.randn(2, 4),))
     (same,) = configs(model, evidence(net.remove({"1.up.out": [0], "2.up.out": [3], "0.out": [1]})))
     assert set(same.repairs) == {
-        ("config", "hidden_size", 6, 5),
-        ("config", "intermediate_size", 10, 9),
+        ("1.config", "hidden_size", 6, 5),
+        ("1.config", "intermediate_size", 10, 9),
     }
     (other,) = configs(model, evidence(net.remove({"1.up.out": [0], "2.up.out": [3, 4]})))
     assert other.varied == {"intermediate_size": {"1": 9, "2": 8}}

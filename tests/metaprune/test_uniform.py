@@ -144,10 +144,15 @@ def test_a_width_that_the_class_turns_into_a_number_is_left_alone():
     assert not any(stream in tie.units for tie in uniform.ties(net, [stream]))
 
 
-def test_out_of_reach_is_refused():
+def test_out_of_reach_is_refused(monkeypatch):
     with pytest.raises(UnreachableTargetError, match="out of reach"):
         metaprune.plan(
             language_model("Gemma2"), IDS, target={"macs": "5%"}, metanet=None, uniform=True
+        )
+    monkeypatch.setattr(uniform, "ties", lambda *_: [])
+    with pytest.raises(UnreachableTargetError, match="no configuration of Gemma2ForCausalLM"):
+        metaprune.plan(
+            language_model("Gemma2"), IDS, target={"macs": "90%"}, metanet=None, uniform=True
         )
 
 
