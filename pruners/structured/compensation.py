@@ -105,8 +105,12 @@ def compensate_bias(
     values: dict[str, torch.Tensor] = {}
     uncompensated: dict[str, str] = {}
     for name, tensor in net.tensors.items():
+        if tensor.role != "weight":
+            continue
         side = _consuming_side(tensor)
-        if tensor.role != "weight" or side is None:
+        if side is None:
+            if _reads_any(tensor, kept, net):
+                uncompensated[name] = "not a linear map or a convolution"
             continue
         positions = kept_positions(tensor.dims[side], kept, net.axes)
         width = tensor.value.shape[side]
@@ -157,6 +161,17 @@ def _consuming_side(tensor: Tensor) -> int | None:
         if not produced and atoms(dim)
     ]
     return sides[0] if len(sides) == 1 and tensor.value.ndim >= 2 else None
+
+
+def _reads_any(tensor: Tensor, kept: Mapping[str, torch.Tensor], net: Network) -> bool:
+    """Whether an input of the weight goes along any dimension."""
+    read = {
+        axis
+        for dim, produced in zip(tensor.dims, tensor.produces, strict=True)
+        if not produced
+        for axis in atoms(dim)
+    }
+    return any(axis in kept and kept[axis].numel() < net.axes[axis].size for axis in read)
 
 
 def _bias_of(net: Network, weight_name: str, weight: Tensor) -> str | None:

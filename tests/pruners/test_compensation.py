@@ -149,3 +149,21 @@ def test_bf16_biases_keep_their_dtype(dense_mlp):
     torch.testing.assert_close(found.double(), exact, rtol=0.05, atol=0.05)
     out = functional_call(dense_mlp.model, {"2.bias": exact}, dense_mlp.inputs)
     assert out.isfinite().all()
+
+
+def test_a_reader_that_is_no_linear_map_is_named() -> None:
+    class Bilinear(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.pair = nn.Linear(4, 6), nn.Bilinear(6, 6, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.pair(torch.sigmoid(self.a(x)), torch.sigmoid(self.a(x)))
+
+    x = (torch.randn(5, 4),)
+    model = Bilinear()
+    net = trace(model, x)
+    axis = str(net.tensors["a.weight"].dims[0])
+    found = compensate_bias(net, {axis: torch.arange(4)}, input_means(net, model, [x]))
+    assert "pair.weight" in found.uncompensated
+    assert not found.values
