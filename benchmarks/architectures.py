@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.architectures_page import page
 from tests.architectures import ARCHITECTURES, available
 from tests.architectures.laws import LAWS, facts, subject
 
@@ -121,7 +122,12 @@ def main() -> None:
     parser.add_argument("--results", type=Path, required=True, help="JSON lines, appended to")
     parser.add_argument("--only", nargs="*", default=[], help="names or fields")
     parser.add_argument("--limit", type=int, default=90, help="CPU seconds for one architecture")
+    parser.add_argument("--table", type=Path, help="write this page from the results; run nothing")
     options = parser.parse_args()
+    if options.table:
+        rows = {row["name"]: row for row in map(json.loads, options.results.open())}
+        options.table.write_text(page([rows[name] for name in ARCHITECTURES if name in rows]))
+        return
     torch.set_num_threads(1)
     warm_up()
     for name, entry in ARCHITECTURES.items():
