@@ -32,6 +32,8 @@ Axes = frozenset[str]
 _PRODUCTS = ("product", "affine", "bias-first", "value", "recurrent")
 # Operators that drop positions instead of summing over them.
 _CUTS = ("slice", "narrow", "select")
+# Operators that make of equal numbers different ones, by their places.
+_UNEVEN = ("argsort", "cumsum", "cumprod", "logcumsumexp", "tril", "triu", "col2im")
 
 
 def classify(
@@ -109,7 +111,9 @@ def _summed_alive(program: Program, tensors: Mapping[str, Any]) -> set[tuple[str
             still.add(node.name)
         out = _over(program.dims[node.name])
         found = lookup(node.target)
-        mode = "move" if node.target is operator.getitem else found.zero if found else "map"
+        mode = found.zero if found else "map"
+        if node.target is operator.getitem:
+            mode = "move" if _holds_values(node) else "never"  # places of zeros are not zero
         carries[node.name] = out
         if operands and moves_only(node):
             columns[node.name] = columns.get(operands[0].name, frozenset())
@@ -123,8 +127,7 @@ def _summed_alive(program: Program, tensors: Mapping[str, Any]) -> set[tuple[str
             a for a in out if _stays_zero(a, mode, node, operands, carries, dead, blank)
         )
         unmoved = [n for n in operands if n.name not in still]
-        # A choice between two constants, or a padded one, is another number here and there.
-        uniform = not others and mode not in ("choice", "pad")
+        uniform = not others and not _uneven(node, mode)
         # What differs from place to place makes a constant differ, unless it is along the axis.
         varied = [n for n in operands if n.name in still and not _single(n)]
         constant[node.name] = zero[node.name] | frozenset(
@@ -174,6 +177,13 @@ def _padded(node: fx.Node) -> bool:
     padding = node.args[4] if len(node.args) > 4 else node.kwargs.get("padding", 0)
     sizes = padding if isinstance(padding, list | tuple) else [padding]
     return padding == "same" or any(sizes) or "transpose" in operator_name(node.target)
+
+
+def _uneven(node: fx.Node, mode: str) -> bool:
+    """Whether a constant comes out as other numbers here and there: no bias makes up for that."""
+    name = operator_name(node.target)
+    chosen = mode in ("choice", "pad") or (node.target is operator.getitem and mode == "never")
+    return chosen or name in _UNEVEN or name.startswith("fft_")
 
 
 def _aliases(node: fx.Node) -> bool:
@@ -265,11 +275,18 @@ def _bias(node: fx.Node) -> Any:
     return node.args[position] if len(node.args) > position else node.kwargs.get("bias")
 
 
+def _nothing(node: fx.Node, device: torch.device) -> torch.Tensor:
+    """A zero of the dtype of a node."""
+    value = node.meta.get("val")
+    dtype = value.dtype if isinstance(value, torch.Tensor) else None
+    return torch.zeros((), device=device, dtype=dtype)
+
+
 def _maps_zero_to_zero(node: fx.Node) -> bool:
     """Apply the operator to a zero, with the other arguments as they are."""
     try:
         here = torch.device("cpu")  # zeros on the meta device have no values to look at
-        args = [torch.zeros((), device=here) if isinstance(a, fx.Node) else a for a in node.args]
+        args = [_nothing(a, here) if isinstance(a, fx.Node) else a for a in node.args]
         args = [here if isinstance(a, torch.device) else a for a in args]
         kwargs = {k: v for k, v in node.kwargs.items() if not isinstance(v, fx.Node)}
         kwargs = {k: here if isinstance(v, torch.device) else v for k, v in kwargs.items()}

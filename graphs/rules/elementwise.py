@@ -9,20 +9,19 @@ from graphs.rules.registry import Context, Dims, Value, rule
 
 _UNARY = (
     "relu relu6 gelu silu sigmoid tanh hardtanh hardswish hardsigmoid leaky_relu elu celu "
-    "selu mish softplus softsign logsigmoid log_sigmoid hardshrink softshrink tanhshrink "
+    "selu mish softplus log_sigmoid hardshrink softshrink "
     "threshold exp exp2 expm1 log log1p log2 log10 sqrt rsqrt reciprocal neg abs sign sgn signbit "
     "sin cos tan asin acos atan sinh cosh asinh acosh atanh erf erfc erfinv sinc logit lgamma "
     "digamma special_expit special_log_ndtr special_ndtr deg2rad rad2deg floor ceil round trunc "
     "fix frac square clamp clip clamp_min clamp_max clone detach to alias contiguous lift_fresh "
     "lift_fresh_copy _to_copy type_as dropout alpha_dropout feature_dropout feature_alpha_dropout "
     "rrelu isnan isinf isfinite logical_not bitwise_not nan_to_num positive zero "
-    "_assert_tensor_metadata native_dropout float half bfloat16 double cpu cuda"
+    "_assert_tensor_metadata native_dropout cpu cuda"
 )
 _ADDITIVE = (
     "max.other min.other add sub rsub maximum minimum fmax fmin eq ne lt le gt ge isclose "
-    "logical_and logical_or "
-    "logical_xor and or xor bitwise_and bitwise_or bitwise_xor lshift rshift lerp addcmul addcdiv "
-    "atan2 hypot copysign heaviside logaddexp xlogy copy fill remainder fmod floor_divide "
+    "logical_or logical_xor or xor bitwise_or bitwise_xor lshift rshift lerp addcmul addcdiv atan2 "
+    " hypot copysign heaviside logaddexp xlogy copy fill remainder fmod floor_divide "
     "threshold_backward polar complex"
 )
 
@@ -63,6 +62,12 @@ def power(ctx: Context, x: Any, exponent: Any, **kwargs: Any) -> Dims:
 def additive(ctx: Context, *args: Any, **kwargs: Any) -> Dims:
     """Entry by entry over several operands."""
     return broadcast(ctx, _operands(*args, *kwargs.values()))
+
+
+@rule("logical_and", "and", "bitwise_and", zero="product")
+def both(ctx: Context, *args: Any) -> Dims:
+    """Entry by entry; false where either operand is."""
+    return broadcast(ctx, _operands(*args))
 
 
 @rule("where", "masked_fill", zero="choice")

@@ -10,12 +10,9 @@ _RANK = {"1d": 1, "2d": 2, "3d": 3}
 
 
 @rule(
-    *(
-        f"{name}{rank}"
-        for name in ("avg_pool", "max_pool", "adaptive_avg_pool", "_adaptive_avg_pool", "lp_pool")
-        for rank in _RANK
-    ),
-    *(f"{name}{rank}" for name in ("adaptive_max_pool", "fractional_max_pool") for rank in _RANK),
+    *(f"{name}_pool{rank}" for name in ("avg", "max", "adaptive_avg") for rank in _RANK),
+    *(f"adaptive_max_pool{rank}" for rank in _RANK),
+    *(f"{name}{n}d" for name in ("_adaptive_avg_pool", "fractional_max_pool") for n in (2, 3)),
     *(f"max_pool{rank}_with_indices" for rank in ("2d", "3d")),
     *(f"{kind}_pad{rank}" for kind in ("reflection", "replication") for rank in _RANK),
     zero="move",

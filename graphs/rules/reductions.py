@@ -92,7 +92,7 @@ def extremum(ctx: Context, x: Value, *args: Any, **kwargs: Any) -> Dims:
     return _remaining(ctx, x, gone)
 
 
-@rule("logsumexp", "prod", "all", zero="move", ends=True)
+@rule("prod", "all", zero="move", ends=True)
 def order_statistic(ctx: Context, x: Value, *args: Any, **kwargs: Any) -> Any:
     """Reductions that a zero unit may change: their axes are frozen."""
     gone = _reduced(ctx, x)
@@ -144,20 +144,32 @@ def largest(ctx: Context, x: Value, *args: Any, **kwargs: Any) -> Any:
 
 
 @rule(
-    *("argmax", "argmin", "sort", "argsort", "median", "nanmedian", "mode", "kthvalue"),
-    *("cummax", "cummin", "quantile"),
+    *("sort", "median", "nanmedian", "mode", "kthvalue", "cummax", "cummin", "quantile"),
     zero="move",
     ends=True,
 )
 def ordering(ctx: Context, x: Value, *args: Any, **kwargs: Any) -> Any:
     """Values and places by rank: their axis is frozen."""
     gone = _reduced(ctx, x)
-    ctx.freeze([x.dims[i] for i in gone], f"{operator_name(ctx.node.target)} over units")
+    why = f"{operator_name(ctx.node.target)} over units"
+    ctx.freeze([x.dims[i] for i in gone], why)
 
     def dims(shape: tuple[int, ...]) -> Dims:
         if len(shape) != len(x.dims):
             return tuple(d for i, d in enumerate(x.dims) if i not in gone)
-        return tuple(Fixed(n) if i in gone else x.dims[i] for i, n in enumerate(shape))
+        return tuple(Fixed(n, why) if i in gone else x.dims[i] for i, n in enumerate(shape))
 
     results = tuple(dims(shape) for shape in ctx.shapes)
     return results if isinstance(ctx.node.meta["val"], tuple | list) else results[0]
+
+
+@rule("argmax", "argmin", "argsort", zero="never", ends=True)
+def places(ctx: Context, x: Value, *args: Any, **kwargs: Any) -> Any:
+    """Places by rank: their axis is frozen."""
+    return ordering(ctx, x)
+
+
+@rule("logsumexp", zero="never", ends=True)
+def log_sum_exp(ctx: Context, x: Value, *args: Any, **kwargs: Any) -> Any:
+    """A dead unit still counts e⁰."""
+    return order_statistic(ctx, x)

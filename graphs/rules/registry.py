@@ -6,14 +6,16 @@ also names the integers of the call that follow from dimensions (`Context.extent
 can be rewritten for smaller shapes, and what a dead unit becomes (`zero=`):
 
     "product"  zero when any operand that carries the axis is zero (mul, matmul)
-    "affine"   like product over the first two operands, plus a bias that must be zero as well
-    "sum"      zero when every operand carries the axis and is zero (add, where)
+    "affine"   like product, plus an operand `bias` that must be zero as well
+    "choice"   zero when every operand that holds values, not places or conditions, is (where)
     "move"     zero when the operands that carry the axis are (view, cat, pooling)
-    "pad"      like move, and the new positions are zero
+    "recurrent" like move; what a weight's columns only read does not count
+    "pad"      like move, and zero where the new positions are
+    "zero"     zero (zeros)
     "first"    zero when the first operand is (div)
     "value"    zero when the third operand is (attention: a zero query still attends)
     "never"    not zero (softmax)
-    "map"      found by applying the operator to zeros (relu yes, sigmoid no)
+    "map"      found by applying the operator to zeros (relu yes, sigmoid no), all operands zero
 """
 
 from __future__ import annotations

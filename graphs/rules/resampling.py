@@ -8,22 +8,15 @@ from graphs.dims import Fixed
 from graphs.rules.pooling import pool
 from graphs.rules.registry import Context, Dims, Value, rule
 
-_MODES = [
-    "nearest1d",
-    "nearest2d",
-    "nearest3d",
-    "linear1d",
-    "bilinear2d",
-    "bicubic2d",
-    "trilinear3d",
-    "lanczos2d",
-]
-_PREFIXED = [f"upsample_{mode}" for mode in _MODES]
-_PREFIXED += [f"_upsample_nearest_exact{rank}" for rank in ("1d", "2d", "3d")]
-_PREFIXED += ["_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa"]
+_MODES = (
+    *(f"upsample_nearest{rank}" for rank in ("1d", "2d", "3d")),
+    *(f"_upsample_nearest_exact{rank}" for rank in ("1d", "2d", "3d")),
+    *("upsample_linear1d", "upsample_bilinear2d", "upsample_bicubic2d", "upsample_trilinear3d"),
+    *("_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa"),
+)
 
 
-@rule(*_PREFIXED, zero="move")
+@rule(*_MODES, zero="move")
 def upsample(ctx: Context, x: Value, *args: Any, **kwargs: Any) -> Any:
     """Interpolation, channel by channel."""
     return pool(ctx, x)

@@ -9,7 +9,7 @@ from graphs.dims import Fixed
 from graphs.rules.registry import Context, Dims, Value, operator_name, rule
 
 _TRANSFORMS = tuple(
-    f"fft_{i}{k}fft{n}" for i in ("", "i") for k in ("", "r", "h") for n in ("", "2", "n")
+    f"fft_{kind}fft{rank}" for kind in ("", "i", "r", "ir", "h", "ih") for rank in ("", "2", "n")
 )
 
 

@@ -89,7 +89,7 @@ def cross_attention_of_one_width() -> Pair:
     return attended(attention, forward, sequence(4, 7))
 
 
-@case("embed.out attention.out.head attention.out.head_feature", attention__out="softmax over keys")
+@case("embed.out attention.out.head attention.out.head_feature")
 def attention_with_bias_and_zero_keys() -> Pair:
     attention = nn.MultiheadAttention(8, 2, add_bias_kv=True, add_zero_attn=True, batch_first=True)
     return attended(attention, itself)
