@@ -6,16 +6,13 @@ Both are sums of products of axis sizes, so the cost of a hypothetical pruning n
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import prod
 
-from graphs.dims import size
 from graphs.network import Network
 
 
-def _sizes(net: Network, sizes: Mapping[str, int] | None) -> dict[str, int]:
-    current = {name: axis.size for name, axis in net.axes.items()}
-    current.update(sizes or {})
-    return current
+def sizes_of(net: Network, sizes: Mapping[str, int] | None = None) -> dict[str, int]:
+    """Number of units of every axis, where `sizes` has another number that one."""
+    return {name: axis.size for name, axis in net.axes.items()} | dict(sizes or {})
 
 
 def count_macs(net: Network, sizes: Mapping[str, int] | None = None) -> int:
@@ -30,17 +27,14 @@ def count_macs(net: Network, sizes: Mapping[str, int] | None = None) -> int:
 
 def macs_per_node(net: Network, sizes: Mapping[str, int] | None = None) -> dict[str, int]:
     """Multiply–accumulates of one example by module path (by node where no module is known)."""
-    current = _sizes(net, sizes)
+    current = sizes_of(net, sizes)
     totals: dict[str, int] = {}
-    for cost in net.program.costs:
-        where = cost.module or cost.node
-        totals[where] = totals.get(where, 0) + prod(size(d, current) for d in cost.dims)
+    for where, product in net.program.work:
+        totals[where] = totals.get(where, 0) + product.count(current)
     return {where: n // net.program.batch for where, n in totals.items()}
 
 
 def count_params(net: Network, sizes: Mapping[str, int] | None = None) -> int:
     """Numbers in the parameters (buffers excluded), tied ones once."""
-    current = _sizes(net, sizes)
-    return sum(
-        prod(size(d, current) for d in net.tensors[name].dims) for name in net.source.parameters
-    )
+    current = sizes_of(net, sizes)
+    return sum(net.extents[name].count(current) for name in net.source.parameters)

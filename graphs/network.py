@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any, overload
 
 import torch
 from torch import nn
 
+from graphs.counting import Product
 from graphs.dims import Axis, Dim, atoms, kept_positions, size
 from graphs.errors import FrozenAxisError
 from graphs.program import Program
@@ -102,6 +104,11 @@ class Network:
             f"Network({len(self.tensors)} tensors, {n:,} numbers, {len(self.axes)} axes, "
             f"{free} of them prunable)"
         )
+
+    @cached_property
+    def extents(self) -> dict[str, Product]:
+        """Tensor name → number of its entries, as a function of the axis sizes."""
+        return {name: Product.of(tensor.dims) for name, tensor in self.tensors.items()}
 
     def groups(self) -> list[Group]:
         """Every axis with all the tensor dimensions it runs through."""

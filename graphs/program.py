@@ -6,12 +6,14 @@ import operator
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import fx, nn
 from torch.utils import _pytree as pytree
 
+from graphs.counting import Product
 from graphs.dims import Axis, Dim, atoms, size
 from graphs.nested import leaves
 from graphs.rescale import Rescale
@@ -46,6 +48,11 @@ class Program:
     modules: Mapping[str, str] = field(default_factory=dict)
     rescales: tuple[Rescale, ...] = ()
     recorded: bool = False
+
+    @cached_property
+    def work(self) -> tuple[tuple[str, Product], ...]:
+        """Module path (node where no module is known) and multiply–accumulates, node by node."""
+        return tuple((c.module or c.node, Product.of(c.dims)) for c in self.costs)
 
 
 def _dims_inside(value: Any) -> list[Dim]:

@@ -15,7 +15,8 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from functools import cache
+from typing import Any, NamedTuple
 
 import torch
 from torch import fx, nn
@@ -34,6 +35,7 @@ _FLAGS = ("_is_compiling_flag", "_is_exporting_flag")
 # What `torch.tensor` calls on the numbers it was given.
 _FRESH = {"lift_fresh", "detach_"}
 _MASKED = {"index"}
+_MASKS = (torch.bool, torch.uint8)
 
 
 class CannotRecordError(Exception):
@@ -137,24 +139,21 @@ class _Tape:
         node = self.graph.create_node("get_attr", name)
         if id(tensor) not in self.names:
             self.constant.add(node)
+        elif tensor.dtype in _MASKS:
+            node.meta["val"] = _shape_of(tensor)
         self.lasting[id(tensor)] = (tensor, node)
         return node
 
     def call(self, function: Any, args: Any, kwargs: Any, out: Any) -> None:
         """Write one call down."""
-        if function.namespace != "aten":
-            raise CannotRecordError(f"torch.export must say whether {function} can be traced")
+        known = _facts(function)
         nodes: list[fx.Node] = []
         args = tuple(self._argument(a, nodes) for a in args)
         kwargs = {k: self._argument(v, nodes) for k, v in kwargs.items()}
-        tags = function.tags
-        constant = (
-            all(n in self.constant for n in nodes) and torch.Tag.nondeterministic_seeded not in tags
-        )
-        name = function.overloadpacket.__name__
-        if not constant and _needs_values(function, name, nodes):
+        constant = not known.random and all(n in self.constant for n in nodes)
+        if not constant and (known.looks or (known.masked and _by_mask(nodes))):
             raise CannotRecordError(f"{function} depends on values")
-        if name in _FRESH and all(n.op == "get_attr" for n in nodes):
+        if known.fresh and all(n.op == "get_attr" for n in nodes):
             if out.dim():
                 raise CannotRecordError("a tensor made from a list, which may hold values")
             return
@@ -163,13 +162,13 @@ class _Tape:
             if out is None or constant:
                 return
             raise CannotRecordError(f"{function} depends on values")
-        node = self._node(function, args, kwargs, name.strip("_"), constant)
+        node = self._node(function, args, kwargs, known.name, constant)
         module, place = self._where()
         node.meta["nn_module_stack"] = {"": (module, None)}
         node.meta["stack_trace"] = place
         if not many:
             node.meta["val"] = _shape_of(out)
-            self._came(out, node, function)
+            self._came(out, node, known.mutates)
             return
         values = [_shape_of(v) if isinstance(v, torch.Tensor) else v for v in out]
         node.meta["val"] = values
@@ -177,7 +176,7 @@ class _Tape:
             if isinstance(value, torch.Tensor):
                 item = self._node(operator.getitem, (node, i), {}, "getitem", constant)
                 item.meta["val"] = values[i]
-                self._came(value, item, function)
+                self._came(value, item, known.mutates)
 
     def _node(self, function: Any, args: Any, kwargs: Any, name: str, constant: bool) -> fx.Node:
         node = self.graph.create_node("call_function", function, name=name)
@@ -187,11 +186,11 @@ class _Tape:
             self.constant.add(node)
         return node
 
-    def _came(self, tensor: torch.Tensor, node: fx.Node, function: Any) -> None:
+    def _came(self, tensor: torch.Tensor, node: fx.Node, changed: bool) -> None:
         if id(tensor) not in self.lasting:
             tensor.__dict__[_MARK] = (self, node)
-        elif function._schema.is_mutable:
-            raise CannotRecordError(f"{function} changes an input, a parameter or a constant")
+        elif changed:
+            raise CannotRecordError(f"{node} changes an input, a parameter or a constant")
         else:
             self.lasting[id(tensor)] = (tensor, node)
 
@@ -270,14 +269,35 @@ def _positional(model: nn.Module, count: int) -> list[str]:
     return names[:count]
 
 
-def _needs_values(function: Any, name: str, nodes: list[fx.Node]) -> bool:
-    """Whether a call hands values to Python, or makes a shape of them."""
-    if name in _LOOKS:
-        return True
-    if name in _MASKED:
-        indices = [n.meta["val"].dtype for n in nodes[1:] if "val" in n.meta]
-        return torch.bool in indices or torch.uint8 in indices
-    return not _BY_VALUE.isdisjoint(function.tags)
+class _Facts(NamedTuple):
+    """What the tape must know of an operator."""
+
+    name: str
+    looks: bool  # hands values to Python, or makes a shape of them
+    masked: bool  # so does it where an index is a mask
+    fresh: bool
+    random: bool
+    mutates: bool
+
+
+@cache
+def _facts(function: Any) -> _Facts:
+    if function.namespace != "aten":
+        raise CannotRecordError(f"torch.export must say whether {function} can be traced")
+    name, tags = function.overloadpacket.__name__, set(function.tags)
+    masked = name in _MASKED
+    return _Facts(
+        name=name.strip("_"),
+        looks=name in _LOOKS or (not masked and not _BY_VALUE.isdisjoint(tags)),
+        masked=masked,
+        fresh=name in _FRESH,
+        random=torch.Tag.nondeterministic_seeded in tags,
+        mutates=function._schema.is_mutable,
+    )
+
+
+def _by_mask(nodes: list[fx.Node]) -> bool:
+    return any("val" in n.meta and n.meta["val"].dtype in _MASKS for n in nodes[1:])
 
 
 def _shape_of(tensor: torch.Tensor) -> torch.Tensor:

@@ -11,11 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from math import inf, isfinite, prod
+from math import inf, isfinite
 from typing import TYPE_CHECKING, TypeAlias
 
-from graphs.cost import count_macs, count_params
-from graphs.dims import size
+from graphs.cost import count_macs, count_params, sizes_of
 
 if TYPE_CHECKING:
     from graphs import Network
@@ -29,10 +28,10 @@ class UnreachableTargetError(ValueError):
 
 def count_bytes(net: Network, sizes: Sizes | None = None) -> int:
     """Bytes of all parameters and buffers in their own dtypes; `sizes` overrides axis sizes."""
-    widths = {name: axis.size for name, axis in net.axes.items()} | dict(sizes or {})
+    widths = sizes_of(net, sizes)
     return sum(
-        tensor.value.element_size() * prod(size(dim, widths) for dim in tensor.dims)
-        for tensor in net.tensors.values()
+        tensor.value.element_size() * net.extents[name].count(widths)
+        for name, tensor in net.tensors.items()
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -23,6 +23,9 @@ def _root(total: torch.Tensor) -> torch.Tensor:
     positive = total > 0
     return torch.where(positive, torch.where(positive, total, 1.0).sqrt(), 0.0)
 
+
+_BLOCK = 2**17
+"""Entries that are scored at a time."""
 
 # norm → (what is summed over the entries, what is taken of the sum)
 NORMS: Mapping[str, tuple[Callable[[torch.Tensor], torch.Tensor], Callable]] = {
@@ -71,12 +74,9 @@ def unit_scores(
         value = tensor.value if values is None else values.get(name, tensor.value)
         if tensor.role not in SCORED_ROLES or not any(prunable) or not value.is_floating_point():
             continue
-        entries = power(value.to(torch.promote_types(value.dtype, torch.float32)))
-        for i, axes in enumerate(prunable):
-            if not axes:
-                continue
-            per_position = sum_over_others(entries, i)
-            for axis in axes:
+        sums = _sums(value, power, [i for i, axes in enumerate(prunable) if axes])
+        for i, per_position in sums.items():
+            for axis in prunable[i]:
                 found = to_units(per_position, tensor.dims[i], axis, net.axes)
                 totals[axis] = totals[axis] + found if axis in totals else found
     scores = {
@@ -86,6 +86,30 @@ def unit_scores(
     }
     scores = normalized(scores, normalize)
     return scores if corrections is None else corrected(scores, corrections)
+
+
+def _sums(
+    value: torch.Tensor, power: Callable[[torch.Tensor], torch.Tensor], sides: Sequence[int]
+) -> dict[int, torch.Tensor]:
+    """Sums of the powers of the entries along each of some dimensions, over all others.
+
+    Block by block where no gradient is wanted, so that the powers stay in the processor's cache.
+    """
+    wide = torch.promote_types(value.dtype, torch.float32)
+    if value.ndim < 2 or value.requires_grad:
+        entries = power(value.to(wide))
+        return {i: sum_over_others(entries, i) for i in sides}
+    rows = max(1, _BLOCK * value.shape[0] // max(1, value.numel()))
+    found: dict[int, list[torch.Tensor]] = {i: [] for i in sides}
+    for block in value.split(rows):
+        entries = power(block.to(wide))
+        for i, parts in found.items():
+            part = sum_over_others(entries, i)
+            if i and parts:
+                parts[0] += part
+            else:
+                parts.append(part)
+    return {i: torch.cat(parts) for i, parts in found.items()}
 
 
 def base_scores(
