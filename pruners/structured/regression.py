@@ -1,0 +1,171 @@
+"""Sums for the linear regression of a layer's outputs on its inputs, and its solution.
+
+Means travel with products of distances from them and merge by the rule of Chan, Golub & LeVeque
+(1979), so a large mean costs no precision. Everything has a leading dimension for the groups of a
+grouped convolution, whose weights see different inputs; it is 1 elsewhere.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+
+from pruners.statistics.calls import Call, input_rows
+
+DAMPING = 1e-3
+"""Share of the variance of every input that is added to it: chosen by accuracy, docs/solvers.md."""
+
+LEAST, ESCALATIONS = 1e-13, 12
+
+
+@dataclass
+class Regression:
+    """What was summed over the samples that a weight has seen.
+
+    Args:
+        count: samples, for each group.
+        x_mean, xx: inputs, (groups, in), and Σ (x − x̄)(x − x̄)ᵀ, (groups, in, in).
+        y_mean, xy: targets, (groups, out), and Σ (x − x̄)(y − ȳ)ᵀ, (groups, in, out); out may be 0.
+    """
+
+    count: float
+    x_mean: torch.Tensor
+    xx: torch.Tensor
+    y_mean: torch.Tensor
+    xy: torch.Tensor
+
+    @classmethod
+    def of_samples(cls, x: torch.Tensor, y: torch.Tensor | None = None) -> Regression:
+        """Sums of a few samples: x (groups, samples, in) and y (groups, samples, out)."""
+        x = x.to(torch.promote_types(x.dtype, torch.float32))
+        y = x[..., :0] if y is None else y.to(x)
+        x_mean, y_mean = x.mean(1), y.mean(1)
+        x = x - x_mean[:, None]
+        y = y - y_mean[:, None]
+        return cls(float(x.shape[1]), x_mean, x.mT @ x, y_mean, x.mT @ y)
+
+    @classmethod
+    def of_call(cls, call: Call, target: torch.Tensor | None = None) -> Regression:
+        """Sums over the places that a linear map or convolution sees.
+
+        Args:
+            call: the call; its zero-padded borders count as they are.
+            target: what it should return, in the layout of its output.
+        """
+        if call.channel_dim != -1 and call.input.ndim == call.weight.ndim - 1:  # a single example
+            call = replace(call, input=call.input[None])
+            target = None if target is None else target[None]
+        groups = call.groups
+        rows = input_rows(call)
+        batch = 1 if call.channel_dim == -1 else call.input.shape[0]
+        x = rows.reshape(batch, groups, -1, rows.shape[1]).transpose(0, 1).flatten(1, 2)
+        if target is None:
+            return cls.of_samples(x)
+        y = target.detach().movedim(call.channel_dim, -1).flatten(0, -2)
+        return cls.of_samples(x, y.unflatten(1, (groups, -1)).transpose(0, 1))
+
+    def merge_(self, other: Regression) -> Regression:
+        """Add the samples of another; in place."""
+        share = other.count / (self.count + other.count)
+        x_gap, y_gap = other.x_mean - self.x_mean, other.y_mean - self.y_mean
+        spread = (x_gap * (self.count * share))[:, :, None]
+        self.xx += other.xx + spread * x_gap[:, None]
+        self.xy += other.xy + spread * y_gap[:, None]
+        self.x_mean += x_gap * share
+        self.y_mean += y_gap * share
+        self.count += other.count
+        return self
+
+    def double(self) -> Regression:
+        """The same in float64, to be solved."""
+        return Regression(
+            self.count, *(v.double() for v in (self.x_mean, self.xx, self.y_mean, self.xy))
+        )
+
+    def about_zero(self) -> Regression:
+        """Second moments about 0 instead of the means: for a map that cannot take an intercept."""
+        weighted = (self.x_mean * self.count)[:, :, None]
+        return Regression(
+            self.count,
+            torch.zeros_like(self.x_mean),
+            self.xx + weighted * self.x_mean[:, None],
+            torch.zeros_like(self.y_mean),
+            self.xy + weighted * self.y_mean[:, None],
+        )
+
+    def given(self, weight: torch.Tensor) -> Regression:
+        """Targets are what this weight makes of the inputs: (groups, out, in), no bias."""
+        y_mean = (weight @ self.x_mean[:, :, None]).squeeze(2)
+        return replace(self, y_mean=y_mean, xy=self.xx @ weight.mT)
+
+    def of_inputs(self, columns: torch.Tensor) -> Regression:
+        """The same about some of the inputs."""
+        return replace(
+            self,
+            x_mean=self.x_mean[:, columns],
+            xx=self.xx[:, columns][:, :, columns],
+            xy=self.xy[:, columns],
+        )
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The best weight.
+
+    Args:
+        weight: (groups, out, in).
+        intercept: (groups, out); to be added to the outputs.
+        gain: what Σ ‖y − Wx − b‖² has lost against the start with its best intercept; ≥ 0.
+        damping: that was needed.
+    """
+
+    weight: torch.Tensor
+    intercept: torch.Tensor
+    gain: float
+    damping: float
+
+
+def fit(sums: Regression, start: torch.Tensor, damping: float = DAMPING) -> Fit:
+    r"""Least squares, drawn towards the weight that is there already.
+
+        min_W,b Σ ‖y − W x − b‖² + λ ‖(W − W₀) D^½‖²,   D = diag Σ (x − x̄)²
+
+    The error is never above that of W₀ with its best intercept, whatever λ is, and W₀ stays where
+    it is optimal: exactly so where no input says otherwise. With λ = 0 it is W = H_kk⁻¹ (H W)_k
+    of ZipLM (Kurtic et al. 2023) and Týr-the-Pruner (Li et al. 2025), with an intercept.
+
+    Args:
+        sums: of float64; `Regression.about_zero` for no intercept.
+        start: W₀, (groups, out, in).
+        damping: λ, ten times more until the system is positive definite.
+
+    Raises:
+        ValueError: statistics that no sensible damping makes positive definite.
+    """
+    pull = sums.xy - sums.xx @ start.mT  # (groups, in, out)
+    diagonal = sums.xx.diagonal(dim1=1, dim2=2)
+    dead = diagonal <= 0
+    scale = torch.where(dead, 1.0, diagonal).sqrt()
+    correlation = sums.xx / scale[:, :, None] / scale[:, None]
+    step = torch.zeros_like(pull)
+    used = damping
+    if pull.numel() and pull.any():
+        for used in (damping, *(max(damping, LEAST) * 10**i for i in range(1, ESCALATIONS))):
+            correlation.diagonal(dim1=1, dim2=2).copy_(torch.where(dead, 1.0, 1.0 + used))
+            factor, failed = torch.linalg.cholesky_ex(correlation)
+            pivots = factor.diagonal(dim1=1, dim2=2).square()
+            # A pivot of the size of rounding errors is none.
+            if not failed.any() and pivots.min() > 4e-16 * correlation.shape[1]:
+                break
+        else:
+            raise ValueError(
+                f"the inputs' second moments are not positive definite even when damped by {used:g}"
+                " of their diagonal; collect them again, from more or saner calibration data"
+            )
+        step = torch.cholesky_solve(pull / scale[:, :, None], factor) / scale[:, :, None]
+        step = torch.where(dead[:, :, None], 0.0, step)
+    weight = start + step.mT
+    gain = 2 * (step * pull).sum() - (step * (sums.xx @ step)).sum()
+    intercept = sums.y_mean - (weight @ sums.x_mean[:, :, None]).squeeze(2)
+    return Fit(weight, intercept, max(0.0, gain.item()), used)
