@@ -28,6 +28,7 @@ from graphs.probe import agree, outputs
 from graphs.program import Program
 from graphs.rebuild import graph_model
 from graphs.rules.registry import operator_name
+from graphs.trace import reopened, trace
 
 # Names of attributes that state which place a layer has in its stack, and how many there are.
 _PLACE = re.compile(r"(^|_)(layer|block)_(idx|index|id|number)$")
@@ -142,14 +143,34 @@ def drop(net: Network, names: Iterable[str]) -> Network:
     Raises:
         KeyError: no such block.
     """
-    smaller, lost = _counted(net, list(names))
+    names = list(names)
+    smaller, lost = _counted(net, names)
     if smaller is net:
         return net
     read = {str(n.target) for n in smaller.program.graph.nodes if n.op == "get_attr"}
     shorter = _shorter(smaller, lost, smaller.tensors.keys() - read)
     if shorter is not None:
         return shorter
+    smaller, _ = _counted(_any_size(net), names)
     return replace(smaller, source=replace(smaller.source, model=graph_model(smaller)))
+
+
+def _any_size(net: Network) -> Network:
+    """The network over a program that takes inputs of any size the model allows."""
+    if not net.program.recorded:
+        return net
+    args, kwargs = net.source.example
+    for again_from in (
+        lambda: trace(net.source.model, kwargs or args, every_size=True),
+        lambda: reopened(net),
+    ):
+        try:
+            again = again_from()
+        except Exception:  # Whatever a model does not allow, the program of fixed sizes is there.
+            continue
+        if all(again.tensors[name].dims == t.dims for name, t in net.tensors.items()):
+            return replace(net, program=again.program)
+    return net
 
 
 def count_without(net: Network, names: Iterable[str]) -> Network:

@@ -13,6 +13,7 @@ from torch import nn
 
 from graphs import Network, trace
 from metaprune.applying import apply_network, finetuned
+from metaprune.blocks import IMITATION
 from metaprune.calibration import Calibration
 from metaprune.export import check as check_format
 from metaprune.files import refuse_filled
@@ -22,7 +23,7 @@ from metaprune.provenance import machine, versions
 from metaprune.report import Entry, Layer, Report, words
 from metaprune.result import Result
 from pruners import Target, budgets, fingerprint, measure
-from pruners.plan import CHANNELS
+from pruners.plan import BLOCKS, CHANNELS
 from training import FinetuneConfig, compare_latency, evaluate
 from training.data.core import Data
 
@@ -71,6 +72,7 @@ def methods(
     metanet: str | None,
     budget: str | Mapping[str, Any] | None,
     compare: Sequence[str | Mapping[str, Any]],
+    pattern: str = CHANNELS,
 ) -> list[Method]:
     """The method that was asked for, then the baselines, which see no metanetwork.
 
@@ -78,10 +80,14 @@ def methods(
         metanet: name or path, or None.
         budget: of the first method; "metanet" when None and there is one.
         compare: budgets of the baselines.
+        pattern: blocks are chosen in one way only, without baselines.
 
     Raises:
         ValueError: a baseline named "metanet".
     """
+    if pattern == BLOCKS:
+        rule = budget or IMITATION
+        return [Method(budgets.named(rule)[0], None, rule)]
     if "metanet" in compare:
         raise ValueError('compare lists baselines such as "uniform"; the metanetwork is `metanet`')
     first = budget or ("metanet" if metanet else None)

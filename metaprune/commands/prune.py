@@ -13,7 +13,7 @@ from metaprune import door
 from metaprune.calibration import Calibration
 from metaprune.report import print_table, write
 from metaprune.study import Settings, Study, methods
-from pruners.plan import CHANNELS
+from pruners.plan import CHANNELS, SHAPES
 from pruners.solvers import Pattern
 from training import FinetuneConfig
 
@@ -50,7 +50,7 @@ def run(config: DictConfig) -> None:
     """Prune, measure, compare, report."""
     settings, content = door.typed(PruneConfig, config)
     targets = spread(settings.target, settings.pattern)
-    chosen = methods(settings.metanet, settings.budget, settings.compare)
+    chosen = methods(settings.metanet, settings.budget, settings.compare, settings.pattern)
     study_settings = Settings(
         pattern=settings.pattern,
         solver=settings.solver,
@@ -105,7 +105,7 @@ def spread(target: Mapping[str, Any], pattern: str = CHANNELS) -> list[dict[str,
         ValueError: nothing asked, or lists of different lengths.
     """
     asked = {name: value for name, value in target.items() if value is not None}
-    if not asked and pattern != CHANNELS and Pattern.parse(pattern).m:
+    if not asked and pattern not in SHAPES and Pattern.parse(pattern).m:
         return [{}]
     if not asked:
         raise ValueError(

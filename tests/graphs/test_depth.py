@@ -84,6 +84,7 @@ def test_a_part_of_a_layer_makes_an_exported_graph(name: str) -> None:
     short = compare(stack(), [name], INPUTS)
     assert type(short) is not Stack
     assert not any(n.startswith(name) for n, _ in short.named_parameters())
+    short(torch.randn(5, 4, 5, dtype=torch.float64))
     short.train()
     short(*INPUTS).sum().backward()
 
