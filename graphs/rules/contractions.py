@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from graphs.dims import Dim, Fixed, product
+from graphs.dims import Dim, Fixed, atoms, product
 from graphs.rules.elementwise import broadcast
 from graphs.rules.registry import Context, Dims, Extent, Pinned, Value, rule
 
@@ -133,6 +133,11 @@ def _matmul(ctx: Context, a: Value, b: Value) -> Dims:
         for other in here[1:]:
             dim = ctx.unify(dim, other)
         batch.insert(0, dim)
+    if batch and a.tensor is None and b.tensor is None and atoms(ctx.solver.resolve(batch[-1])):
+        # Two computed matrices for each unit of an axis: attention, spelled out.
+        ctx.solver.set_kind(batch[-1], "head")
+        for dim in (inside, b.dims[-1]):
+            ctx.solver.set_kind(dim, "head feature")
     ctx.cost(*batch, *rows, inside, b.dims[-1])
     return (*batch, *rows, b.dims[-1])
 

@@ -34,7 +34,7 @@ def multihead_attention_time_first() -> Pair:
     return attended(nn.MultiheadAttention(8, 2, bias=False), itself)
 
 
-@case("embed.out attention.out.feature:norm-changed attention.out.feature.2 attention.out_proj.out")
+@case("embed.out attention.out.head:norm-changed attention.out.head_feature attention.out_proj.out")
 def multihead_attention_with_weights() -> Pair:
     def forward(m: Any, x: Any) -> Any:
         y = m.embed(x)
@@ -168,7 +168,7 @@ def attention_with_mask_and_scale() -> Pair:
     return Model(forward, **layers, head=nn.Linear(8, 3)), (sequence(),)
 
 
-@case("q.out.feature q.out.feature.2 v.out.feature")
+@case("q.out.head q.out.head_feature v.out.head_feature")
 def attention_spelled_out() -> Pair:
     def forward(m: Any, x: Any) -> Any:
         q, k, v = (f(x).unflatten(-1, (2, 4)).transpose(1, 2) for f in (m.q, m.k, m.v))
