@@ -47,6 +47,7 @@ BUDGETS: dict[str, tuple[str, dict[str, Any]]] = {
     "distortion": ("distortion", {"grid": [0.05, 0.1, 0.2, 0.35, 0.6, 1.0]}),
     "price 8": ("price", {"steps": 7}),
     "price 16": ("price", {"steps": 15}),
+    "price 8, for its solver": ("price", {"steps": 7}),
     **{f"search 200, seed {s}": ("search", {"evaluations": 200, "seed": s}) for s in range(3)},
     "search 400": ("search", {"evaluations": 400}),
 }
@@ -129,9 +130,12 @@ class Bench:
         if self.store.find(key) is None:
             self.tell(self.store.add(key, accuracy=self.accuracy(self.model)))
 
-    def shares(self, label: str, sparsity: float) -> dict[str, float]:
-        """A budget, found or read."""
+    def shares(self, label: str, sparsity: float, solver: str) -> dict[str, float]:
+        """A budget, found or read; "for its solver" makes one for each."""
         key = {"network": self.arguments.network, "budget": label, "sparsity": sparsity}
+        own = label.endswith("for its solver")
+        if own:
+            key["solver"] = solver
         line = self.store.find(key)
         if line is not None:
             return line["shares"]
@@ -141,6 +145,11 @@ class Bench:
         if missing:
             self._evidence |= budgets.measured(rule, self.net, self.batches, self.names)
         evidence = {n: self._evidence[n] for n in budgets.needs(rule)}
+        if own:
+            name, repair = SOLVERS[solver]
+            evidence["solve"] = budgets.solving(
+                self.net, self.batches, self.names, name, repair_steps=repair
+            )
         if rule == "search":
             slug = f"{self.arguments.network}-{label}-{sparsity}".replace(" ", "").replace(",", "-")
             options = {**options, "journal": self.store.path.with_suffix(f".{slug}.jsonl")}
@@ -171,8 +180,8 @@ class Bench:
         }  # fmt: skip
         if self.store.find(key) is not None:
             return
-        shares = self.shares(label, sparsity)
         name, repair = SOLVERS[solver]
+        shares = self.shares(label, sparsity, solver)
         needs = set(solvers.build(name).needs) | ({"hessian"} if repair else set())
         if needs and self._statistics is None:
             self._statistics = input_statistics(self.model, self.batches, self.names)

@@ -22,7 +22,7 @@ from pruners.budgets.channels import (
 )
 from pruners.budgets.composite import CompositeProblem
 from pruners.budgets.distortion import measure_curves
-from pruners.budgets.evidence import measured, needs
+from pruners.budgets.evidence import measured, needs, solving
 from pruners.budgets.masks import MaskProblem
 from pruners.budgets.price import equalise
 from pruners.budgets.problem import Choice, Loss, Problem
@@ -65,4 +65,5 @@ __all__ = [
     "needs",
     "project",
     "prunable_weights",
+    "solving",
 ]

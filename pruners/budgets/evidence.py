@@ -6,15 +6,58 @@ from collections.abc import Iterable, Sequence
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from pruners.budgets.channels import CHANNEL_ALLOCATORS, CHANNEL_MEASURED
 from pruners.budgets.flap import unit_fluctuations
+from pruners.budgets.masks import Solve
 from pruners.budgets.registry import ALLOCATORS, MEASURED
+from pruners.budgets.structure import out_dims
+from pruners.solvers import Pattern, build, solve
+from pruners.solvers.repair import STEPS
 from pruners.statistics import Imitation, input_statistics
 
 if TYPE_CHECKING:
     from torch import nn
 
     from graphs import Network
+
+
+def solving(
+    net: Network,
+    batches: Sequence[Any],
+    weights: Iterable[str],
+    solver: str = "magnitude",
+    pattern: str | Pattern = "unstructured",
+    repair_steps: int = STEPS,
+) -> Solve:
+    """The option `solve` of rules that measure: prune as the network will be pruned.
+
+    Args:
+        net: the network; its own weights are pruned.
+        batches: inputs of the model; the statistics of the solver and the repair are collected
+            once.
+        weights: names of the budgeted tensors.
+        solver, repair_steps: see `pruners.solvers.solve`.
+        pattern: of the masks.
+    """
+    names = list(weights)
+    needed = set(build(solver).needs) | ({"hessian"} if repair_steps else set())
+    statistics = input_statistics(net.to_model(), batches, names, needed) if needed else {}
+    sides, asked = out_dims(net, names), Pattern.parse(pattern)
+
+    def one(name: str, share: float) -> torch.Tensor:
+        return solve(
+            solver,
+            net.tensors[name].value,
+            share,
+            asked.at(share),
+            statistics=statistics.get(name),
+            out_dim=sides[name],
+            repair_steps=repair_steps,
+        ).weight
+
+    return one
 
 
 def needs(rule: str, channels: bool = False) -> list[str]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
 
 import torch
 
@@ -10,6 +11,9 @@ from pruners.budgets.problem import Choice, Loss, logit, value_of
 from pruners.budgets.projection import bounds, counts, grouped, project
 from pruners.solvers.matrix import as_matrix, from_matrix
 from pruners.solvers.patterns import Pattern
+
+Solve: TypeAlias = Callable[[str, float], torch.Tensor]
+"""(Tensor name, kept share) → pruned weight."""
 
 BAND = 0.15
 """Share of the kept weights, on either side of the threshold, that set the price."""
@@ -28,6 +32,8 @@ class MaskProblem:
         out_dims: tensor name → output dimension, 0 where missing.
         lower: fewest kept share, a number or by tensor name.
         upper: largest kept share, likewise.
+        solve: (tensor name, kept share) → pruned weight, where a solver other than magnitude will
+            prune, or a repair will refit; budgets that suit bare magnitude masks do not suit these.
 
     Raises:
         ValueError: a weight whose columns the pattern does not divide, or a budget that the bounds
@@ -43,6 +49,7 @@ class MaskProblem:
         out_dims: Mapping[str, int] | None = None,
         lower: float | Mapping[str, float] = 0.0,
         upper: float | Mapping[str, float] = 1.0,
+        solve: Solve | None = None,
     ) -> None:
         self.dials = tuple(weights)
         self.pattern = Pattern.parse(pattern)
@@ -51,7 +58,8 @@ class MaskProblem:
         self.lower = bounds(lower, self.dials, 0.0)
         self.upper = bounds(upper, self.dials, 1.0)
         self._weights = {name: weight.detach() for name, weight in weights.items()}
-        self._loss = loss
+        self._loss, self._solve = loss, solve
+        self._solved: dict[str, tuple[int, torch.Tensor]] = {}
         sides = out_dims or {}
         self._ranks = {
             name: ranks(weight, self.pattern, sides.get(name, 0))
@@ -91,9 +99,19 @@ class MaskProblem:
         return torch.tensor(self.sizes) * share * (1 - share)
 
     def masked(self, choice: Choice) -> dict[str, torch.Tensor]:
-        """The weights with the smallest set to zero."""
+        """The pruned weights: the smallest set to zero, or what the solver makes of them."""
+        if self._solve is not None:
+            placed = enumerate(zip(self.dials, choice, strict=True))
+            return {name: self._one(name, i, kept) for i, (name, kept) in placed}
         pairs = zip(self._weights.items(), choice, strict=True)
         return {name: weight * (self._ranks[name] < kept) for (name, weight), kept in pairs}
+
+    def _one(self, name: str, place: int, kept: int) -> torch.Tensor:
+        """A solver's weight; the last one of every tensor is remembered."""
+        if self._solved.get(name, (-1, None))[0] != kept:
+            assert self._solve is not None
+            self._solved[name] = kept, self._solve(name, kept / self.levels[place])
+        return self._solved[name][1]
 
     def loss(self, choice: Choice) -> float:
         """See `Problem`."""

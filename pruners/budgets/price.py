@@ -9,7 +9,7 @@ import torch
 from pruners.budgets.channels import Kept, Request, channel_allocator
 from pruners.budgets.global_magnitude import global_magnitude
 from pruners.budgets.lamp import lamp
-from pruners.budgets.masks import MaskProblem, marginal_price
+from pruners.budgets.masks import MaskProblem, Solve, marginal_price
 from pruners.budgets.problem import Choice, Loss, Problem, finite
 from pruners.budgets.registry import allocator
 from pruners.solvers.patterns import Pattern
@@ -79,6 +79,7 @@ def price(
     out_dims: Mapping[str, int] | None = None,
     lower: float | Mapping[str, float] = 0.0,
     upper: float | Mapping[str, float] = 1.0,
+    solve: Solve | None = None,
 ) -> dict[str, float]:
     r"""Equal marginal price over tensors; see `equalise`.
 
@@ -93,12 +94,12 @@ def price(
         steps: backward passes that move the budget; one more judges the last one.
         rate: first η.
         start: kept share by tensor name; default the better of LAMP and one global threshold.
-        pattern, out_dims, lower, upper: see `MaskProblem`.
+        pattern, out_dims, lower, upper, solve: see `MaskProblem`.
 
     Raises:
         ValueError: a loss that is not finite.
     """
-    problem = MaskProblem(weights, density, loss, pattern, out_dims, lower, upper)
+    problem = MaskProblem(weights, density, loss, pattern, out_dims, lower, upper, solve)
     if problem.total in (0, sum(problem.sizes)):
         return dict.fromkeys(weights, float(density))
     choice, _ = equalise(problem, first(problem, weights, density, start), steps, rate)

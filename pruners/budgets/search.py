@@ -10,7 +10,7 @@ import torch
 from pruners.budgets.channels import Kept, Request, channel_allocator
 from pruners.budgets.evolution import evolve
 from pruners.budgets.judge import Judge
-from pruners.budgets.masks import MaskProblem
+from pruners.budgets.masks import MaskProblem, Solve
 from pruners.budgets.policy_gradient import climb
 from pruners.budgets.price import first
 from pruners.budgets.problem import Choice, Loss, Problem
@@ -40,6 +40,7 @@ def search(
     out_dims: Mapping[str, int] | None = None,
     lower: float | Mapping[str, float] = 0.0,
     upper: float | Mapping[str, float] = 1.0,
+    solve: Solve | None = None,
 ) -> dict[str, float]:
     """The best of many budgets by the loss with exact masks; forward passes only.
 
@@ -53,12 +54,12 @@ def search(
         journal: file that lets an interrupted search continue; see `Judge`.
         start: kept share by tensor name; default the better of LAMP and one global threshold,
             which takes two more forward passes. The result is never worse.
-        pattern, out_dims, lower, upper: see `MaskProblem`.
+        pattern, out_dims, lower, upper, solve: see `MaskProblem`.
 
     Raises:
         ValueError: an unknown method, the journal of another search, or a loss that is not finite.
     """
-    problem = MaskProblem(weights, density, loss, pattern, out_dims, lower, upper)
+    problem = MaskProblem(weights, density, loss, pattern, out_dims, lower, upper, solve)
     if problem.total in (0, sum(problem.sizes)):
         return dict.fromkeys(weights, float(density))
     begin = first(problem, weights, density, start)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from graphs import trace
-from pruners.budgets import allocate, counts, prunable_weights
+from pruners.budgets import allocate, counts, prunable_weights, solving
 from pruners.budgets.price import marginal_price
 from pruners.solvers import solve
 from pruners.statistics import Imitation
@@ -131,3 +131,26 @@ def test_imitation_leaves_the_model_as_it_was():
     assert all(parameter.grad is None for parameter in model.parameters())
     for name, value in model.state_dict().items():
         assert torch.equal(value, before[name])
+
+
+@pytest.mark.parametrize("rule", ["price", "search"])
+def test_a_budget_may_be_judged_by_the_solver_that_will_prune(rule):
+    """With bare magnitude as the solver nothing changes; with a repair the budget suits it."""
+    case = make("mlp")
+    net, names = case.net, prunable_weights(case.net)
+    loss = Imitation(case.model, [case.inputs])
+    options = {"steps": 3} if rule == "price" else {"evaluations": 12}
+    plain = solving(net, [case.inputs], names, "magnitude", repair_steps=0)
+    bare, same = (
+        allocate(rule, net, 0.4, loss=loss, solve=solve, **options) for solve in (None, plain)
+    )
+    assert bare == same
+    repaired = solving(net, [case.inputs], names)
+
+    def judged(shares):
+        return loss.value({name: repaired(name, share) for name, share in shares.items()})
+
+    suited = allocate(rule, net, 0.4, loss=loss, solve=repaired, start=bare, **options)
+    assert judged(suited) <= judged(bare) + 1e-9
+    weight = repaired("0.weight", 0.5)
+    assert int((weight != 0).sum()) <= round(0.5 * weight.numel())
