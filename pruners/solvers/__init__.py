@@ -1,6 +1,9 @@
 """Solvers: one algorithm a file, behind one registry."""
 
-from pruners.solvers.base import SOLVERS, Solution, Solver, build, solver
+from pruners.solvers.admm import ADMM
+from pruners.solvers.base import SOLVERS, Factors, Solution, Solver, build, solver
+from pruners.solvers.gradient_aware import GradientAware
+from pruners.solvers.least_squares import LeastSquares
 from pruners.solvers.magnitude import Magnitude
 from pruners.solvers.matrix import as_matrix, from_matrix, relative_error
 from pruners.solvers.patterns import Pattern, top_k
@@ -9,8 +12,18 @@ from pruners.solvers.solve import solve
 from pruners.solvers.sparsegpt import SparseGPT
 from pruners.solvers.wanda import Wanda
 
+# By the error on fresh inputs (docs/solvers.md); `repair` follows where there is a Hessian.
+DEFAULT = "admm"
+WITHOUT_CALIBRATION = "magnitude"
+
 __all__ = [
+    "ADMM",
+    "DEFAULT",
     "SOLVERS",
+    "WITHOUT_CALIBRATION",
+    "Factors",
+    "GradientAware",
+    "LeastSquares",
     "Magnitude",
     "Pattern",
     "Solution",

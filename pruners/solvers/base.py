@@ -19,27 +19,56 @@ from pruners.solvers.patterns import Pattern
 
 
 @dataclass(frozen=True)
+class Factors:
+    """A low-rank part in matrix view.
+
+    Args:
+        left: (out, rank).
+        right: (rank, in).
+    """
+
+    left: torch.Tensor
+    right: torch.Tensor
+
+    @property
+    def rank(self) -> int:
+        """Inner size."""
+        return self.left.shape[1]
+
+    def product(self) -> torch.Tensor:
+        """Left · right, (out, in)."""
+        return self.left @ self.right
+
+
+@dataclass(frozen=True)
 class Solution:
     """A pruned weight and how it came about.
 
     Args:
-        weight: pruned weight in the dtype of the original, zero where the mask is false.
-        mask: bool, the same shape; true where a weight stays.
+        weight: the effective dense weight in the dtype of the original, which alone reproduces the
+            layer: zero where the mask is false, plus the product of the factors where there are
+            any.
+        mask: bool, the same shape; true where the sparse part has a weight.
         status: a sentence for a person.
         statistics: numbers about the solution: `kept` (weights) and whatever the solver measures.
+        factors: the low-rank part over the matrix view of the weight
+            (`pruners.solvers.as_matrix`); None for a mask alone. The sparse part is
+            `as_matrix(weight) − factors.product()` on the mask; an empty mask is low-rank alone.
     """
 
     weight: torch.Tensor
     mask: torch.Tensor
     status: str
     statistics: Mapping[str, float] = field(default_factory=dict)
+    factors: Factors | None = None
 
 
 class Solver(Protocol):
     """One algorithm: `prepare`, then `solve`.
 
     The law: the mask of a solution fits the pattern and keeps exactly the asked number of weights,
-    the weight is zero outside the mask, and its dtype is that of the matrix that was prepared.
+    the weight is zero outside the mask (unless there are factors), and its dtype is that of the
+    matrix that was prepared.
     """
 
     needs: frozenset[str]

@@ -12,22 +12,29 @@ import torch
 class Pattern:
     """Where zeros may fall in a weight matrix of shape (out, in).
 
-    "unstructured": anywhere; "row": the same number in every row; "N:M": in every row, at most N
-    of each M consecutive columns stay.
+    | name | what stays or goes |
+    |---|---|
+    | "unstructured" | single weights, anywhere |
+    | "row" | single weights, the same number in every row |
+    | "N:M" | in every row, N of each M consecutive columns stay |
+    | "column", "column:C" | whole columns (input channels), or C consecutive ones (a head) |
+    | "block:RxC" | blocks of R rows and C columns, anywhere |
 
     Args:
         name: the pattern as written.
         n: columns that stay of each group, for N:M.
         m: columns in a group, for N:M.
+        block: rows and columns that stay or go together; 0 rows are all rows.
     """
 
     name: str
     n: int = 0
     m: int = 0
+    block: tuple[int, int] = (1, 1)
 
     @classmethod
     def parse(cls, text: str | Pattern) -> Pattern:
-        """Read "unstructured", "row" or "N:M".
+        """Read "unstructured", "row", "N:M", "column", "column:C" or "block:RxC".
 
         Raises:
             ValueError: anything else.
@@ -36,23 +43,34 @@ class Pattern:
             return text
         if text in ("unstructured", "row"):
             return cls(text)
+        if found := re.fullmatch(r"column(?::([1-9]\d*))?", text):
+            return cls(text, block=(0, int(found[1] or 1)))
+        if found := re.fullmatch(r"block:([1-9]\d*)x([1-9]\d*)", text):
+            return cls(text, block=(int(found[1]), int(found[2])))
         found = re.fullmatch(r"(\d+):(\d+)", text)
         if found is None or not 0 < int(found[1]) <= int(found[2]):
             raise ValueError(
-                f'unknown pattern "{text}": expected "unstructured", "row", or "N:M" with '
-                '0 < N <= M such as "2:4" (2 of 4 stay)'
+                f'unknown pattern "{text}": expected "unstructured", "row", "column", "column:64", '
+                '"block:4x4", or "N:M" with 0 < N <= M such as "2:4" (2 of 4 stay)'
             )
         return cls(text, int(found[1]), int(found[2]))
 
     def __str__(self) -> str:
         return self.name
 
-    def refusal(self, columns: int) -> str | None:
-        """Why a matrix with this many columns cannot carry the pattern, or None."""
-        if self.m and columns % self.m:
+    def refusal(self, columns: int, rows: int | None = None) -> str | None:
+        """Why a matrix of this size cannot carry the pattern, or None; rows count for blocks."""
+        width = self.m or self.block[1]
+        if columns % width:
             return (
-                f"{columns} input columns are not a multiple of {self.m}, which {self.name} "
+                f"{columns} input columns are not a multiple of {width}, which {self.name} "
                 "needs; leave this weight out"
+            )
+        height = self.block[0] or 1
+        if rows is not None and rows % height:
+            return (
+                f"{rows} output rows are not a multiple of {height}, which {self.name} needs; "
+                "leave this weight out"
             )
         return None
 
@@ -80,28 +98,56 @@ class Pattern:
         n = round(density * self.m)
         return self if n == self.n else Pattern.parse(f"{n}:{self.m}")
 
+    def candidates(self, rows: int, columns: int) -> int:
+        """Units that compete with each other in a matrix of this size."""
+        if self.m:
+            return self.m
+        if self.name == "row":
+            return columns
+        height, width = self.block
+        return (rows // height if height else 1) * (columns // width)
+
+    def choose(self, scores: torch.Tensor, count: int) -> torch.Tensor:
+        """Mask of the `count` highest units wherever units compete.
+
+        Args:
+            scores: shape (out, in), not NaN, at least 0; the score of a block is the sum of squares
+                of its entries, so scores should be roots of what a weight is worth.
+            count: units that stay: of the matrix, of every row ("row"), of every group (N:M).
+
+        Returns:
+            bool mask (out, in). Equal scores are kept in order of position.
+        """
+        rows, columns = scores.shape
+        if self.block == (1, 1):
+            lines = scores.reshape(-1, self.candidates(rows, columns))
+            return top_k(lines, count).reshape(scores.shape)
+        height, width = self.block[0] or rows, self.block[1]
+        energy = scores.square().reshape(rows // height, height, columns // width, width)
+        worth = energy.sum((1, 3))
+        kept = top_k(worth.reshape(1, -1), count).reshape(worth.shape)
+        return kept.repeat_interleave(height, 0).repeat_interleave(width, 1)
+
     def top(self, scores: torch.Tensor, density: float | None) -> torch.Tensor:
         """Mask of the highest scores that the pattern and the density allow, exact in number.
 
         Args:
             scores: shape (out, in), not NaN.
-            density: kept share; the number is rounded to a whole weight (in each row for "row").
-                None for N:M.
+            density: kept share; the number is rounded to a whole weight (in each row for "row") or
+                block. None for N:M.
 
         Returns:
             bool mask (out, in). Equal scores are kept in order of position.
 
         Raises:
-            ValueError: columns that do not divide into groups of M, or a density out of place.
+            ValueError: a matrix that does not divide into groups or blocks, or a density out of
+                place.
         """
-        refusal = self.refusal(scores.shape[1])
+        rows, columns = scores.shape
+        refusal = self.refusal(columns, rows)
         if refusal is not None:
             raise ValueError(refusal)
-        share = self.density(density)
-        if self.m:
-            return top_k(scores.reshape(-1, self.m), self.n).reshape(scores.shape)
-        rows = scores if self.name == "row" else scores.reshape(1, -1)
-        return top_k(rows, round(share * rows.shape[1])).reshape(scores.shape)
+        return self.choose(scores, round(self.density(density) * self.candidates(rows, columns)))
 
 
 # Up to this many candidates, comparing all pairs beats selecting.
@@ -129,6 +175,9 @@ def top_k(scores: torch.Tensor, k: int) -> torch.Tensor:
     if columns <= FEW < rows:
         return top_few(scores.T.contiguous(), k).T.contiguous()
     threshold = scores.kthvalue(columns - k + 1, dim=1, keepdim=True).values
+    reached = scores >= threshold
+    if int(reached.count_nonzero()) == rows * k:
+        return reached
     above, tied = scores > threshold, scores == threshold
     room = k - above.sum(1, keepdim=True)
     return above | (tied & (tied.cumsum(1) <= room))

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from pruners.solvers.base import Solution, build
+from pruners.solvers.damping import shrinkage
 from pruners.solvers.matrix import as_matrix, from_matrix
 from pruners.solvers.patterns import Pattern
 from pruners.solvers.repair import STEPS, repair
@@ -31,9 +32,9 @@ def solve(
         name: a registered solver.
         weight: (out, in, taps...), or with its output dimension at `out_dim`.
         density: kept share, 0 to 1; None for N:M.
-        pattern: "unstructured", "row" or "N:M"; groups of N:M run along the input channels.
+        pattern: as `Pattern` reads it; groups of N:M run along the input channels.
         statistics: what is known of the inputs, over the columns of `as_matrix(weight)`: what the
-            solver needs, and `hessian` for the repair.
+            solver needs, `hessian` for the repair, and `samples`, from how many it was estimated.
         out_dim: the weight's output dimension.
         repair_steps: conjugate-gradient steps on the kept weights where a Hessian is given; 0 for
             the solver's own weights.
@@ -53,12 +54,16 @@ def solve(
     algorithm = build(name, **options)
     matrix = as_matrix(weight.detach(), out_dim)
     given = dict(statistics or {})
-    _check(name, algorithm.needs, given, matrix.shape[1])
+    _check(name, algorithm.needs, given, matrix.shape)
 
     state = algorithm.prepare(matrix, given)
     found = algorithm.solve(state, density, Pattern.parse(pattern))
-    if "hessian" in given and repair_steps > 0:
-        found = repair(matrix, found, given["hessian"], repair_steps)
+    if "hessian" in given and repair_steps > 0 and found.factors is None:
+        share = found.statistics.get("damping")
+        if share is None:
+            wide = torch.promote_types(matrix.dtype, torch.float32)
+            share = shrinkage(given["hessian"].to(wide), given.get("samples"))
+        found = repair(matrix, found, given["hessian"], repair_steps, share)
     return replace(
         found,
         weight=from_matrix(found.weight, weight.shape, out_dim),
@@ -67,7 +72,7 @@ def solve(
 
 
 def _check(
-    name: str, needs: frozenset[str], given: Mapping[str, torch.Tensor], columns: int
+    name: str, needs: frozenset[str], given: Mapping[str, torch.Tensor], shape: torch.Size
 ) -> None:
     missing = sorted(needs - set(given))
     if missing:
@@ -75,11 +80,13 @@ def _check(
             f'solver "{name}" needs the statistics {", ".join(missing)} of the inputs; collect '
             "them with pruners.statistics.input_statistics"
         )
-    for key, shape in (("norms", (columns,)), ("hessian", (columns, columns))):
+    rows, columns = shape
+    sizes = {"norms": (columns,), "hessian": (columns, columns), "gradients": (rows, columns)}
+    for key, size in sizes.items():
         value = given.get(key)
-        if value is not None and tuple(value.shape) != shape:
+        if value is not None and tuple(value.shape) != size:
             raise ValueError(
-                f'statistics "{key}": expected shape {shape} for {columns} input columns (got '
+                f'statistics "{key}": expected shape {size} for {columns} input columns (got '
                 f"{tuple(value.shape)})"
             )
         if value is not None and not _finite(value):

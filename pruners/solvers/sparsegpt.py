@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import torch
 
 from pruners.solvers.base import Solution, solver
-from pruners.solvers.patterns import Pattern, top_few, top_k
+from pruners.solvers.patterns import Pattern, top_few
 
 BLOCK = 128
 DAMPING = 0.01
@@ -69,7 +69,7 @@ class SparseGPT:
 
     def solve(self, state: _Factored, density: float | None, pattern: Pattern) -> Solution:
         """Sweep over the columns; `statistics["loss"]` is (w − w')H(w − w')ᵀ over all rows."""
-        refusal = pattern.refusal(state.columns.shape[0])
+        refusal = pattern.refusal(*state.columns.shape)
         if refusal is not None:
             raise ValueError(refusal)
         share = pattern.density(density)
@@ -136,7 +136,7 @@ def sweep(
         factor: M, (in, in), upper triangular.
         pattern: where zeros may fall.
         density: kept share.
-        block: columns whose mask is chosen together; rounded to whole groups for N:M.
+        block: columns whose mask is chosen together; rounded to whole groups or blocks.
 
     Returns:
         w' (in, out), the bool mask (in, out), true where kept, the loss
@@ -145,7 +145,7 @@ def sweep(
     width = columns.shape[0]
     result, change = torch.empty_like(columns), torch.empty_like(columns)
     mask = torch.empty_like(columns, dtype=torch.bool)
-    group = pattern.m or 1
+    group = pattern.m or pattern.block[1]
     steps = tuple(dict.fromkeys((max(group, INNER // group * group), group)))
     block = min(max(group, block // group * group), width)
     errors = torch.empty_like(columns[:block])
@@ -218,11 +218,7 @@ def _choose(
     first: int,
 ) -> torch.Tensor:
     """Mask of a block by |w| / U_jj; numbers round so that the whole matrix is exact."""
-    scores = (part / diagonal[:, None]).abs_()
-    last = first + part.shape[0]
-    if pattern.name == "row":
-        kept = round(density * last) - round(density * first)
-        return top_k(scores.T.contiguous(), kept).T
-    rows = part.shape[1]
-    kept = round(density * rows * last) - round(density * rows * first)
-    return top_k(scores.reshape(1, -1), kept).reshape(part.shape)
+    scores = (part / diagonal[:, None]).abs_().T.contiguous()
+    rows, width = scores.shape
+    until, now = (pattern.candidates(rows, columns) for columns in (first, first + width))
+    return pattern.choose(scores, round(density * now) - round(density * until)).T

@@ -12,9 +12,25 @@ from pruners.solvers.patterns import Pattern
 
 
 @dataclass(frozen=True)
-class _Scored:
+class Scored:
+    """A matrix and what each of its weights is worth, both (out, in)."""
+
     matrix: torch.Tensor
     scores: torch.Tensor
+
+
+def by_score(state: Scored, density: float | None, pattern: Pattern, reason: str) -> Solution:
+    """The weights of the highest scores, as they were; `reason` says what the scores are."""
+    mask = pattern.top(state.scores, density)
+    energy = state.scores.square()
+    lost = energy.masked_fill(mask, 0.0).sum() / energy.sum().clamp_min(1e-30)
+    kept = int(mask.sum())
+    return Solution(
+        weight=state.matrix.masked_fill(~mask, 0.0),
+        mask=mask,
+        status=f"Kept {kept} of {mask.numel()} weights by {reason} ({pattern}).",
+        statistics={"kept": kept, "error": lost.item()},
+    )
 
 
 @solver("wanda")
@@ -27,21 +43,11 @@ class Wanda:
 
     needs: frozenset[str] = frozenset({"norms"})
 
-    def prepare(self, matrix: torch.Tensor, statistics: Mapping[str, torch.Tensor]) -> _Scored:
+    def prepare(self, matrix: torch.Tensor, statistics: Mapping[str, torch.Tensor]) -> Scored:
         """Scores in float32 or wider."""
         wide = torch.promote_types(matrix.dtype, torch.float32)
-        return _Scored(matrix, matrix.to(wide).abs() * statistics["norms"].to(wide))
+        return Scored(matrix, matrix.to(wide).abs() * statistics["norms"].to(wide))
 
-    def solve(self, state: _Scored, density: float | None, pattern: Pattern) -> Solution:
+    def solve(self, state: Scored, density: float | None, pattern: Pattern) -> Solution:
         """Mask by the scores; `statistics["error"]` is Σ pruned score² / Σ score²."""
-        mask = pattern.top(state.scores, density)
-        energy = state.scores.square()
-        lost = energy.masked_fill(mask, 0.0).sum() / energy.sum().clamp_min(1e-30)
-        kept = int(mask.sum())
-        return Solution(
-            weight=state.matrix.masked_fill(~mask, 0.0),
-            mask=mask,
-            status=f"Kept {kept} of {mask.numel()} weights by magnitude times input norm "
-            f"({pattern}).",
-            statistics={"kept": kept, "error": lost.item()},
-        )
+        return by_score(state, density, pattern, "magnitude times input norm")

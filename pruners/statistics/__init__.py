@@ -1,12 +1,18 @@
 """Calibration statistics: what a few batches say about the units and weights of a network."""
 
+from pruners.statistics.collected import Statistics
 from pruners.statistics.evidence import microbatches, unit_evidence
 from pruners.statistics.imitation import Imitation
-from pruners.statistics.inputs import input_statistics
+from pruners.statistics.inputs import collect, input_statistics
+from pruners.statistics.moments import STATISTICS, Moments
 from pruners.statistics.running import forward, undisturbed
 
 __all__ = [
+    "STATISTICS",
     "Imitation",
+    "Moments",
+    "Statistics",
+    "collect",
     "forward",
     "input_statistics",
     "microbatches",

@@ -48,22 +48,36 @@ def function_name(function: Any) -> str:
 
 
 class LinearCalls(TorchFunctionMode):
-    """Inside this context, `watch` sees every linear map and convolution before it is computed."""
+    """Inside this context, `watch` sees every linear map and convolution before it is computed.
 
-    def __init__(self, watch: Callable[[Call], None]) -> None:
+    `after`, if given, sees it again with its output.
+    """
+
+    def __init__(
+        self,
+        watch: Callable[[Call], None] | None = None,
+        after: Callable[[Call, torch.Tensor], None] | None = None,
+    ) -> None:
         super().__init__()
         self._watch = watch
+        self._after = after
 
     def __torch_function__(
         self, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None
     ) -> Any:
         """Report the call, then make it."""
         channel_dim = CHANNEL_DIM.get(function_name(function))
-        if channel_dim is not None:
-            given = dict(zip(ARGUMENTS, args, strict=False)) | (kwargs or {})
-            given.pop("bias", None)
-            self._watch(Call(channel_dim=channel_dim, **given))
-        return function(*args, **(kwargs or {}))
+        if channel_dim is None:
+            return function(*args, **(kwargs or {}))
+        given = dict(zip(ARGUMENTS, args, strict=False)) | (kwargs or {})
+        given.pop("bias", None)
+        call = Call(channel_dim=channel_dim, **given)
+        if self._watch is not None:
+            self._watch(call)
+        output = function(*args, **(kwargs or {}))
+        if self._after is not None:
+            self._after(call, output)
+        return output
 
 
 def input_rows(call: Call) -> torch.Tensor:

@@ -8,74 +8,102 @@ from typing import Any
 import torch
 from torch import nn
 
+from pruners.solvers.matrix import as_matrix
 from pruners.statistics.calls import Call, LinearCalls, input_rows
+from pruners.statistics.collected import Statistics
+from pruners.statistics.gradients import LossFunction, squared_gradients
+from pruners.statistics.moments import Moments, of_rows, parts_of
 from pruners.statistics.running import forward, undisturbed
 
-STATISTICS = ("norms", "hessian")
+DEFAULT = ("norms", "hessian")
 
 
 def input_statistics(
     model: nn.Module,
     batches: Iterable[Any],
     weights: Iterable[str],
-    needs: Iterable[str] = STATISTICS,
+    needs: Iterable[str] = DEFAULT,
+    loss_fn: LossFunction | None = None,
 ) -> dict[str, dict[str, torch.Tensor]]:
-    r"""Second moments of the inputs of linear maps and convolutions, in one pass over the batches.
+    """`collect`, as solvers read it: weight name → statistic → tensor, and `samples`."""
+    return collect(model, batches, weights, needs, loss_fn).tensors()
 
-        hessian = Σ x xᵀ / samples,      norms = √ diag(hessian)
 
-    where x runs over tokens, or over the patches a convolution sees. Groups of a grouped
-    convolution share one statistic, their average.
+def collect(
+    model: nn.Module,
+    batches: Iterable[Any],
+    weights: Iterable[str],
+    needs: Iterable[str] = DEFAULT,
+    loss_fn: LossFunction | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Statistics:
+    r"""Moments of linear maps and convolutions, in one pass over the batches.
+
+    | statistic | meaning | shape |
+    |---|---|---|
+    | hessian | Σ x xᵀ / samples | (columns, columns) |
+    | norms | √ diag(hessian) | (columns,) |
+    | means, variances | of the inputs | (columns,) |
+    | output_means, output_variances | of the outputs | (out,) |
+    | gradients | √ Σ_s g², g = ∂L_s/∂w of batch s | (out, columns) |
+
+    where x runs over tokens, or over the patches a convolution sees, in the order of the columns of
+    `pruners.solvers.as_matrix`. Groups of a grouped convolution share one statistic, their average.
+    Only what is asked for is computed; sums stay on the device of the layer.
 
     Args:
         model: runs in evaluation mode and is left as it was.
         batches: example inputs (a tuple of arguments, a mapping of keywords, or one tensor).
         weights: names of the weights to describe.
-        needs: any of "norms" and "hessian"; norms alone need no square matrices.
+        needs: statistics, by name; without "hessian" there are no square matrices.
+        loss_fn: (model, batch) → scalar loss, for "gradients"; every batch is one sample s. None
+            for the sensitivity of the outputs, which needs no targets (`squared_gradients`).
+        dtype: sums are at least this wide, whatever the model computes in.
 
     Returns:
-        Weight name → statistic → float32 tensor (float64 for float64 inputs) over the columns of
-        `pruners.solvers.as_matrix`: norms (columns,), hessian (columns, columns). Weights that the
+        Statistics that merge with those of other batches, devices and processes. Weights that the
         forward does not use through linear maps and convolutions are missing.
 
     Raises:
-        ValueError: no batches, an unknown statistic, or a name that is not a parameter.
+        ValueError: no batches, an unknown statistic, a name that is not a parameter, or a loss that
+            is no scalar with a gradient.
     """
-    wanted = frozenset(needs)
-    unknown = sorted(wanted - set(STATISTICS))
-    if unknown:
-        raise ValueError(
-            f'unknown statistic "{unknown[0]}": expected one of {", ".join(STATISTICS)}'
-        )
+    result = Statistics(frozenset(needs))
+    wanted = parts_of(result.needs)
+    backward = "gradients" in result.needs
+    generator = torch.Generator().manual_seed(0)
     parameters = dict(model.named_parameters())
     names = {}
     for name in weights:
         if name not in parameters:
             raise ValueError(f'the model has no parameter "{name}" to collect statistics for')
         names[id(parameters[name])] = name
-    moments: dict[str, torch.Tensor] = {}
-    samples: dict[str, int] = {}
 
-    def watch(call: Call) -> None:
+    def add(name: str, found: Moments) -> None:
+        result.moments.setdefault(name, Moments()).merge_(found)
+
+    def watch(call: Call, output: torch.Tensor) -> None:
         name = names.get(id(call.weight))
         if name is None:
             return
-        rows = input_rows(call)
-        rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
-        found = rows.T @ rows if "hessian" in wanted else rows.square().sum(0)
-        moments[name] = moments[name].add_(found) if name in moments else found
-        samples[name] = samples.get(name, 0) + rows.shape[0]
+        with torch.no_grad():
+            rows = output.detach().movedim(call.channel_dim, -1).flatten(0, -2)
+            outputs = rows if "output_mean" in wanted else None
+            add(name, of_rows(input_rows(call), outputs, wanted, dtype))
 
+    chosen = {name: parameters[name] for name in names.values()}
     seen = 0
-    with undisturbed(model), torch.no_grad(), LinearCalls(watch):
+    with undisturbed(model), torch.set_grad_enabled(backward), LinearCalls(after=watch):
+        if backward:
+            for parameter in chosen.values():
+                parameter.requires_grad_(True)
         for seen, batch in enumerate(batches, start=1):  # noqa: B007
-            forward(model, batch)
+            if not backward:
+                forward(model, batch)
+                continue
+            found = squared_gradients(model, batch, chosen, loss_fn, generator, dtype)
+            for name, squares in found.items():
+                add(name, Moments(parts={"gradient_squares": as_matrix(squares)}))
     if seen == 0:
         raise ValueError("input statistics need at least one calibration batch (got none)")
-    result = {}
-    for name, moment in moments.items():
-        mean = moment / max(samples[name], 1)
-        squares = mean.diagonal() if mean.ndim == 2 else mean
-        every = {"norms": squares.sqrt(), "hessian": mean}
-        result[name] = {key: every[key] for key in STATISTICS if key in wanted}
     return result

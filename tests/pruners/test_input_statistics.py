@@ -1,12 +1,20 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import save_file
 from torch import nn
 
 from pruners.solvers import as_matrix
-from pruners.statistics import input_statistics
+from pruners.statistics import STATISTICS, Moments, Statistics, collect, input_statistics
 from pruners.statistics.calls import LinearCalls, input_rows
+from pruners.statistics.moments import of_rows, parts_of
 from tests.pruners.conftest import make
 
 
@@ -65,7 +73,7 @@ def test_moments_are_those_of_all_samples_in_any_split(cnn):
 
 def test_norms_alone_need_no_square_matrix(dense_mlp):
     found = input_statistics(dense_mlp.model, [dense_mlp.inputs], ["0.weight"], ["norms"])
-    assert set(found["0.weight"]) == {"norms"}
+    assert set(found["0.weight"]) == {"norms", "samples"}
     both = input_statistics(dense_mlp.model, [dense_mlp.inputs], ["0.weight"])
     torch.testing.assert_close(found["0.weight"]["norms"], both["0.weight"]["norms"])
 
@@ -86,3 +94,170 @@ def test_embeddings_have_no_linear_inputs_and_bad_input_is_refused():
         input_statistics(case.model, [case.inputs], ["x"])
     with pytest.raises(ValueError, match='unknown statistic "kurtosis"'):
         input_statistics(case.model, [case.inputs], ["q.weight"], ["kurtosis"])
+
+
+def rows_of(seed, count, columns, offset=0.0, dtype=torch.float64):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(count, columns, generator=generator, dtype=torch.float64).to(dtype) + offset
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    cuts=st.lists(st.integers(0, 12), max_size=5),
+    shuffled=st.booleans(),
+    dtype=st.sampled_from([torch.float64, torch.float32, torch.bfloat16]),
+    seed=st.integers(0, 99),
+)
+def test_merging_any_split_in_any_order_equals_one_pass(cuts, shuffled, dtype, seed):
+    x, y = rows_of(seed, 12, 4, dtype=dtype), rows_of(seed + 1, 12, 3, offset=5, dtype=dtype)
+    wanted = parts_of(STATISTICS)
+    edges = [0, *sorted(cuts), 12]
+    parts = [of_rows(x[a:b], y[a:b], wanted) for a, b in pairwise(edges) if b > a]
+    if shuffled:
+        parts.reverse()
+    merged = Moments()
+    for part in parts:
+        merged.merge_(part)
+    names = [name for name in STATISTICS if name != "gradients"]
+    whole, found = of_rows(x, y, wanted).statistics(names), merged.statistics(names)
+    assert set(found) == {*names, "samples"}
+    wide = torch.promote_types(dtype, torch.float32)
+    for name, value in found.items():
+        torch.testing.assert_close(value, whole[name])
+        assert value.dtype == (torch.float64 if name == "samples" else wide)
+    x, y = x.to(wide), y.to(wide)
+    torch.testing.assert_close(found["hessian"], x.T @ x / 12)
+    assert torch.equal(found["hessian"], found["hessian"].T)
+    torch.testing.assert_close(found["variances"], x.var(0, correction=0))
+    torch.testing.assert_close(found["output_means"], y.mean(0))
+    torch.testing.assert_close(found["output_variances"], y.var(0, correction=0))
+    assert found["samples"] == 12
+
+
+def test_variances_survive_a_large_mean():
+    """Sums of squares would lose every digit here."""
+    x = rows_of(0, 4000, 3) + 1e4
+    merged = Moments()
+    for part in x.float().split(100):
+        merged.merge_(of_rows(part, None, parts_of(["variances"])))
+    found = merged.statistics(["variances"])["variances"]
+    torch.testing.assert_close(found, x.var(0, correction=0).float(), rtol=2e-3, atol=0)
+
+
+def test_every_statistic_of_a_network_is_what_it_says(cnn):
+    names = ["stem.weight", "conv2.weight", "fc.weight"]
+    x = torch.randn(6, 3, 6, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    batches = [x[:2], x[2:]]
+
+    def loss(model, batch):
+        return model(batch).square().mean()
+
+    found = collect(cnn.model, batches, names, STATISTICS, loss).tensors()
+    pieces = [collect(cnn.model, [b], names, STATISTICS, loss) for b in batches]
+    merged = pieces[0].merge_(pieces[1]).tensors()
+    inputs, outputs = [], []
+
+    def hook(module, given, output):
+        inputs.append(given[0])
+        outputs.append(output)
+
+    handle = cnn.model.eval().fc.register_forward_hook(hook)
+    expected = dict.fromkeys(names, 0.0)
+    for batch in batches:
+        parameters = [cnn.model.get_parameter(name) for name in names]
+        gradients = torch.autograd.grad(loss(cnn.model, batch), parameters)
+        for name, gradient in zip(names, gradients, strict=True):
+            expected[name] = expected[name] + as_matrix(gradient).square()
+    handle.remove()
+    for name in names:
+        torch.testing.assert_close(found[name]["gradients"], expected[name].sqrt())
+        for key, value in merged[name].items():
+            torch.testing.assert_close(value, found[name][key])
+    seen, made = torch.cat(inputs), torch.cat(outputs)
+    torch.testing.assert_close(found["fc.weight"]["means"], seen.mean(0))
+    torch.testing.assert_close(found["fc.weight"]["variances"], seen.var(0, correction=0))
+    torch.testing.assert_close(found["fc.weight"]["output_means"], made.mean(0))
+    torch.testing.assert_close(found["fc.weight"]["output_variances"], made.var(0, correction=0))
+    assert found["stem.weight"]["samples"] == 6 * 36
+
+
+def test_outputs_of_grouped_convolutions_are_counted_once():
+    layer = nn.Conv2d(6, 4, 3, groups=2).double()
+    x = rows_of(0, 2 * 6 * 25, 1).reshape(2, 6, 5, 5)
+    found = input_statistics(layer, [x[:1], x[1:]], ["weight"], ["hessian", "output_variances"])
+    y = layer(x).detach().movedim(1, -1).flatten(0, -2)
+    torch.testing.assert_close(found["weight"]["output_variances"], y.var(0, correction=0))
+    assert found["weight"]["samples"] == 2 * 9 * 2
+
+
+def test_without_a_loss_gradients_say_how_sensitive_the_outputs_are():
+    """The mean over random signs of the squared gradient is the diagonal of Gauss–Newton."""
+    layer, x = nn.Linear(4, 3, bias=False).double(), rows_of(0, 50, 4)
+    found = input_statistics(layer, [x] * 40, ["weight"], ["gradients"])["weight"]["gradients"]
+    exact = (x.square().sum(0) / (50 * 3)).expand(3, 4)
+    torch.testing.assert_close(found.square() / 40, exact, rtol=0.3, atol=0)
+    assert not layer.weight.requires_grad or layer.weight.grad is None
+    with pytest.raises(ValueError, match="scalar loss"):
+        input_statistics(layer, [x], ["weight"], ["gradients"], lambda m, b: m(b))
+    with pytest.raises(ValueError, match="scalar loss"):
+        input_statistics(layer, [x], ["weight"], ["gradients"], lambda m, b: torch.ones(()))
+
+
+def test_statistics_are_saved_and_loaded(tmp_path, cnn):
+    names = ["stem.weight", "fc.weight"]
+    x = torch.randn(4, 3, 6, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    first, second = (collect(cnn.model, [part], names, STATISTICS) for part in x.split(2))
+    path = tmp_path / "statistics.safetensors"
+    first.save(path)
+    loaded = Statistics.load(path)
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+    assert loaded.needs == first.needs
+    for name in names:
+        for key, value in first.tensors()[name].items():
+            assert torch.equal(loaded.tensors()[name][key], value)
+    whole = first.merge_(second).tensors()
+    again = loaded.merge_(second).tensors()
+    assert all(torch.equal(again[n][k], v) for n in names for k, v in whole[n].items())
+
+
+def test_statistics_that_do_not_fit_are_refused(tmp_path, dense_mlp):
+    norms = collect(dense_mlp.model, [dense_mlp.inputs], ["0.weight"], ["norms"])
+    means = collect(dense_mlp.model, [dense_mlp.inputs], ["0.weight"], ["means"])
+    with pytest.raises(ValueError, match="cannot be merged"):
+        norms.merge_(means)
+    with pytest.raises(ValueError, match="cannot be merged"):
+        norms.moments["0.weight"].merge_(means.moments["0.weight"])
+    other = tmp_path / "other.safetensors"
+    save_file({"x": torch.ones(1)}, other)
+    with pytest.raises(ValueError, match="does not hold calibration statistics"):
+        Statistics.load(other)
+
+
+def process(rank, world, folder):
+    """One process of many: its share of the samples, then everybody's."""
+    dist.init_process_group(
+        "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=world
+    )
+    model = make("mlp").model
+    x = rows_of(3, 12, 6)
+    mine = x[: 12 // 4] if rank == 0 else x[12 // 4 :]
+    collect(model, [mine], ["0.weight", "2.weight"], STATISTICS[:-1]).all_reduce_().save(
+        f"{folder}/{rank}.safetensors"
+    )
+    other = collect(model, [mine], [f"{2 * rank}.weight"], ["norms"])
+    with pytest.raises(ValueError, match="different weights"):
+        other.all_reduce_()
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_processes_add_up_what_they_saw(tmp_path):
+    mp.spawn(process, (2, str(tmp_path)), nprocs=2)
+    whole = collect(
+        make("mlp").model, [rows_of(3, 12, 6)], ["0.weight", "2.weight"], STATISTICS[:-1]
+    ).tensors()
+    for rank in range(2):
+        found = Statistics.load(tmp_path / f"{rank}.safetensors").tensors()
+        for name, values in whole.items():
+            for key, value in values.items():
+                torch.testing.assert_close(found[name][key], value)

@@ -156,8 +156,11 @@ def test_wanda_follows_the_formula():
 def test_repair_reaches_least_squares_on_the_support():
     weight, hessian = problem()
     mask = solve("magnitude", weight, 0.4).mask
-    found = fit_on_support(weight, torch.zeros_like(weight), mask, hessian, steps=200)
-    damped = hessian + 0.01 * hessian.diagonal().mean() * torch.eye(40, dtype=torch.float64)
+    found, taken = fit_on_support(
+        weight, torch.zeros_like(weight), mask, hessian, steps=200, damping=0.01
+    )
+    assert taken == 200
+    damped = hessian + 0.01 * hessian.diagonal().diag()
     for row in range(weight.shape[0]):
         inside = mask[row]
         exact = torch.linalg.solve(damped[inside][:, inside], damped[inside] @ weight[row])

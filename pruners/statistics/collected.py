@@ -1,0 +1,156 @@
+"""Collected statistics: the moments of many weights, merged, reduced over processes, and saved."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from pruners.statistics.moments import PAIRS, STATISTICS, Moments
+
+FORMAT = "metaprune-statistics-1"
+
+
+@dataclass
+class Statistics:
+    """What calibration saw of the inputs of some weights.
+
+    Args:
+        needs: names of the statistics it can tell (`pruners.statistics.STATISTICS`).
+        moments: weight name → moments.
+    """
+
+    needs: frozenset[str]
+    moments: dict[str, Moments] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.needs = checked(self.needs)
+
+    def merge_(self, other: Statistics) -> Statistics:
+        """Add what another pass, device or process saw; in place.
+
+        Raises:
+            ValueError: they hold different statistics.
+        """
+        if self.needs != other.needs:
+            raise ValueError(
+                f"statistics {sorted(self.needs)} cannot be merged with {sorted(other.needs)}"
+            )
+        for name, found in other.moments.items():
+            self.moments.setdefault(name, Moments()).merge_(found)
+        return self
+
+    def all_reduce_(self, group: dist.ProcessGroup | None = None) -> Statistics:
+        """Add up over the processes of a group; in place, the same result in every process.
+
+        Every process must hold the same weights and parts (`input_statistics` does when it is
+        asked for the same weights and every process saw each of them).
+
+        Raises:
+            ValueError: processes hold different weights.
+        """
+        table = [
+            f"{name}:{part}:{tuple(value.shape)}"
+            for name, found in sorted(self.moments.items())
+            for part, value in sorted(found.parts.items())
+        ]
+        tables: list[list[str] | None] = [None] * dist.get_world_size(group)
+        dist.all_gather_object(tables, table, group=group)
+        if any(other != table for other in tables):
+            raise ValueError(
+                "processes hold statistics of different weights; give every process batches that "
+                "run through the same layers"
+            )
+        for _, found in sorted(self.moments.items()):
+            _all_reduce(found, group)
+        return self
+
+    def tensors(self) -> dict[str, dict[str, torch.Tensor]]:
+        """Weight name → statistic → tensor, as solvers read them."""
+        return {name: found.statistics(self.needs) for name, found in self.moments.items()}
+
+    def save(self, path: str | Path) -> None:
+        """Write one safetensors file; a file that was there is replaced when all is written."""
+        tensors = {
+            f"{part}:{name}": value.contiguous()
+            for name, found in self.moments.items()
+            for part, value in found.parts.items()
+        }
+        counts = {name: [m.samples, m.positions] for name, m in self.moments.items()}
+        about = {
+            "format": FORMAT,
+            "needs": json.dumps(sorted(self.needs)),
+            "counts": json.dumps(counts),
+        }
+        target = Path(path)
+        unfinished = target.with_name(f"{target.name}.{os.getpid()}.tmp")
+        try:
+            save_file(tensors, unfinished, metadata=about)
+            unfinished.replace(target)
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, path: str | Path, device: str = "cpu") -> Statistics:
+        """Read what `save` wrote.
+
+        Raises:
+            ValueError: another kind of file.
+        """
+        with safe_open(str(path), framework="pt", device=device) as file:
+            about = file.metadata() or {}
+            if about.get("format") != FORMAT:
+                raise ValueError(
+                    f"{path} does not hold calibration statistics (got format "
+                    f"{about.get('format')!r}, expected {FORMAT!r})"
+                )
+            counts: Mapping[str, list[float]] = json.loads(about["counts"])
+            result = cls(frozenset(json.loads(about["needs"])))
+            for name, (samples, positions) in counts.items():
+                result.moments[name] = Moments(samples, positions)
+            for key in file.keys():  # noqa: SIM118 (not a mapping)
+                part, name = key.split(":", 1)
+                result.moments[name].parts[part] = file.get_tensor(key)
+        return result
+
+
+def checked(needs: Iterable[str]) -> frozenset[str]:
+    """The names as a set.
+
+    Raises:
+        ValueError: an unknown statistic.
+    """
+    wanted = frozenset(needs)
+    unknown = sorted(wanted - set(STATISTICS))
+    if unknown:
+        raise ValueError(
+            f'unknown statistic "{unknown[0]}": expected one of {", ".join(STATISTICS)}'
+        )
+    return wanted
+
+
+def _all_reduce(found: Moments, group: dist.ProcessGroup | None) -> None:
+    """Sum in place: first the means, then the distances from the common mean."""
+    device = next((value.device for value in found.parts.values()), torch.device("cpu"))
+    own = {part: found.count(part) for part in PAIRS}
+    counts = torch.tensor([found.samples, found.positions], dtype=torch.float64).to(device)
+    dist.all_reduce(counts, group=group)
+    found.samples, found.positions = counts.tolist()
+    for part, spread in PAIRS.items():
+        if part not in found.parts:
+            continue
+        mean = found.parts[part]
+        common = mean * own[part]
+        dist.all_reduce(common, group=group)
+        common /= max(found.count(part), 1.0)
+        found.parts[spread].add_((mean - common).square(), alpha=own[part])
+        mean.copy_(common)
+    for _, value in sorted((k, v) for k, v in found.parts.items() if k not in PAIRS):
+        dist.all_reduce(value, group=group)
