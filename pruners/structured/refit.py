@@ -165,8 +165,7 @@ def refit(
         taps = torch.arange(width // inputs)[:, None] * inputs
         columns = (taps + positions).flatten().to(matrix.device)
         found = fit(sums.of_inputs(columns), matrix[:, :, columns], damping)
-        energy = (matrix * sums.xy.mT).sum().item()
-        _note(result, name, found, matrix, sums, columns, energy, damping)
+        _note(result, name, found, matrix, sums, columns, damping)
         new = torch.zeros_like(matrix)
         new[:, :, columns] = found.weight
         value = from_matrix(new.flatten(0, 1), tensor.value.shape, out_dim)
@@ -187,14 +186,13 @@ def _note(
     matrix: torch.Tensor,
     sums: Regression,
     columns: torch.Tensor,
-    energy: float,
     damping: float,
 ) -> None:
     """Errors before and after, from the same sums."""
     gone = matrix.clone()
     gone[:, :, columns] = 0
     before = (gone * (gone @ sums.xx)).sum().item()
-    scale = max(energy, torch.finfo(torch.float64).tiny)
+    scale = max(sums.yy, torch.finfo(torch.float64).tiny)
     result.errors[name] = (before / scale, max(0.0, before - found.gain) / scale)
     if found.damping > damping:
         result.damped[name] = found.damping

@@ -27,6 +27,7 @@ class Regression:
         count: samples, for each group.
         x_mean, xx: inputs, (groups, in), and Σ (x − x̄)(x − x̄)ᵀ, (groups, in, in).
         y_mean, xy: targets, (groups, out), and Σ (x − x̄)(y − ȳ)ᵀ, (groups, in, out); out may be 0.
+        yy: Σ ‖y − ȳ‖².
     """
 
     count: float
@@ -34,6 +35,7 @@ class Regression:
     xx: torch.Tensor
     y_mean: torch.Tensor
     xy: torch.Tensor
+    yy: float = 0.0
 
     @classmethod
     def of_samples(cls, x: torch.Tensor, y: torch.Tensor | None = None) -> Regression:
@@ -43,7 +45,8 @@ class Regression:
         x_mean, y_mean = x.mean(1), y.mean(1)
         x = x - x_mean[:, None]
         y = y - y_mean[:, None]
-        return cls(float(x.shape[1]), x_mean, x.mT @ x, y_mean, x.mT @ y)
+        yy = y.square().sum(dtype=torch.float64).item() if y.numel() else 0.0
+        return cls(float(x.shape[1]), x_mean, x.mT @ x, y_mean, x.mT @ y, yy)
 
     @classmethod
     def of_call(cls, call: Call, target: torch.Tensor | None = None) -> Regression:
@@ -72,6 +75,7 @@ class Regression:
         spread = (x_gap * (self.count * share))[:, :, None]
         self.xx += other.xx + spread * x_gap[:, None]
         self.xy += other.xy + spread * y_gap[:, None]
+        self.yy += other.yy + self.count * share * y_gap.square().sum().item()
         self.x_mean += x_gap * share
         self.y_mean += y_gap * share
         self.count += other.count
@@ -79,9 +83,8 @@ class Regression:
 
     def double(self) -> Regression:
         """The same in float64, to be solved."""
-        return Regression(
-            self.count, *(v.double() for v in (self.x_mean, self.xx, self.y_mean, self.xy))
-        )
+        x_mean, xx, y_mean, xy = (v.double() for v in (self.x_mean, self.xx, self.y_mean, self.xy))
+        return Regression(self.count, x_mean, xx, y_mean, xy, self.yy)
 
     def about_zero(self) -> Regression:
         """Second moments about 0 instead of the means: for a map that cannot take an intercept."""
@@ -92,12 +95,14 @@ class Regression:
             self.xx + weighted * self.x_mean[:, None],
             torch.zeros_like(self.y_mean),
             self.xy + weighted * self.y_mean[:, None],
+            self.yy + self.count * self.y_mean.square().sum().item(),
         )
 
     def given(self, weight: torch.Tensor) -> Regression:
         """Targets are what this weight makes of the inputs: (groups, out, in), no bias."""
         y_mean = (weight @ self.x_mean[:, :, None]).squeeze(2)
-        return replace(self, y_mean=y_mean, xy=self.xx @ weight.mT)
+        xy = self.xx @ weight.mT
+        return replace(self, y_mean=y_mean, xy=xy, yy=(weight * xy.mT).sum().item())
 
     def of_inputs(self, columns: torch.Tensor) -> Regression:
         """The same about some of the inputs."""
