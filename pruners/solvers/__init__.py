@@ -4,6 +4,7 @@ from pruners.solvers.admm import ADMM
 from pruners.solvers.base import SOLVERS, Factors, Solution, Solver, build, solver
 from pruners.solvers.gradient_aware import GradientAware
 from pruners.solvers.least_squares import LeastSquares
+from pruners.solvers.low_rank import LowRank
 from pruners.solvers.magnitude import Magnitude
 from pruners.solvers.matrix import as_matrix, from_matrix, relative_error
 from pruners.solvers.patterns import Pattern, top_k
@@ -24,6 +25,7 @@ __all__ = [
     "Factors",
     "GradientAware",
     "LeastSquares",
+    "LowRank",
     "Magnitude",
     "Pattern",
     "Solution",
