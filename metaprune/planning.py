@@ -134,7 +134,7 @@ def plan_network(
         content["achieved"] = measure(net, {axis: len(index) for axis, index in kept.items()})
     else:
         dense = net if advice is None else net.replace(advice.values)
-        found = shares(dense, names, share, pattern, rule, advice, calibration, options)
+        found = shares(dense, names, share, pattern, rule, advice, calibration, options, solver)
         content["density"] = found
         content["achieved"] = {"sparsity": 1 - kept_share(net, found)}
     return Plan(
@@ -252,6 +252,7 @@ def shares(
     advice: Transformation | None = None,
     calibration: Calibration | None = None,
     options: Mapping[str, Any] | None = None,
+    solver: str = "magnitude",
 ) -> dict[str, float]:
     """Kept share of every weight; for N:M whole numbers of M, all N unless a rule mixes them.
 
@@ -264,6 +265,8 @@ def shares(
         advice: of a metanetwork, for the budget "metanet", or the option start="metanet".
         calibration: for rules that measure.
         options: of the rule.
+        solver: that will prune, with the repair that `apply` makes; the rule "price" is judged by
+            both, because budgets that suit bare magnitude masks do not suit refitted weights.
     """
     if Pattern.parse(pattern).m and budget in ("metanet", "uniform"):
         return dict.fromkeys(names, density)
@@ -277,7 +280,10 @@ def shares(
             return advised
         given["start"] = advised
     if calibration is not None:
-        given = {**budgets.measured(budget, net, calibration.model_inputs, names), **given}
+        batches = calibration.model_inputs
+        given = {**budgets.measured(budget, net, batches, names), **given}
+        if budget == "price":
+            given.setdefault("solve", budgets.solving(net, batches, names, solver, pattern))
     return budgets.allocate(budget, net, density, weights=names, pattern=pattern, **given)
 
 
