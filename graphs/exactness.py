@@ -24,12 +24,14 @@ from torch import fx
 
 from graphs.dims import EXACTNESS, Axis, Dim, atoms
 from graphs.program import Program
-from graphs.rules.registry import lookup, moves_only, operator_name
+from graphs.rules.registry import lookup, moves_only, operator_name, reparametrises
 
 Axes = frozenset[str]
 
 # Operators whose sums over an axis vanish when one of the operands is zero there.
 _PRODUCTS = ("product", "affine", "bias-first", "value", "recurrent")
+# Operators whose rules say themselves what becomes of a statistic of a weight.
+_STATISTICS = ("mean", "var", "std", "var_mean", "std_mean")
 # Operators that drop positions instead of summing over them.
 _CUTS = ("slice", "narrow", "select")
 # Operators that make of equal numbers different ones, by their places.
@@ -117,6 +119,8 @@ def _summed_alive(program: Program, tensors: Mapping[str, Any]) -> set[tuple[str
         carries[node.name] = out
         if operands and moves_only(node):
             columns[node.name] = columns.get(operands[0].name, frozenset())
+        elif node.name in still and reparametrises(node):
+            columns[node.name] = frozenset().union(*(columns.get(n.name, ()) for n in operands))
         if mode == "zero" or (operands and mode == "map" and _blank_again(node, operands, blank)):
             blank.add(node.name)
         dead = zero
@@ -147,8 +151,10 @@ def _summed_alive(program: Program, tensors: Mapping[str, Any]) -> set[tuple[str
                 constant[name] -= out - (constant if whole else zero)[node.name]
         if node.target is operator.getitem or operator_name(node.target) in _CUTS:
             continue
+        if node.name in still and operator_name(node.target) in _STATISTICS:
+            continue
         summed = frozenset().union(*(carries[n.name] for n in operands)) - out
-        if mode in _PRODUCTS:
+        if mode in _PRODUCTS and node.name not in still:
             summed = summed.union(*(columns.get(n.name, ()) for n in operands))
         for axis in summed:
             gone = [
@@ -159,7 +165,8 @@ def _summed_alive(program: Program, tensors: Mapping[str, Any]) -> set[tuple[str
             if any(gone) if mode in _PRODUCTS else all(gone):
                 continue
             moved = [n for n in operands if axis in carries[n.name] and n.name not in still]
-            fixed = all(axis in constant[n.name] for n in moved) and not _padded(node)
+            fixed = bool(moved) and all(axis in constant[n.name] for n in moved)
+            fixed = fixed and not _padded(node)
             alive.add((axis, "bias-fold" if fixed else "data-dependent"))
     return alive
 

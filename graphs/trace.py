@@ -23,7 +23,14 @@ from graphs.program import Program
 from graphs.recording import Recorded
 from graphs.rescale import root_mean_square_scales
 from graphs.rules import Extent, Inverse, Pinned, Value, lookup, routing
-from graphs.rules.registry import Context, Facts, describe, moves_only, operator_name
+from graphs.rules.registry import (
+    Context,
+    Facts,
+    describe,
+    moves_only,
+    operator_name,
+    reparametrises,
+)
 from graphs.unify import Unifier
 
 
@@ -150,7 +157,9 @@ class _Walk:
             self.used.add(name)
             shape = tuple(self.names.values[name].shape)
             places = tuple(range(len(shape)))
-            return Value(self.tensor_dims[name], shape, tensor=name, node=node, places=places)
+            return Value(
+                self.tensor_dims[name], shape, tensor=name, node=node, places=places, still=True
+            )
         value = attribute(self.module, target)
         flat = target.replace(".", "_")
         if isinstance(value, fx.GraphModule):
@@ -160,7 +169,8 @@ class _Walk:
         node.target, self.constants[flat] = flat, value
         node.meta["constant"] = value
         shape = tuple(value.shape)
-        return Value(tuple(Fixed(n, "constant in the forward") for n in shape), shape, node=node)
+        dims = tuple(Fixed(n, "constant in the forward") for n in shape)
+        return Value(dims, shape, node=node, still=True)
 
     def _call(self, node: fx.Node) -> Any:
         if node.target is operator.getitem:
@@ -184,7 +194,9 @@ class _Walk:
             if len(shapes) == 1 and not isinstance(node.meta["val"], tuple | list):
                 dims = (dims,)
         operands = self._tensors((node.args, node.kwargs))
-        values = tuple(Value(tuple(d), s, node=node) for d, s in zip(dims, shapes, strict=True))
+        still = all(operand.still for operand in operands)
+        pairs = zip(dims, shapes, strict=True)
+        values = tuple(Value(tuple(d), s, node=node, still=still) for d, s in pairs)
         values = (_of_tensor(values[0], operands), *values[1:])
         numbers = routing.follow(context, operands)
         if numbers is not None:
@@ -342,8 +354,18 @@ def _map_dims(value: Any, final: Any) -> Any:
 
 
 def _of_tensor(value: Value, operands: Sequence[Value]) -> Value:
-    """The value, marked as a tensor of the network where it is one transposed, cast or indexed."""
+    """The value, marked as a tensor of the network where it is one transposed, cast or indexed.
+
+    So is a parameter that is scaled or shifted by others before it meets the data (a spectral norm,
+    W + B A, a mask): it is used as what it was.
+    """
     assert value.node is not None
+    if value.still and reparametrises(value.node):
+        same = [o for o in operands if o.tensor is not None and o.shape == value.shape]
+        # W + Wᵀ has the rows and columns of one weight in the same place.
+        if not same or len({o.tensor for o in same}) < len(same):
+            return value
+        return replace(value, tensor=same[0].tensor, places=same[0].places)
     source = operands[0] if operands else None
     if source is None or source.tensor is None or not moves_only(value.node):
         return value

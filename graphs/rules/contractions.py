@@ -114,9 +114,10 @@ def _convolve(
 
 def _matmul(ctx: Context, a: Value, b: Value) -> Dims:
     for value, inner in ((a, -1), (b, -2)):
-        ctx.role(
-            value, "weight", consumed=(inner % len(value.dims),) if len(value.dims) > 1 else (0,)
-        )
+        consumed: tuple[int, ...] = (inner % len(value.dims),) if len(value.dims) > 1 else (0,)
+        if value is b and len(b.dims) > 1 and a.still and b.still:
+            consumed = ()  # of a product of parameters B A, the rows of A make the ranks
+        ctx.role(value, "weight", consumed=consumed)
     if len(b.dims) == 1:
         inside = ctx.unify(a.dims[-1], b.dims[0])
         ctx.cost(*a.dims[:-1], inside)

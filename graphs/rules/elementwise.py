@@ -46,6 +46,11 @@ def _operands(*args: Any) -> list[Value]:
     return [a for a in args if isinstance(a, Value)]
 
 
+def _still(*args: Any) -> bool:
+    """Whether only parameters and constants meet: what they are is settled where they are used."""
+    return all(value.still for value in _operands(*args))
+
+
 @rule(*_UNARY.split())
 def unary(ctx: Context, x: Value, *args: Any, **kwargs: Any) -> Dims:
     """Entry by entry; the dimensions pass through."""
@@ -79,16 +84,18 @@ def choose(ctx: Context, *args: Any, **kwargs: Any) -> Dims:
 @rule("mul", "multiply", zero="product")
 def multiply(ctx: Context, a: Any, b: Any, **kwargs: Any) -> Dims:
     """Entry by entry; zero where either operand is. A multiplied parameter is a scale."""
-    for value in _operands(a, b):
-        ctx.role(value, "scale")
+    if not _still(a, b):
+        for value in _operands(a, b):
+            ctx.role(value, "scale")
     return broadcast(ctx, _operands(a, b))
 
 
 @rule("div", "true_divide", "divide", zero="first")
 def divide(ctx: Context, a: Any, b: Any, **kwargs: Any) -> Dims:
     """Entry by entry; zero where the numerator is. A divisor is like a variance, never zero."""
-    for value in _operands(b):
-        ctx.role(value, "running_var")
+    if not _still(a, b):
+        for value in _operands(b):
+            ctx.role(value, "running_var")
     return broadcast(ctx, _operands(a, b))
 
 

@@ -46,6 +46,7 @@ class Value:
         tensor: the parameter or buffer whose entries it holds, perhaps transposed or cast.
         node: the node that makes it.
         places: for each dimension, the dimension of `tensor` it is; None where it is none of them.
+        still: whether it depends on no input of the model.
         numbers: the dimension whose units its entries number (the places that top-k returns).
     """
 
@@ -54,6 +55,7 @@ class Value:
     tensor: str | None = None
     node: fx.Node | None = None
     places: tuple[int | None, ...] = ()
+    still: bool = False
     numbers: Dim | None = None
 
 
@@ -232,6 +234,11 @@ def operator_name(target: Any) -> str:
 
 CASTS = ("to", "_to_copy", "float", "type_as", "clone", "contiguous", "detach", "alias")
 _MOVES = (*CASTS, "t", "mT", "numpy_T", "transpose", "permute", "index", "select")
+
+
+def reparametrises(node: fx.Node) -> bool:
+    """Whether a node scales or shifts its operands entry by entry."""
+    return operator_name(node.target) in ("mul", "div", "add", "sub", "neg")
 
 
 def moves_only(node: fx.Node) -> bool:

@@ -209,12 +209,12 @@ def weight_normed(conv: nn.Module, deep: nn.Module) -> Pair:
     return model, (picture(),)
 
 
-@case("conv.out deep.out")
+@case("conv.out:data-dependent deep.out")
 def spectral_norm_old() -> Pair:
     return hooked(nn.utils.spectral_norm)
 
 
-@case("conv.out deep.out")
+@case("conv.out:data-dependent deep.out")
 def spectral_norm_parametrised() -> Pair:
     conv, deep = nn.Conv2d(3, 6, 3), nn.Conv2d(6, 5, 3)
     return weight_normed(parametrizations.spectral_norm(conv), parametrizations.spectral_norm(deep))
@@ -258,7 +258,7 @@ def features_of(middle: nn.Module) -> Pair:
     return model, (sequence(),)
 
 
-@case("up.out up.in:bias-fold down.out")
+@case("up.out down.out down.out.2")
 def low_rank_weight() -> Pair:
     """LoRA: W + B A."""
 

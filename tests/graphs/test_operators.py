@@ -141,3 +141,18 @@ def test_rules_are_for_operators_that_there_are():
 
     others = [name for name in RULES if not exists(name)]
     assert set(others) <= {"grouped_mm", "transformers.grouped_mm_fallback"}
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor"),
+    [
+        ("spectral_norm_old", "deep.weight_orig"),
+        ("spectral_norm_parametrised", "deep.parametrizations.weight.original"),
+        ("low_rank_weight", "middle.weight"),
+        ("standardised_weight", "conv.weight"),
+    ],
+)
+def test_a_weight_that_is_scaled_or_shifted_before_use_is_a_weight(name, tensor):
+    weight = trace(*build(name)).tensors[tensor]
+    assert weight.role == "weight"
+    assert weight.produces[:2] == (True, False)
