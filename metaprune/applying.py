@@ -30,6 +30,10 @@ from training import finetune as run_finetune
 from training.data.core import Data
 from training.finetune import FinetuneConfig
 
+BIAS, REFIT = "bias", "refit"
+COMPENSATION = BIAS
+"""What makes up for removed units where nothing is said."""
+
 
 @dataclass
 class _Diary:
@@ -53,7 +57,7 @@ def apply(
     calibration: Calibration | Iterable[Any] | None = None,
     data: Data | None = None,
     finetune: FinetuneConfig | Mapping[str, Any] | None = None,
-    compensate: bool = True,
+    compensate: bool | str = True,
     repair: bool = True,
     recalibrate: bool = True,
 ) -> Result:
@@ -70,13 +74,16 @@ def apply(
         calibration: batches of model inputs, or a `Calibration`; taken from `data` when None.
         data: for finetuning; its training split calibrates.
         finetune: settings (`training.finetune.FinetuneConfig.parse`); None does not finetune.
-        compensate: fold the mean of removed units into biases, where there are batches.
+        compensate: what makes up for removed units, where there are batches: "bias" folds their
+            mean into biases; "refit" also fits every layer behind them, in order, to the outputs of
+            the dense one, and leaves batch norms as they then are; True for "bias", False for
+            nothing.
         repair: fit the weights under masks to the layer's outputs, where there are batches.
         recalibrate: re-estimate the statistics of batch norms, where there are batches.
 
     Raises:
         PlanError: the plan does not fit the model.
-        ValueError: finetuning without data.
+        ValueError: finetuning without data, or an unknown compensation.
     """
     settings = checked_finetune(finetune, data)
     model = unwrapped(model)
@@ -117,12 +124,13 @@ def apply_network(
     *,
     example_inputs: Any,
     calibration: Calibration | None,
-    compensate: bool = True,
+    compensate: bool | str = True,
     repair: bool = True,
     recalibrate: bool = True,
 ) -> Result:
     """`apply` for a model that has been traced."""
     plan.check(net)
+    how = _compensation(compensate)
     diary = _Diary()
     masks: dict[str, torch.Tensor] = {}
     batches = calibration.model_inputs if calibration else []
@@ -130,13 +138,18 @@ def apply_network(
         dense = _transformed(net, model, plan, calibration)
     with diary.step("prune"):
         if plan.pattern in SHAPES:
-            small = _removed(dense, plan, batches if compensate else [], diary)
+            small = _removed(dense, plan, batches if how else [], diary)
         else:
             small, masks = _masked(dense, plan, batches, repair, diary)
         rebuilt = rebuild(small)
         pruned = rebuilt.model
         diary.notes += rebuilt.notes
-    if recalibrate and batches:
+    refitted = how == REFIT and plan.pattern in SHAPES and bool(batches)
+    if refitted:
+        with diary.step("refit"):
+            small = _refitted(dense, small, pruned, plan, batches, diary)
+    # After a refit the outputs are those that the norms' own statistics describe.
+    if recalibrate and batches and not refitted:
         with diary.step("recalibrate"):
             diary.notes.append(structured.recalibrate_batch_norm(pruned, batches).status)
     report = summary(net, small, pruned, plan, diary.notes, diary.seconds)
@@ -197,6 +210,36 @@ def _removed(net: Network, plan: Plan, batches: list[Any], diary: _Diary) -> Net
     if plan.dropped:
         diary.notes.append(f"Blocks dropped: {', '.join(plan.dropped)}.")
     return plan.carry_out(net)
+
+
+def _refitted(
+    net: Network,
+    small: Network,
+    pruned: nn.Module,
+    plan: Plan,
+    batches: list[Any],
+    diary: _Diary,
+) -> Network:
+    """The small network, and its module, with weights fitted to the outputs of dense layers."""
+    found = structured.refit_in_order(net, net.to_model(), small, pruned, plan.keeps(net), batches)
+    pruned.load_state_dict(found.values, strict=False)
+    diary.notes.append(found.status)
+    return small.replace(found.values)
+
+
+def _compensation(asked: bool | str) -> str | None:
+    """Which compensation is meant.
+
+    Raises:
+        ValueError: there is no such compensation.
+    """
+    if isinstance(asked, bool):
+        return COMPENSATION if asked else None
+    if asked not in (BIAS, REFIT):
+        raise ValueError(
+            f'unknown compensation "{asked}": expected "{BIAS}", "{REFIT}", true or false'
+        )
+    return asked
 
 
 def _masked(

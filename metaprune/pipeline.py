@@ -35,7 +35,7 @@ def prune(
     min_units: float | int = 0.05,
     round_to: int = 1,
     uniform: bool = False,
-    compensate: bool = True,
+    compensate: bool | str = True,
     repair: bool = True,
     recalibrate: bool = True,
 ) -> Result:

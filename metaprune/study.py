@@ -57,7 +57,7 @@ class Settings:
     min_units: float | int = 0.05
     round_to: int = 1
     uniform: bool = False
-    compensate: bool = True
+    compensate: bool | str = True
     repair: bool = True
     recalibrate: bool = True
     finetune: FinetuneConfig | None = None

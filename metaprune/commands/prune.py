@@ -35,7 +35,7 @@ class PruneConfig:
     min_units: float | int
     round_to: int
     uniform: bool
-    compensate: bool
+    compensate: bool | str
     repair: bool
     recalibrate: bool
     evaluate: Mapping[str, Any]
