@@ -280,3 +280,25 @@ def exported_module(
             name, buffer, persistent=name not in root._non_persistent_buffers_set
         )
     return module
+
+
+def insist_on_batch(module: ExportedModule) -> ExportedModule:
+    """Make a program that was recorded for one number of examples refuse any other, in place.
+
+    Some operators read past the end of states that are too few instead of raising.
+    """
+    graph = module.graph
+    places = [n for n in graph.nodes if n.op == "placeholder"]
+    for place in reversed(places):
+        held = place.meta.get("val")
+        if not isinstance(held, torch.Tensor) or not held.dim():
+            continue
+        with graph.inserting_after(places[-1]):
+            size_ = graph.call_function(torch.ops.aten.sym_size.int, (place, 0))
+        with graph.inserting_after(size_):
+            same = graph.call_function(operator.eq, (size_, int(held.shape[0])))
+        with graph.inserting_after(same):
+            said = f"{place.name} must have {held.shape[0]} examples, as many as were traced"
+            graph.call_function(torch._assert, (same, said))
+    module.recompile()
+    return module

@@ -17,7 +17,7 @@ from graphs.errors import TraceError
 from graphs.export import Inputs
 from graphs.network import Network
 from graphs.probe import agree, enliven, informative, outputs, resized
-from graphs.program import ExportedModule, exported_module, rewritten
+from graphs.program import ExportedModule, exported_module, insist_on_batch, rewritten
 from graphs.running import Running
 from graphs.search import Rebuilt, Search
 from graphs.trace import reopened, trace
@@ -204,9 +204,10 @@ def _any_batch(net: Network, own: nn.Module) -> tuple[ExportedModule, str]:
     try:
         again = reopened(net)
     except TraceError as error:
-        return _program_over(net, own), f"{problem}: {_line(error)}."
+        return insist_on_batch(_program_over(net, own)), f"{problem}: {_line(error)}."
     if any(again.tensors[name].dims != t.dims for name, t in net.tensors.items()):
-        return _program_over(net, own), f"{problem}, because torch.export finds other axes."
+        static = insist_on_batch(_program_over(net, own))
+        return static, f"{problem}, because torch.export finds other axes."
     return _program_over(replace(net, program=again.program), own), ""
 
 
