@@ -89,6 +89,8 @@ class _Tape:
         self.paths = {id(m): path for path, m in model.named_modules()}
         # Tensors that outlive the pass, with their nodes. They are held, so that ids stay theirs.
         self.lasting: dict[int, tuple[torch.Tensor, fx.Node]] = {}
+        self.model = model
+        self.kept: set[int] | None = None
         # Nodes whose values follow from numbers in the forward alone.
         self.constant: set[fx.Node] = set()
 
@@ -178,6 +180,15 @@ class _Tape:
                 item.meta["val"] = values[i]
                 self._came(value, item, known.mutates)
 
+    def spare(self, function: Any, args: Any) -> None:
+        """Let nothing write into memory that the model or the caller keeps."""
+        if self.kept is None:
+            tensors = (*self.model.parameters(), *self.model.buffers())
+            held = (tensor for tensor, _ in self.lasting.values())
+            self.kept = {t.untyped_storage()._cdata for t in (*tensors, *held)}
+        if isinstance(args[0], torch.Tensor) and args[0].untyped_storage()._cdata in self.kept:
+            raise CannotRecordError(f"{function} changes an input, a parameter or a constant")
+
     def _node(self, function: Any, args: Any, kwargs: Any, name: str, constant: bool) -> fx.Node:
         node = self.graph.create_node("call_function", function, name=name)
         # Arguments are set afterwards because `create_node` searches them for symbolic sizes.
@@ -234,6 +245,9 @@ class _Calls(TorchDispatchMode):
         self, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None
     ) -> Any:
         given = kwargs or {}
+        known = _facts(function)
+        if known.mutates and not known.fresh:
+            self.tape.spare(function, args)
         out = function(*args, **given)
         self.tape.call(function, args, given, out)
         return out

@@ -17,6 +17,7 @@ from metaprune.provenance import versions
 from metaprune.spared import SPARED
 from metaprune.transform import Advisor, share_that_stays
 from metaprune.uniform import select as select_uniform
+from metaprune.valueless import FIRST_UNITS, equal_scores, refuse, without_values
 from pruners import Plan, Target, budgets, fingerprint, measure, structured
 from pruners.plan import BLOCKS, CHANNELS, SHAPES
 from pruners.solvers import SOLVERS, Pattern
@@ -67,6 +68,9 @@ def plan(
             configuration says the widths of all layers and a transformers model opens with plain
             `from_pretrained`. What its class cannot be built with is left alone.
 
+    On the meta device, where weights have no values, `budget="uniform"` without a metanetwork keeps
+    the first units of every axis, and the plan says so.
+
     Raises:
         UnreachableTargetError: before any work, with the reachable range.
         TraceError: the model cannot be exported.
@@ -107,6 +111,9 @@ def plan_network(
     rule, options = budgets.named(budget or default_budget(pattern, metanet))
     wanted = None if target is None else Target.parse(target)
     check(pattern, rule, solver, metanet)
+    valueless = without_values(net)
+    if valueless is not None:
+        refuse(valueless, rule, metanet)
     names: list[str] = []
     if pattern in SHAPES and wanted is None:
         raise ValueError('say what to reach, for instance target={"macs": "50%"}')
@@ -131,6 +138,8 @@ def plan_network(
     if wanted is not None and pattern == CHANNELS:
         kept = keep(net, wanted, rule, advice, min_units, round_to, uniform, calibration, options)
         content["kept"] = Plan.keeping(net, kept)
+        if valueless is not None:
+            provenance["units"] = FIRST_UNITS
         content["achieved"] = measure(net, {axis: len(index) for axis, index in kept.items()})
     else:
         dense = net if advice is None else net.replace(advice.values)
@@ -216,7 +225,10 @@ def keep(
         Axis name → kept indices, int64, ascending.
     """
     values = advice.values if advice else None
-    scores = structured.base_scores(net, values)
+    if without_values(net) is None:
+        scores = structured.base_scores(net, values)
+    else:
+        scores = equal_scores(net)
     given = dict(options or {})
     from_metanet = given.get("start") == "metanet"
     if from_metanet:

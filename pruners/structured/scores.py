@@ -65,7 +65,7 @@ def unit_scores(
         Axis name → scores of shape (size,), at least float32, for every axis that is not frozen.
 
     Raises:
-        ValueError: unknown norm or normalisation.
+        ValueError: unknown norm or normalisation, or a tensor on the meta device.
     """
     power, root = _look_up("norm", norm, NORMS)
     totals: dict[str, torch.Tensor] = {}
@@ -74,6 +74,8 @@ def unit_scores(
         value = tensor.value if values is None else values.get(name, tensor.value)
         if tensor.role not in SCORED_ROLES or not any(prunable) or not value.is_floating_point():
             continue
+        if value.is_meta:
+            raise ValueError(f"{name} is on the meta device and has no values to score")
         sums = _sums(value, power, [i for i, axes in enumerate(prunable) if axes])
         for i, per_position in sums.items():
             for axis in prunable[i]:
