@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from math import ceil
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,14 +14,14 @@ from pruners.solvers.matrix import as_matrix, from_matrix
 from pruners.statistics.calls import Call, LinearCalls
 from pruners.statistics.running import forward, undisturbed
 from pruners.structured.compensation import _consuming_side
-from pruners.structured.refit import UNSEEN, Refit, intercept_of, merge
+from pruners.structured.lockstep import Stepper
+from pruners.structured.refit import UNSEEN, Refit, intercept_of
 from pruners.structured.regression import DAMPING, Regression, fit
 
 if TYPE_CHECKING:
     from graphs import Network
 
-PASSES = 16
-"""Runs of both networks over the batches, at most; layers in between are refitted together."""
+SHARED = "the forward calls it several times"
 
 
 def refit_in_order(
@@ -33,7 +32,6 @@ def refit_in_order(
     kept: Mapping[str, torch.Tensor],
     batches: Sequence[Any],
     *,
-    passes: int = PASSES,
     damping: float = DAMPING,
 ) -> Refit:
     r"""Weights with which a pruned network reproduces the dense one, layer by layer.
@@ -43,7 +41,8 @@ def refit_in_order(
     where y is the output of the dense layer in the dense network and x' the input of the layer in
     the pruned network, whose earlier layers have been refitted already, so that their errors do not
     add up (He et al. 2017, "Channel Pruning", eq. 5; Li et al. 2025, "GPTAQ"). All linear maps and
-    convolutions behind the first cut are refitted, those that lose no inputs too.
+    convolutions behind the first cut are refitted, those that lose no inputs too. It takes one
+    forward pass a batch of each network; the activations of all batches live at the same time.
 
     Args:
         net, model: the dense network and its module; left as they were.
@@ -51,8 +50,6 @@ def refit_in_order(
         pruned: its module; left as it was.
         kept: axis name → kept unit indices.
         batches: example inputs (a tuple of arguments, a mapping of keywords, or one tensor).
-        passes: layers are refitted in so many groups, in the order in which they run; the layers of
-            a group see the inputs from before any of it was refitted.
         damping: see `regression.fit`.
 
     Returns:
@@ -74,21 +71,31 @@ def refit_in_order(
         and name in theirs
     }
     with undisturbed(model), undisturbed(pruned), torch.no_grad(), _restored(own):
-        order = _called(pruned, {id(own[name]): name for name in sides}, batches[0])
-        result.not_refitted.update({name: UNSEEN for name in sides if name not in order})
-        step = max(1, ceil(len(order) / passes))
-        for start in range(0, len(order), step):
-            names = order[start : start + step]
-            rows = {
-                name: kept_positions(net.tensors[name].dims[1 - sides[name]], kept, net.axes)
-                for name in names
-            }
-            sums = _watch(model, pruned, theirs, own, rows, batches)
-            for name in names:
-                if name in sums:
-                    _solve(small, own, name, sides[name], sums[name].double(), damping, result)
-                else:
+        counts = _called(pruned, {id(own[name]): name for name in sides}, batches[0])
+        for name in sides:
+            if counts.get(name) != 1:
+                # Its first call would come before its last inputs are known.
+                result.not_refitted[name] = SHARED if name in counts else UNSEEN
+        order = [name for name, count in counts.items() if count == 1]
+        rows = {
+            name: kept_positions(net.tensors[name].dims[1 - sides[name]], kept, net.axes)
+            for name in order
+        }
+        pairs: list[_Pair] = []
+        try:
+            for batch in batches:
+                pairs.append(_Pair(model, pruned, theirs, own, rows, batch))
+            for name in order:
+                sums = _together(pairs, name)
+                if sums is None:
                     result.not_refitted[name] = "the dense network calls it otherwise"
+                else:
+                    _solve(small, own, name, sides[name], sums.double(), damping, result)
+                for pair in pairs:
+                    pair.leave(name)
+        finally:
+            for pair in pairs:
+                pair.close()
     return result
 
 
@@ -128,58 +135,82 @@ def _solve(
         result.damped[name] = found.damping
 
 
-def _called(model: nn.Module, names: Mapping[int, str], batch: Any) -> list[str]:
-    """Weights in the order in which a model first calls them."""
-    seen: dict[str, None] = {}
+def _called(model: nn.Module, names: Mapping[int, str], batch: Any) -> dict[str, int]:
+    """Weights in the order in which a model first calls them, and how often it does."""
+    seen: dict[str, int] = {}
 
     def watch(call: Call) -> None:
         if (name := names.get(id(call.weight))) is not None:
-            seen.setdefault(name)
+            seen[name] = seen.get(name, 0) + 1
 
     with LinearCalls(watch):
         forward(model, batch)
-    return list(seen)
+    return seen
 
 
-def _watch(
-    model: nn.Module,
-    pruned: nn.Module,
-    theirs: Mapping[str, torch.Tensor],
-    own: Mapping[str, torch.Tensor],
-    rows: Mapping[str, torch.Tensor | None],
-    batches: Sequence[Any],
-) -> dict[str, Regression]:
-    """Inputs in the pruned network against outputs in the dense one, call by call."""
-    dense_names = {id(theirs[name]): name for name in rows}
-    small_names = {id(own[name]): name for name in rows}
-    found: dict[str, Regression] = {}
-    odd: set[str] = set()
-    for batch in batches:
-        outputs: dict[str, list[torch.Tensor]] = {}
+class _Pair:
+    """A batch on its way through the dense and through the pruned network."""
 
-        def target(call: Call, output: torch.Tensor, seen: dict = outputs) -> None:
-            if (name := dense_names.get(id(call.weight))) is not None:
-                index = rows[name]
-                if index is not None:
-                    output = output.index_select(call.channel_dim, index.to(output.device))
-                seen.setdefault(name, []).append(output)
+    def __init__(
+        self,
+        model: nn.Module,
+        pruned: nn.Module,
+        theirs: Mapping[str, torch.Tensor],
+        own: Mapping[str, torch.Tensor],
+        rows: Mapping[str, torch.Tensor | None],
+        batch: Any,
+    ) -> None:
+        self.rows = rows
+        self.dense = Stepper(model, batch, {id(theirs[n]): n for n in rows}, after=True)
+        self.small = Stepper(pruned, batch, {id(own[n]): n for n in rows})
+        self.small.advance()
 
-        def source(call: Call, output: torch.Tensor, seen: dict = outputs) -> None:
-            name = small_names.get(id(call.weight))
-            if name is None:
-                return
-            waiting = seen.get(name)
-            if not waiting or waiting[0].shape != output.shape:
-                odd.add(name)
-            else:
-                merge(found, name, Regression.of_call(call, waiting.pop(0)))
+    def regression(self, name: str) -> Regression | None:
+        """Inputs in the pruned network, before the call, against outputs in the dense one.
 
-        with LinearCalls(after=target):
-            forward(model, batch)
-        with LinearCalls(after=source):
-            forward(pruned, batch)
-        odd.update(name for name, waiting in outputs.items() if waiting)
-    return {name: sums for name, sums in found.items() if name not in odd}
+        None where the two networks do not make the same call.
+        """
+        while self.dense.name != name and self.dense.advance() is not None:
+            pass
+        few, all_ = self.small.call, self.dense.call
+        if few is None or all_ is None or self.dense.output is None:
+            return None
+        if _places(few) != _places(all_):
+            return None
+        target, index = self.dense.output, self.rows[name]
+        if index is not None:
+            target = target.index_select(few.channel_dim, index.to(target.device))
+        return Regression.of_call(few, target)
+
+    def leave(self, name: str) -> None:
+        """Make the call, and go on to the next one."""
+        if self.small.name == name:
+            self.small.advance()
+
+    def close(self) -> None:
+        """Give both passes up."""
+        self.dense.close()
+        self.small.close()
+
+
+def _together(pairs: list[_Pair], name: str) -> Regression | None:
+    """Sums over all batches that come by; None if one of them does so in one network only."""
+    total: Regression | None = None
+    for pair in pairs:
+        if pair.small.name != name:
+            continue
+        sums = pair.regression(name)
+        if sums is None:
+            return None
+        total = sums if total is None else total.merge_(sums)
+    return total
+
+
+def _places(call: Call) -> list[int]:
+    """Shape of an input without its channels."""
+    shape = list(call.input.shape)
+    del shape[call.channel_dim]
+    return shape
 
 
 @contextmanager
