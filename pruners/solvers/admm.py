@@ -21,7 +21,7 @@ from pruners.solvers.base import Solution, solver
 from pruners.solvers.damping import Damped, damp, shrinkage
 from pruners.solvers.patterns import Pattern
 
-ITERATIONS = 20
+ITERATIONS = 60
 TOLERANCE = 0.005
 # A block is worth the sum of many entries: its rank changes late, and at first not at all.
 LEAST = 4, 16
