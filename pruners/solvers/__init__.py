@@ -10,6 +10,7 @@ from pruners.solvers.matrix import as_matrix, from_matrix, relative_error
 from pruners.solvers.patterns import Pattern, top_k
 from pruners.solvers.repair import repair
 from pruners.solvers.solve import solve
+from pruners.solvers.sparse_low_rank import SparseLowRank
 from pruners.solvers.sparsegpt import SparseGPT
 from pruners.solvers.wanda import Wanda
 
@@ -31,6 +32,7 @@ __all__ = [
     "Solution",
     "Solver",
     "SparseGPT",
+    "SparseLowRank",
     "Wanda",
     "as_matrix",
     "build",

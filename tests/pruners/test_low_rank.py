@@ -9,8 +9,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pruners.solvers import relative_error, solve
+from benchmarks.low_rank import alternation, oats
+from pruners.solvers import Pattern, relative_error, solve
 from pruners.solvers.low_rank import rank_for, regular, subspace
+from pruners.solvers.sparse_low_rank import refit
 from tests.pruners.test_second_order import problem
 
 SHAPES = [(24, 40), (40, 24), (32, 32), (1, 16), (16, 1)]
@@ -162,3 +164,184 @@ def test_what_does_not_fit_is_refused(density, pattern, options, words):
     weight, hessian = problem()
     with pytest.raises(ValueError, match=words):
         solve("low-rank", weight, density, pattern, statistics={"hessian": hessian}, **options)
+
+
+PATTERNS = [("unstructured", 0.5), ("row", 0.4), ("2:4", None), ("3:8", 0.5), ("block:2x4", 0.5)]
+METRICS = ["diagonal", "hessian"]
+
+
+def known(hessian, samples=300):
+    norms = hessian.diagonal().clamp_min(0).sqrt()
+    return {"hessian": hessian, "norms": norms, "samples": torch.tensor(float(samples))}
+
+
+def both(weight, density, hessian, pattern="unstructured", samples=300, **options):
+    statistics = known(hessian, samples)
+    return solve("sparse+low-rank", weight, density, pattern, statistics=statistics, **options)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize(("pattern", "density"), PATTERNS)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_the_parts_make_the_weight_and_fit_the_pattern(metric, pattern, density, dtype):
+    weight, hessian = problem(rows=32, columns=48, dtype=torch.float32)
+    weight = weight.to(dtype)
+    found = both(weight, density, hessian, pattern, metric=metric, rank_share=0.3)
+    left, right = found.factors.left, found.factors.right
+    assert found.weight.dtype == left.dtype == right.dtype == dtype
+    assert left.shape == (32, found.factors.rank)
+    assert right.shape == (found.factors.rank, 48)
+    off_mask = (found.weight.double() - left.double() @ right.double())[~found.mask]
+    assert off_mask.abs().max() <= 8 * torch.finfo(dtype).eps * weight.abs().max()
+
+    sizes = Pattern.parse(pattern)
+    rank, share = found.statistics["rank"], (found.statistics["sparse"] / weight.numel())
+    total = share / 0.7 if density is None else density
+    unit = 32 if pattern == "row" else 8  # S is whole blocks, or as many in every row
+    assert abs(found.statistics["kept"] - total * weight.numel()) <= max(unit, 32 + 48)
+    if sizes.m:
+        groups = found.mask.reshape(-1, sizes.m).sum(1)
+        assert (groups == sizes.n).all()
+        assert rank == rank_for(total - sizes.n / sizes.m, 32, 48)
+    else:
+        assert rank == rank_for(0.3 * density, 32, 48)
+        assert torch.equal(found.mask, sizes.top(found.mask.float(), share))
+    assert found.mask.sum() == found.statistics["sparse"]
+    measured = hessian if metric == "hessian" else hessian.diagonal().diag()
+    error = relative_error(weight, found.weight, measured).item()
+    assert found.statistics["error"] == pytest.approx(error, rel=2e-2, abs=1e-6)
+    assert 0 < error < 0.3
+
+
+@pytest.mark.parametrize(("density", "seed"), [(0.5, 0), (0.5, 1), (0.3, 2), (0.2, 3)])
+def test_errors_are_not_above_the_published_formulas(density, seed):
+    weight, hessian = problem(rows=40, columns=64, samples=1000, seed=seed)
+    diagonal = hessian.diagonal().diag()
+    ours = both(weight, density, hessian, metric="diagonal", samples=1000)
+    theirs = oats(weight, hessian.diagonal().sqrt(), density)
+    assert ours.statistics["error"] <= relative_error(weight, theirs, diagonal)
+    ours = both(weight, density, hessian, samples=1000)
+    theirs = alternation(weight, hessian, density)
+    assert ours.statistics["error"] <= relative_error(weight, theirs, hessian)
+    fresh = problem(rows=40, columns=64, samples=4000, seed=seed)[1]
+    assert relative_error(weight, ours.weight, fresh) <= relative_error(weight, theirs, fresh)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("pattern", ["unstructured", "row", "2:4"])
+def test_more_rank_beside_the_same_s_is_never_more_error(metric, pattern):
+    weight, hessian = problem(rows=32, columns=48)
+    density = None if pattern == "2:4" else 0.3
+    errors = [
+        both(weight, density, hessian, pattern, metric=metric, rank=rank).statistics
+        for rank in (0, 2, 4, 8, 16, 24, 32)
+    ]
+    assert [e["rank"] for e in errors] == [0, 2, 4, 8, 16, 24, 32]
+    assert len({e["sparse"] for e in errors}) == 1
+    assert all(more["error"] <= less["error"] for less, more in pairwise(errors))
+    assert errors[-1]["error"] < 1e-20
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("rank", [None, 3])
+def test_more_density_is_never_more_error(metric, rank):
+    weight, hessian = problem(rows=32, columns=48)
+    densities = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 1.0)
+    found = [both(weight, d, hessian, metric=metric, rank=rank) for d in densities]
+    errors = [f.statistics["error"] for f in found]
+    assert all(more <= less for less, more in pairwise(errors))
+    assert torch.equal(found[-1].weight, weight)
+    if rank is None:
+        assert errors[0] == pytest.approx(1.0)
+        kept = [f.statistics["kept"] for f in found]
+        assert kept == [round(d * weight.numel()) for d in densities]
+    else:
+        metric_of = hessian if metric == "hessian" else hessian.diagonal().diag()
+        alone = solve("low-rank", weight, None, statistics={"hessian": metric_of}, rank=3)
+        assert errors[0] == pytest.approx(alone.statistics["error"], rel=0.05)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    metric=st.sampled_from(METRICS),
+    pattern=st.sampled_from(PATTERNS),
+    shape=st.sampled_from([(16, 40), (48, 24), (2, 16)]),
+    rank=st.sampled_from([None, 0, 1, 2]),
+    samples=st.integers(1, 60),
+    dead=st.integers(0, 40),
+    seed=st.integers(0, 99),
+)
+def test_degenerate_problems_are_solved(metric, pattern, shape, rank, samples, dead, seed):
+    """Singular Hessians, inputs that are always zero (all of them, too), no rank and all of it."""
+    weight, hessian = problem(*shape, samples=samples, seed=seed, dtype=torch.float32)
+    hessian[:dead], hessian[:, :dead] = 0, 0
+    density = None if Pattern.parse(pattern[0]).m else pattern[1]
+    found = both(weight, density, hessian, pattern[0], samples, metric=metric, rank=rank)
+    assert found.weight.isfinite().all()
+    assert found.factors.left.isfinite().all()
+    assert found.factors.right.isfinite().all()
+    assert 0 <= found.statistics["error"] < 1
+    if rank == min(shape):
+        torch.testing.assert_close(found.weight, weight, rtol=1e-4, atol=1e-4)
+
+
+def test_without_rank_the_diagonal_is_wanda():
+    weight, hessian = problem()
+    found = both(weight, 0.4, hessian, metric="diagonal", rank=0)
+    wanda = solve("wanda", weight, 0.4, statistics=known(hessian), repair_steps=0)
+    assert torch.equal(found.mask, wanda.mask)
+    torch.testing.assert_close(found.weight, wanda.weight)
+
+
+def test_without_rank_the_hessian_is_alternating_directions():
+    weight, hessian = problem(rows=64, columns=96, samples=1000)
+    found = both(weight, 0.4, hessian, rank=0, samples=1000)
+    admm = solve("admm", weight, 0.4, statistics=known(hessian, 1000))
+    assert found.statistics["error"] == pytest.approx(admm.statistics["error"], rel=0.03)
+
+
+def test_the_refit_solves_its_least_squares_problem():
+    """Against the normal equations over all kept entries at once, with L eliminated."""
+    weight, hessian = problem(rows=6, columns=10)
+    generator = torch.Generator().manual_seed(1)
+    basis = torch.linalg.qr(torch.randn(6, 2, generator=generator).double()).Q
+    mask = torch.rand(6, 10, generator=generator) < 0.5
+    projector = torch.eye(6).double() - basis @ basis.T
+    system = torch.kron(projector, hessian)
+    kept = mask.flatten()
+    expected = torch.linalg.lstsq(
+        system[kept][:, kept], (system @ weight.flatten())[kept][:, None]
+    ).solution
+    found = refit(weight, torch.zeros_like(weight), mask, hessian, basis, 200)
+    gap = torch.zeros_like(weight)
+    gap[mask] = expected[:, 0]
+    assert (found[~mask] == 0).all()
+    ours, best = (
+        torch.trace(projector @ (weight - s) @ hessian @ (weight - s).T) for s in (found, gap)
+    )
+    assert ours == pytest.approx(best.item(), rel=1e-8)
+
+
+def test_an_indefinite_hessian_is_damped_until_it_works_and_that_is_said():
+    weight, hessian = problem()
+    broken = hessian - 0.05 * hessian.diagonal().diag()
+    assert "The Hessian was damped by" in both(weight, 0.5, broken, damping=0.01).status
+
+
+@pytest.mark.parametrize(
+    ("density", "pattern", "options", "words"),
+    [
+        (0.5, "2:4", {"metric": "best"}, 'metric must be "hessian" or "diagonal"'),
+        (0.5, "unstructured", {"rank_share": 1.0}, "rank_share is a share"),
+        (0.5, "unstructured", {"rank": -2}, "rank must be at least 0"),
+        (0.5, "unstructured", {"rank": 99}, "at most rank 24"),
+        (0.4, "2:4", {}, "pattern 2:4 alone keeps 0.5"),
+        (1.4, "2:4", {}, "from there to 1"),
+        (None, "unstructured", {}, "density is the share"),
+        (0.5, "2:7", {}, "not a multiple of 7"),
+    ],
+)
+def test_splits_that_do_not_fit_are_refused(density, pattern, options, words):
+    weight, hessian = problem()
+    with pytest.raises(ValueError, match=words):
+        both(weight, density, hessian, pattern, **options)
