@@ -116,8 +116,10 @@ def alternation(
     return sparse + low
 
 
-def measure(rows: int, columns: int, density: float, decaying: bool, repeats: int) -> list[dict]:
-    """One problem: a line for each method."""
+def measure(
+    rows: int, columns: int, density: float, decaying: bool, repeats: int, only: list[str]
+) -> list[dict]:
+    """One problem: a line for each method whose name starts with one of `only`."""
     weight, hessian, fresh = problem(rows, columns, decaying=decaying)
     norms = hessian.diagonal().sqrt()
     tokens = torch.tensor(4096.0)
@@ -148,6 +150,8 @@ def measure(rows: int, columns: int, density: float, decaying: bool, repeats: in
     }
     lines = []
     for name, (run, times) in methods.items():
+        if only and not name.startswith(tuple(only)):
+            continue
         seconds = []
         for _ in range(times):
             start = time.process_time()
@@ -182,6 +186,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", nargs=2, type=int, action="append", metavar=("OUT", "IN"))
     parser.add_argument("--densities", nargs="*", type=float, default=[0.5, 0.3])
+    parser.add_argument("--methods", nargs="*", default=[], help="beginnings of their names")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
@@ -190,7 +195,9 @@ def main() -> None:
     for rows, columns in arguments.size or [(1024, 1024)]:
         for decaying in (False, True):
             for density in arguments.densities:
-                lines += measure(rows, columns, density, decaying, arguments.repeats)
+                lines += measure(
+                    rows, columns, density, decaying, arguments.repeats, arguments.methods
+                )
     if arguments.output:
         arguments.output.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
