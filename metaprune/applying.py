@@ -200,13 +200,18 @@ def _transformed(
 def _removed(net: Network, plan: Plan, batches: list[Any], diary: _Diary) -> Network:
     """The network without the units that go, their mean contribution folded into biases."""
     if batches and plan.kept:
-        means = structured.input_means(net, net.to_model(), batches)
-        compensation = structured.compensate_bias(net, plan.keeps(net), means)
+        dense, model, kept = net, net.to_model(), plan.keeps(net)
+        means = structured.input_means(net, model, batches)
+        compensation = structured.compensate_bias(net, kept, means)
         net = net.replace(compensation.values)
         if compensation.values:
             diary.notes.append(f"Biases compensated for removed units: {len(compensation.values)}.")
         for reason, count in Counter(compensation.uncompensated.values()).items():
             diary.notes.append(f"Weights without compensation: {count} ({reason}).")
+        scales = structured.compensate_norms(dense, model, kept, batches)
+        net = net.replace(scales)
+        if scales:
+            diary.notes.append(f"Norms scaled by the energy that stays: {len(scales)}.")
     if plan.dropped:
         diary.notes.append(f"Blocks dropped: {', '.join(plan.dropped)}.")
     return plan.carry_out(net)

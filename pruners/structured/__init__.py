@@ -2,6 +2,7 @@
 
 from pruners.structured.blocks import Drops, choose_blocks
 from pruners.structured.compensation import Compensation, compensate_bias, input_means
+from pruners.structured.energy import compensate_norms
 from pruners.structured.in_order import refit_in_order
 from pruners.structured.masks import mask_values
 from pruners.structured.recalibration import Recalibration, recalibrate_batch_norm
@@ -18,6 +19,7 @@ __all__ = [
     "base_scores",
     "choose_blocks",
     "compensate_bias",
+    "compensate_norms",
     "corrected",
     "input_means",
     "input_moments",
