@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from graphs.dims import kept_positions
+from graphs.dims import atoms, kept_positions
 from pruners.solvers.matrix import as_matrix, from_matrix
 from pruners.statistics.calls import Call, LinearCalls
 from pruners.statistics.running import forward, undisturbed
@@ -19,7 +19,7 @@ from pruners.structured.refit import UNSEEN, Refit, intercept_of
 from pruners.structured.regression import DAMPING, Regression, fit
 
 if TYPE_CHECKING:
-    from graphs import Network
+    from graphs import Network, Tensor
 
 SHARED = "the forward calls it several times"
 
@@ -66,9 +66,7 @@ def refit_in_order(
     sides = {
         name: side
         for name, tensor in small.tensors.items()
-        if tensor.role == "weight"
-        and (side := _consuming_side(tensor)) is not None
-        and name in theirs
+        if tensor.role == "weight" and (side := _input_side(tensor)) is not None and name in theirs
     }
     with undisturbed(model), undisturbed(pruned), torch.no_grad(), _restored(own):
         counts = _called(pruned, {id(own[name]): name for name in sides}, batches[0])
@@ -146,6 +144,13 @@ def _called(model: nn.Module, names: Mapping[int, str], batch: Any) -> dict[str,
     with LinearCalls(watch):
         forward(model, batch)
     return seen
+
+
+def _input_side(tensor: Tensor) -> int | None:
+    """The dimension that inputs run along: kernels of single channels have one without units."""
+    side = _consuming_side(tensor)
+    alone = tensor.value.ndim > 2 and not any(atoms(dim) for dim in tensor.dims[1:])
+    return 1 if side is None and alone and tensor.produces[0] else side
 
 
 class _Pair:

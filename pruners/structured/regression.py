@@ -14,7 +14,8 @@ import torch
 from pruners.statistics.calls import Call, input_rows
 
 DAMPING = 1e-3
-"""Share of the variance of every input that is added to it: chosen by accuracy, docs/solvers.md."""
+"""Share of the variance of every input that is added to it; from 1e-4 to 1e-1 pruned ResNets were
+equally accurate."""
 
 LEAST, ESCALATIONS = 1e-13, 12
 

@@ -101,6 +101,24 @@ def test_heads_and_embeddings():
     assert lost(case.model, fitted, tokens) < 0.9 * lost(case.model, pruned, tokens)
 
 
+def test_kernels_of_single_channels_are_refitted_too():
+    """They lose no inputs, but what comes in has changed."""
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 1), nn.ReLU(), nn.Conv2d(8, 8, 1), nn.BatchNorm2d(8), nn.ReLU(),
+        nn.Conv2d(8, 8, 3, padding=1, groups=8, bias=False), nn.BatchNorm2d(8), nn.ReLU(),
+        nn.Conv2d(8, 4, 1),
+    )  # fmt: skip
+    model = randomized(model.double())
+    x = torch.randn(20, 3, 6, 6, dtype=torch.float64)
+    net = trace(model, (x[:3],))
+    kept = cut(net)
+    small, pruned, found = run(model, net, kept, [x])
+    assert {"5.weight", "6.running_mean"} <= set(found.values)
+    assert found.not_refitted == {}
+    fitted = small.replace(found.values).to_model()
+    assert lost(model, fitted, x) < 0.7 * lost(model, pruned, x)
+
+
 def test_bf16_weights_keep_their_dtype():
     model, _, x = deep()
     model = model.bfloat16()
