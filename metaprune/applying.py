@@ -31,7 +31,7 @@ from training.data.core import Data
 from training.finetune import FinetuneConfig
 
 BIAS, REFIT = "bias", "refit"
-COMPENSATION = BIAS
+COMPENSATION = REFIT
 """What makes up for removed units where nothing is said."""
 
 
@@ -76,7 +76,7 @@ def apply(
         finetune: settings (`training.finetune.FinetuneConfig.parse`); None does not finetune.
         compensate: what makes up for removed units, where there are batches: "bias" folds their
             mean into biases; "refit" also fits every layer behind them, in order, to the outputs of
-            the dense one, and leaves batch norms as they then are; True for "bias", False for
+            the dense one, and leaves batch norms as they then are; True for "refit", False for
             nothing.
         repair: fit the weights under masks to the layer's outputs, where there are batches.
         recalibrate: re-estimate the statistics of batch norms, where there are batches.
@@ -138,7 +138,7 @@ def apply_network(
         dense = _transformed(net, model, plan, calibration)
     with diary.step("prune"):
         if plan.pattern in SHAPES:
-            small = _removed(dense, plan, batches if how else [], diary)
+            small = _removed(dense, plan, batches if how else [], how, diary)
         else:
             small, masks = _masked(dense, plan, batches, repair, diary)
         rebuilt = rebuild(small)
@@ -197,7 +197,9 @@ def _transformed(
     return net if advisor is None else net.replace(advisor.advise(net, model, calibration).values)
 
 
-def _removed(net: Network, plan: Plan, batches: list[Any], diary: _Diary) -> Network:
+def _removed(
+    net: Network, plan: Plan, batches: list[Any], how: str | None, diary: _Diary
+) -> Network:
     """The network without the units that go, their mean contribution folded into biases."""
     if batches and plan.kept:
         dense, model, kept = net, net.to_model(), plan.keeps(net)
@@ -206,7 +208,9 @@ def _removed(net: Network, plan: Plan, batches: list[Any], diary: _Diary) -> Net
         net = net.replace(compensation.values)
         if compensation.values:
             diary.notes.append(f"Biases compensated for removed units: {len(compensation.values)}.")
-        for reason, count in Counter(compensation.uncompensated.values()).items():
+        # A refit has its own account of what it could not do.
+        left = compensation.uncompensated if how == BIAS else {}
+        for reason, count in Counter(left.values()).items():
             diary.notes.append(f"Weights without compensation: {count} ({reason}).")
         scales = structured.compensate_norms(dense, model, kept, batches)
         net = net.replace(scales)
