@@ -197,7 +197,7 @@ def top_few(scores: torch.Tensor, k: int) -> torch.Tensor:
     last = len(candidates) - 1
     # beaten_by[i] starts at the number of later candidates and loses one for each it wins against.
     start = torch.arange(last, -1, -1, dtype=torch.int8, device=scores.device)
-    beaten_by = start[:, None].repeat(1, scores.shape[1])
+    beaten_by = start[:, None].expand(-1, scores.shape[1]).contiguous()
     counts = beaten_by.unbind()
     for i, first in enumerate(candidates):
         for j in range(i + 1, last + 1):

@@ -162,9 +162,15 @@ def sweep(
         _descend(part, errors[: last - first], u, kept, steps, pattern)
         part.mul_(kept)
         torch.sub(columns[first:last], part, out=change[first:last])
-        loss += errors[: last - first].square().sum().item()
-        distance += change[first:last].square().sum().item()
+        loss += _energy(errors[: last - first])
+        distance += _energy(change[first:last])
     return result, mask, loss, distance
+
+
+def _energy(values: torch.Tensor) -> float:
+    """Sum of squares of a contiguous tensor, without a temporary."""
+    flat = values.view(-1)
+    return torch.dot(flat, flat).item()
 
 
 def _descend(
