@@ -194,8 +194,12 @@ def check(pattern: str, budget: str, solver: str, metanet: str | Path | None) ->
         )
     if budget == "metanet" and metanet is None:
         raise ValueError('budget "metanet" needs a metanetwork: metanet="default", or a path')
-    if solver not in SOLVERS:
-        raise ValueError(f'unknown solver "{solver}": expected {", ".join(SOLVERS)}')
+    masking = [name for name, make in SOLVERS.items() if not getattr(make, "factored", False)]
+    if solver not in masking:
+        why = "gives factors, not masks: call pruners.solvers.solve" if solver in SOLVERS else ""
+        raise ValueError(
+            f'solver "{solver}" {why or "is unknown"}; expected one of {", ".join(masking)}'
+        )
 
 
 def keep(

@@ -51,6 +51,7 @@ class LowRank:
             (`pruners.solvers.damping.shrinkage`).
     """
 
+    factored = True
     needs: frozenset[str] = frozenset()
 
     def __init__(

@@ -95,6 +95,8 @@ class SparseLowRank:
             (`pruners.solvers.damping.shrinkage`).
     """
 
+    factored = True
+
     def __init__(
         self,
         metric: str = "hessian",
