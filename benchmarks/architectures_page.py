@@ -35,7 +35,7 @@ USUAL = ("output of the model", "vocabulary entries", "input '", "not use it", "
 
 HEAD = """# Architectures
 
-{total} architectures, small but structurally faithful, under every law, in float64.
+{traced} of {total} architectures, small but structurally faithful, under every law in float64.
 **Silently wrong: {wrong}.** {passed} pass every law, {refused} cannot be traced and are refused
 with the reason, {skipped} come from packages that could not be imported for this table.
 
@@ -57,7 +57,11 @@ Each is traced once and put under
   must run, give outputs of the same shapes, and compute what the rewritten program computes;
 - the same pruned module with other weights, because small ones hide a wrong constant.
 
+A few whose forward or kernels know float32 only compare the pruned module in float32, to 2e-4.
+
 The largest relative deviation over all permutations, scales and exact removals: {deviation:.0e}.
+After the removal {kept} of {traced} are of their own class. What the laws leave open: {silent} of
+{free:,} groups have so little say in the output that breaking them on purpose does not show either.
 
 | column | |
 |---|---|
@@ -94,6 +98,10 @@ def page(rows: list[dict[str, Any]]) -> str:
         skipped=sum("skipped" in row for row in rows),
         torch=torch.__version__.partition("+")[0],
         transformers=transformers.__version__,
+        kept=sum(bool(row.get("kept")) for row in traced),
+        traced=len(traced),
+        silent=sum(len(row.get("silent", ())) for row in traced),
+        free=sum(row["free"] for row in traced),
         commits=", ".join(sorted({row["commit"] for row in traced})),
         deviation=max(deviations, default=0.0),
     )
