@@ -2,8 +2,9 @@
 
     python benchmarks/plot_reports.py OUTPUT.svg TITLE=REPORT.json[,REPORT.json...] ...
 
-One panel for every TITLE; hollow marks are one-shot results, full ones are after finetuning. Runs
-of one panel must share their data and split (the dense score is taken from the first).
+One panel for every TITLE; hollow marks are one-shot results, full ones are after finetuning where
+there was any. Runs of one panel must share their data and split (the dense score is taken from the
+first).
 """
 
 from __future__ import annotations
@@ -30,11 +31,15 @@ def panel(axes: plt.Axes, title: str, paths: list[str]) -> None:
         for entry in report["entries"]:
             curves.setdefault(entry["method"], []).append(entry)
         for method, entries in curves.items():
-            x = [entry["achieved"]["speedup"] for entry in entries]
+            colour = COLOURS.get(method)
             for stage, style, face in (("before", "--", "white"), ("after", "-", None)):
-                y = [100 * entry[stage][score] for entry in entries]
-                colour = COLOURS.get(method)
-                label = method if stage == "after" else None
+                measured = [entry for entry in entries if entry[stage]]
+                if not measured:
+                    continue
+                x = [entry["achieved"]["speedup"] for entry in measured]
+                y = [100 * entry[stage][score] for entry in measured]
+                last = stage == "after" or not any(entry["after"] for entry in entries)
+                label = method if last else None
                 axes.plot(x, y, style, color=colour, marker="o", markerfacecolor=face, label=label)
     axes.set(title=title, xlabel="speed-up (MACs before / after)", ylabel=f"{score} (%)")
     axes.grid(alpha=0.3)
