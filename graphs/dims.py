@@ -120,6 +120,8 @@ def atoms(dim: Dim) -> tuple[str, ...]:
     """Names of the axes in `dim`, in order of appearance, without repeats."""
     if isinstance(dim, Atom):
         return (dim.axis,)
+    if isinstance(dim, Fixed):
+        return ()
     return tuple(dict.fromkeys(name for child in _children(dim) for name in atoms(child)))
 
 

@@ -107,15 +107,15 @@ def enliven(net: Network, tensors: Mapping[str, torch.Tensor]) -> None:
                 continue
             positive = tensor.role in ("scale", "running_var")
             numbers = uniform if positive else normal
-            _fill(made, numbers[-start % _DRAWN :], 1.0 if positive else _gain(net, tensor))
+            numbers = numbers[-start % _DRAWN :][: min(_DRAWN, made.numel())]
+            _fill(made, numbers if positive else numbers * _gain(net, tensor))
 
 
-def _fill(made: torch.Tensor, numbers: torch.Tensor, gain: float) -> None:
-    """Repeat numbers along a tensor, times `gain`, in place."""
+def _fill(made: torch.Tensor, numbers: torch.Tensor) -> None:
+    """Repeat numbers along a tensor, in place."""
     flat = made.view(-1) if made.is_contiguous() else made.new_empty(made.numel())
     for piece in flat.split(_DRAWN):
         piece.copy_(numbers[: piece.numel()])
-    flat.mul_(gain)
     if not made.is_contiguous():
         made.copy_(flat.view(made.shape))
 
