@@ -155,13 +155,13 @@ class DenseNet121(nn.Module):
 
 
 def llama(**changes: Any) -> Built:
-    """A Llama with grouped-query attention; default 512 wide, 8 layers, 8 query and 4 KV heads."""
+    """A Llama with grouped-query attention; default 512 wide, 8 layers, 8 query and 2 KV heads."""
     shape: dict[str, Any] = {
         "hidden_size": 512,
         "intermediate_size": 1408,
         "num_hidden_layers": 8,
         "num_attention_heads": 8,
-        "num_key_value_heads": 4,
+        "num_key_value_heads": 2,
         "vocab_size": 8192,
         "max_position_embeddings": 2048,
         "tie_word_embeddings": False,
