@@ -99,18 +99,18 @@ def evidence(net: Network) -> dict[str, list[Evidence]]:
             old, new = (tuple(size(d, axes) for d in dims) for axes in (before, after))
             found[path][Evidence(old, new, "call")] = None
     spread: dict[str, set[str]] = {}
-    own: dict[str, list[Dim]] = {}
+    own: dict[str, dict[Dim, None]] = {}
     for alias, name in net.source.aliases.items():
         path = alias.rpartition(".")[0]
         for dim in net.tensors[name].dims:
-            own.setdefault(path, []).append(dim)
+            own.setdefault(path, {})[dim] = None
             for axis in atoms(dim):
                 spread.setdefault(axis, set()).add(path.rpartition(".")[0])
     for path, dims in own.items():
+        seen = [part for dim in dims for part in _parts(dim, net, spread)]
         for holder in {path, path.rpartition(".")[0]}:
-            for dim in dims:
-                for part, kind in _parts(dim, net, spread):
-                    see(holder, part, kind)
+            for part, kind in seen:
+                see(holder, part, kind)
     return {path: _ranked(list(entries)) for path, entries in found.items()}
 
 

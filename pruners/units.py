@@ -7,11 +7,11 @@ Scores, evidence and masks all reduce to two linear maps that are each other's t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 
-from graphs.dims import Atom, Axis, Dim, unit_index
+from graphs.dims import Atom, Axis, Dim, Sum, atoms, size, unit_index
 
 
 def sum_over_others(entries: torch.Tensor, kept: int) -> torch.Tensor:
@@ -40,6 +40,33 @@ def to_units(
     # Position -1 (the axis is not involved) goes to a slot in front that is dropped.
     slots = per_position.new_zeros(axes[axis].size + 1)
     return slots.index_add(0, index + 1, per_position)[1:]
+
+
+def to_all_units(
+    per_position: torch.Tensor, dim: Dim, wanted: Iterable[str], axes: Mapping[str, Axis]
+) -> dict[str, torch.Tensor]:
+    """`to_units` for several axes of one dimension, in one pass over a concatenation.
+
+    Args:
+        per_position: one value for every position along `dim`, shape (size(dim),).
+        dim: the dimension that the positions run along.
+        wanted: names of axes; those that do not occur in `dim` are left out.
+        axes: the axes of the network.
+
+    Returns:
+        Axis name → shape (axes[axis].size,).
+    """
+    wanted = set(wanted)
+    if not isinstance(dim, Sum):
+        return {a: to_units(per_position, dim, a, axes) for a in atoms(dim) if a in wanted}
+    found: dict[str, torch.Tensor] = {}
+    start = 0
+    for term in dim.terms:
+        stop = start + size(term, axes)
+        for axis, units in to_all_units(per_position[start:stop], term, wanted, axes).items():
+            found[axis] = found[axis] + units if axis in found else units
+        start = stop
+    return found
 
 
 def to_positions(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from graphs.dims import atoms
-from pruners.units import sum_over_others, to_units
+from pruners.units import sum_over_others, to_all_units
 
 if TYPE_CHECKING:
     from graphs import Network
@@ -78,8 +78,8 @@ def unit_scores(
             raise ValueError(f"{name} is on the meta device and has no values to score")
         sums = _sums(value, power, [i for i, axes in enumerate(prunable) if axes])
         for i, per_position in sums.items():
-            for axis in prunable[i]:
-                found = to_units(per_position, tensor.dims[i], axis, net.axes)
+            along = to_all_units(per_position, tensor.dims[i], prunable[i], net.axes)
+            for axis, found in along.items():
                 totals[axis] = totals[axis] + found if axis in totals else found
     scores = {
         name: root(totals[name]) if name in totals else torch.zeros(axis.size)

@@ -3,9 +3,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from graphs.dims import Atom, Axis, Fixed, Prod, Sum, size
 from pruners.structured import corrected, normalized, unit_scores
 from pruners.structured.scores import SCORED_ROLES
-from pruners.units import to_positions, to_units
+from pruners.units import to_all_units, to_positions, to_units
 from tests.pruners.conftest import make
 
 
@@ -114,3 +115,14 @@ def test_units_and_positions_are_transposes(case):
                 right = (units * to_units(positions, dim, name, case.net.axes)).sum()
                 torch.testing.assert_close(left, right)
                 assert (spread[~involved] == 1).all()
+
+
+def test_all_units_of_a_concatenation_are_those_of_each_axis():
+    axes = {name: Axis(name, n) for name, n in (("a", 3), ("b", 2), ("c", 4))}
+    inner = Sum((Atom("c"), Prod((Atom("a"), Fixed(2)))))
+    dim = Sum((Atom("a"), Fixed(5), Prod((Atom("b"), Fixed(3))), Atom("a"), inner))
+    values = torch.randn(size(dim, axes), generator=torch.Generator().manual_seed(0))
+    found = to_all_units(values, dim, ("a", "c"), axes)
+    assert set(found) == {"a", "c"}
+    for name, units in found.items():
+        torch.testing.assert_close(units, to_units(values, dim, name, axes))
