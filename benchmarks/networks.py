@@ -115,7 +115,7 @@ class ResNet50(nn.Module):
 
 
 class DenseLayer(nn.Module):
-    """Batch norm, ReLU, 1x1; batch norm, ReLU, 3x3; concatenated with the input."""
+    """Batch norm, ReLU, 1x1; batch norm, ReLU, 3x3, over everything before it in its block."""
 
     def __init__(self, channels: int, growth: int) -> None:
         super().__init__()
@@ -124,10 +124,27 @@ class DenseLayer(nn.Module):
         self.norm2 = nn.BatchNorm2d(4 * growth)
         self.conv2 = nn.Conv2d(4 * growth, growth, 3, padding=1, bias=False)
 
+    def forward(self, before: list[torch.Tensor]) -> torch.Tensor:
+        """[(B, c, H, W), ...] -> (B, growth, H, W)."""
+        y = self.conv1(F.relu(self.norm1(torch.cat(before, 1))))
+        return self.conv2(F.relu(self.norm2(y)))
+
+
+class DenseBlock(nn.Module):
+    """Layers that each see the outputs of all layers before them."""
+
+    def __init__(self, channels: int, layers: int, growth: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(
+            DenseLayer(channels + i * growth, growth) for i in range(layers)
+        )
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, channels, H, W) -> (B, channels + growth, H, W)."""
-        y = self.conv1(F.relu(self.norm1(x)))
-        return torch.cat([x, self.conv2(F.relu(self.norm2(y)))], 1)
+        """(B, channels, H, W) -> (B, channels + layers * growth, H, W)."""
+        seen = [x]
+        for layer in self.layers:
+            seen.append(layer(seen))
+        return torch.cat(seen, 1)
 
 
 class DenseNet121(nn.Module):
@@ -140,12 +157,11 @@ class DenseNet121(nn.Module):
         layers += [nn.ReLU(), nn.MaxPool2d(3, 2, 1)]
         for stage, count in enumerate((6, 12, 24, 16)):
             if stage:
-                layers += [nn.BatchNorm2d(width), nn.ReLU(), nn.Conv2d(width, width // 2, 1)]
-                layers.append(nn.AvgPool2d(2))
+                layers += [nn.BatchNorm2d(width), nn.ReLU()]
+                layers += [nn.Conv2d(width, width // 2, 1, bias=False), nn.AvgPool2d(2)]
                 width //= 2
-            for _ in range(count):
-                layers.append(DenseLayer(width, growth))
-                width += growth
+            layers.append(DenseBlock(width, count, growth))
+            width += count * growth
         self.features = nn.Sequential(*layers, nn.BatchNorm2d(width), nn.ReLU())
         self.classifier = nn.Linear(width, classes)
 
