@@ -106,8 +106,8 @@ def evidence(net: Network) -> dict[str, list[Evidence]]:
             own.setdefault(path, {})[dim] = None
             for axis in atoms(dim):
                 spread.setdefault(axis, set()).add(path.rpartition(".")[0])
-    for path, dims in own.items():
-        seen = [part for dim in dims for part in _parts(dim, net, spread)]
+    for path, runs_along in own.items():
+        seen = [part for dim in runs_along for part in _parts(dim, net, spread)]
         for holder in {path, path.rpartition(".")[0]}:
             for part, kind in seen:
                 see(holder, part, kind)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from graphs.dims import Atom, Axis, Fixed, Prod, Sum, size
+from graphs.dims import Atom, Axis, Fixed, Prod, Sum
 from pruners.structured import corrected, normalized, unit_scores
 from pruners.structured.scores import SCORED_ROLES
 from pruners.units import to_all_units, to_positions, to_units
@@ -121,7 +121,7 @@ def test_all_units_of_a_concatenation_are_those_of_each_axis():
     axes = {name: Axis(name, n) for name, n in (("a", 3), ("b", 2), ("c", 4))}
     inner = Sum((Atom("c"), Prod((Atom("a"), Fixed(2)))))
     dim = Sum((Atom("a"), Fixed(5), Prod((Atom("b"), Fixed(3))), Atom("a"), inner))
-    values = torch.randn(size(dim, axes), generator=torch.Generator().manual_seed(0))
+    values = torch.randn(27, generator=torch.Generator().manual_seed(0))
     found = to_all_units(values, dim, ("a", "c"), axes)
     assert set(found) == {"a", "c"}
     for name, units in found.items():
