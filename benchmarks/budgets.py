@@ -70,6 +70,7 @@ SOLVERS: dict[str, tuple[str, int]] = {
     "sparsegpt": ("sparsegpt", 0),
     "magnitude + repair": ("magnitude", 20),
     "sparsegpt + repair": ("sparsegpt", 20),
+    "admm + repair": ("admm", 20),
 }
 
 
