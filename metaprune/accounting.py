@@ -34,7 +34,7 @@ def summary(
     """
     dense = measure(net)
     classes: dict[str, list[str]] = {}
-    for axis in net.axes.values():
+    for axis in net.axes.values() if plan.pattern in SHAPES else ():
         if axis.frozen is None and _kept(small, axis.name) < axis.size:
             classes.setdefault(axis.exactness, []).append(axis.name)
     return {
@@ -58,14 +58,15 @@ def summary(
 
 
 def achieved(net: Network, small: Network, pruned: nn.Module, plan: Plan) -> dict[str, float]:
-    """What the pruned model costs, counted on itself; masks count zeros as saved parameters."""
+    """What the pruned model costs, counted on itself; zeros under masks count as saved."""
     macs, params = count_macs(small), sum(p.numel() for p in pruned.parameters())
     stored = (*pruned.parameters(), *pruned.buffers())
     bytes_ = sum(tensor.numel() * tensor.element_size() for tensor in stored)
     if plan.pattern not in SHAPES:
-        zeros = {name: int((pruned.get_parameter(name) == 0).sum()) for name in plan.density}
-        total = sum(net.tensors[name].value.numel() for name in plan.density)
-        params, sparsity = params - sum(zeros.values()), sum(zeros.values()) / max(1, total)
+        left = {name: _left(pruned, plan, name) for name in (*plan.density, *plan.rank)}
+        params -= sum(_zeros(pruned, plan, name) for name in left)
+        total = sum(net.tensors[name].value.numel() for name in left)
+        sparsity = 1 - sum(left.values()) / max(1, total)
     else:
         sparsity = 1 - params / max(1, count_params(net))
     return {
@@ -78,7 +79,7 @@ def achieved(net: Network, small: Network, pruned: nn.Module, plan: Plan) -> dic
 
 
 def layers(net: Network, small: Network, pruned: nn.Module, plan: Plan) -> list[dict[str, Any]]:
-    """The budget as it came out: units of every prunable axis, or weights under every mask."""
+    """The budget as it came out: units of every prunable axis, or numbers left of every weight."""
     if plan.pattern in SHAPES:
         return [
             {"name": axis.name, "of": axis.size, "kept": _kept(small, axis.name)}
@@ -86,13 +87,28 @@ def layers(net: Network, small: Network, pruned: nn.Module, plan: Plan) -> list[
             if axis.frozen is None
         ]
     return [
-        {
-            "name": name,
-            "of": net.tensors[name].value.numel(),
-            "kept": int((pruned.get_parameter(name) != 0).sum()),
-        }
-        for name in plan.density
+        {"name": name, "of": net.tensors[name].value.numel(), "kept": _left(pruned, plan, name)}
+        for name in dict.fromkeys((*plan.density, *plan.rank))
     ]
+
+
+def _left(pruned: nn.Module, plan: Plan, name: str) -> int:
+    """Numbers that are left of a weight: those under its mask that are not 0, and its factors'."""
+    return sum(p.numel() for p in _weights(pruned, name)) - _zeros(pruned, plan, name)
+
+
+def _zeros(pruned: nn.Module, plan: Plan, name: str) -> int:
+    """Zeros under the mask of a weight."""
+    return int((_weights(pruned, name)[0] == 0).sum()) if name in plan.density else 0
+
+
+def _weights(pruned: nn.Module, name: str) -> list[nn.Parameter]:
+    """A weight, or what took its place: the sparse part first, then the factors."""
+    path, _, leaf = name.rpartition(".")
+    layer = pruned.get_submodule(path)
+    if hasattr(layer, leaf):
+        return [pruned.get_parameter(name)]
+    return [p for key, p in layer.named_parameters() if not key.endswith("bias")]
 
 
 def _kept(small: Network, axis: str) -> int:

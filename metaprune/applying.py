@@ -18,11 +18,12 @@ from graphs.admission import unwrapped
 from graphs.rebuild import rebuild
 from metaprune.accounting import summary
 from metaprune.calibration import Calibration
+from metaprune.factoring import factor
 from metaprune.planning import output_dim
 from metaprune.result import Result
 from metaprune.transform import Advisor
 from pruners import Plan, solvers, structured
-from pruners.plan import SHAPES
+from pruners.plan import SHAPES, factors_of
 from pruners.solvers import Pattern
 from pruners.solvers.repair import STEPS
 from pruners.statistics import input_statistics
@@ -134,6 +135,8 @@ def apply_network(
     diary = _Diary()
     masks: dict[str, torch.Tensor] = {}
     batches = calibration.model_inputs if calibration else []
+    if factors_of(plan.pattern):
+        return _factored(net, plan, example_inputs, batches, recalibrate, diary)
     with diary.step("metanetwork"):
         dense = _transformed(net, model, plan, calibration)
     with diary.step("prune"):
@@ -156,6 +159,26 @@ def apply_network(
     report["repaired"] = [list(repair) for repair in rebuilt.repaired]
     report["varied"] = {name: dict(values) for name, values in rebuilt.varied.items()}
     return Result(pruned, plan, report, small, example_inputs, masks)
+
+
+def _factored(
+    net: Network,
+    plan: Plan,
+    example_inputs: Any,
+    batches: list[Any],
+    recalibrate: bool,
+    diary: _Diary,
+) -> Result:
+    """A plan of factors, carried out."""
+    with diary.step("prune"):
+        found = factor(net, plan, batches, example_inputs)
+        diary.notes += found.notes
+    if recalibrate and batches:
+        with diary.step("recalibrate"):
+            diary.notes.append(structured.recalibrate_batch_norm(found.model, batches).status)
+    small = trace(found.model, example_inputs)
+    report = summary(net, small, found.model, found.plan, diary.notes, diary.seconds)
+    return Result(found.model, found.plan, report, small, example_inputs, found.masks)
 
 
 def finetuned(

@@ -28,7 +28,7 @@ def prune(
     pattern: str = CHANNELS,
     metanet: str | Path | None = "default",
     budget: str | Mapping[str, Any] | None = None,
-    solver: str = "magnitude",
+    solver: str | None = None,
     calibration: Calibration | Iterable[Any] | None = None,
     data: Data | None = None,
     finetune: FinetuneConfig | Mapping[str, Any] | None = None,

@@ -11,6 +11,7 @@ from torch import nn
 
 from graphs import Network, Tensor, trace
 from graphs.admission import unwrapped
+from metaprune import factoring
 from metaprune.blocks import IMITATION, plan_blocks
 from metaprune.calibration import Calibration
 from metaprune.provenance import versions
@@ -19,7 +20,7 @@ from metaprune.transform import Advisor, share_that_stays
 from metaprune.uniform import select as select_uniform
 from metaprune.valueless import FIRST_UNITS, equal_scores, refuse, without_values
 from pruners import Plan, Target, budgets, fingerprint, measure, structured
-from pruners.plan import BLOCKS, CHANNELS, SHAPES
+from pruners.plan import BLOCKS, CHANNELS, LOW_RANK, SHAPES, factors_of, mask_of
 from pruners.solvers import SOLVERS, Pattern
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def plan(
     pattern: str = CHANNELS,
     metanet: str | Path | None = "default",
     budget: str | Mapping[str, Any] | None = None,
-    solver: str = "magnitude",
+    solver: str | None = None,
     calibration: Calibration | Iterable[Any] | None = None,
     min_units: float | int = 0.05,
     round_to: int = 1,
@@ -50,16 +51,19 @@ def plan(
         example_inputs: tuple of arguments or dict of keywords for its forward.
         target: `{"macs": "50%"}`, `{"params": 6e6, "speedup": 2.0}`, `{"sparsity": 0.5}`, ...: all
             are met. Without one only for N:M patterns, which leave no choice.
-        pattern: "channels" (smaller shapes), "blocks" (fewer layers), "unstructured", "row" or
-            "N:M" (masks).
+        pattern: "channels" (smaller shapes), "blocks" (fewer layers), "low-rank" (two thin layers
+            for one), "unstructured", "row" or "N:M" (masks), "sparse+low-rank" or "N:M+low-rank"
+            (a mask and two thin layers beside it).
         metanet: name or path of a metanetwork that transforms the weights and advises the budget
             by a feedforward pass; None does without.
         budget: how the target is divided: "metanet", or a rule of `pruners.budgets` for channels or
             masks; a rule with options, `{"rule": "search", "evaluations": 400}`; or kept shares by
             name or glob pattern, `{"layer3.*": 0.2}`. For N:M patterns a rule mixes different N.
-            Default: "metanet" if there is one, else "global" for channels, "uniform" for N:M and
-            "erk" for other masks.
-        solver: for masks: which weights stay; of `pruners.solvers`.
+            Default: for low rank "price" with calibration, else "global"; beside masks "price" or
+            "uniform". For all others "metanet" if there is one, else "global" for channels,
+            "uniform" for N:M and "erk" for other masks.
+        solver: for masks and factors: what finds them; of `pruners.solvers`. Default: what fits the
+            pattern and the calibration (`default_solver`).
         calibration: batches of model inputs, or a `Calibration`; with a loss in it the metanetwork
             sees the gradients of one pass.
         min_units: fewest units an axis keeps, a share or a number.
@@ -101,25 +105,32 @@ def plan_network(
     pattern: str,
     metanet: str | Path | None,
     budget: str | Mapping[str, Any] | None,
-    solver: str,
+    solver: str | None,
     calibration: Calibration | None,
     min_units: float | int = 0.05,
     round_to: int = 1,
     uniform: bool = False,
 ) -> Plan:
     """`plan` for a model that has been traced."""
-    rule, options = budgets.named(budget or default_budget(pattern, metanet))
+    check_pattern(pattern)
+    measured = calibration is not None
+    rule, options = budgets.named(budget or default_budget(pattern, metanet, measured))
+    solver = solver or default_solver(pattern, measured)
     wanted = None if target is None else Target.parse(target)
     check(pattern, rule, solver, metanet)
     valueless = without_values(net)
     if valueless is not None:
         refuse(valueless, rule, metanet)
     names: list[str] = []
-    if pattern in SHAPES and wanted is None:
+    if pattern in (*SHAPES, LOW_RANK) and wanted is None:
         raise ValueError('say what to reach, for instance target={"macs": "50%"}')
     if pattern == BLOCKS:
         assert wanted is not None
         return plan_blocks(net, wanted, solver, calibration)
+    if factors_of(pattern):
+        return factoring.plan_factors(
+            net, model, wanted, pattern, rule, options, solver, calibration
+        )
     if pattern == CHANNELS:
         assert wanted is not None
         wanted.check(net)
@@ -156,15 +167,28 @@ def plan_network(
     )
 
 
-def default_budget(pattern: str, metanet: str | Path | None) -> str:
-    """The rule where none is named."""
+def default_budget(pattern: str, metanet: str | Path | None, measured: bool = False) -> str:
+    """The rule where none is named; `measured` with calibration."""
     if pattern == BLOCKS:
         return IMITATION
+    if factors_of(pattern):
+        return factoring.default_rule(pattern, measured)
     if metanet:
         return "metanet"
     if pattern == CHANNELS:
         return "global"
     return "uniform" if ":" in pattern else "erk"
+
+
+def default_solver(pattern: str, measured: bool) -> str:
+    """The solver where none is named: the one with the smallest error on fresh inputs.
+
+    Without calibration that is magnitude for masks, and the decomposition of the weights alone for
+    low rank.
+    """
+    if factors_of(pattern):
+        return LOW_RANK if mask_of(pattern) is None else "sparse+low-rank"
+    return "admm" if measured and pattern not in SHAPES else "magnitude"
 
 
 def kept_share(net: Network, density: Mapping[str, float]) -> float:
@@ -173,33 +197,56 @@ def kept_share(net: Network, density: Mapping[str, float]) -> float:
     return sum(share * sizes[name] for name, share in density.items()) / sum(sizes.values())
 
 
+def check_pattern(pattern: str) -> None:
+    """Refuse what is no pattern.
+
+    Raises:
+        ValueError: says what there is.
+    """
+    try:
+        mask_of(pattern)
+    except ValueError as error:
+        raise ValueError(
+            f'{error}, or "{CHANNELS}", "{BLOCKS}" or "{LOW_RANK}" for smaller shapes, or '
+            f'"sparse+{LOW_RANK}"'
+        ) from error
+
+
 def check(pattern: str, budget: str, solver: str, metanet: str | Path | None) -> None:
     """Refuse names that nothing answers to.
 
     Raises:
         ValueError: an unknown pattern, budget or solver, or a budget without its metanetwork.
     """
-    rules = budgets.CHANNEL_ALLOCATORS if pattern == CHANNELS else budgets.ALLOCATORS
-    known = (IMITATION,) if pattern == BLOCKS else ("metanet", *rules)
-    if pattern not in SHAPES:
-        try:
-            Pattern.parse(pattern)
-        except ValueError as error:
-            raise ValueError(
-                f'{error}, or "{CHANNELS}" or "{BLOCKS}" for smaller shapes'
-            ) from error
+    check_pattern(pattern)
+    if pattern == BLOCKS:
+        known = [IMITATION]
+    elif factors_of(pattern):
+        known = factoring.rules(pattern)
+    else:
+        rules = budgets.CHANNEL_ALLOCATORS if pattern == CHANNELS else budgets.ALLOCATORS
+        known = ["metanet", *rules]
     if budget not in known:
         raise ValueError(
             f'unknown budget "{budget}" for pattern "{pattern}": expected {", ".join(known)}'
         )
     if budget == "metanet" and metanet is None:
         raise ValueError('budget "metanet" needs a metanetwork: metanet="default", or a path')
-    masking = [name for name, make in SOLVERS.items() if not getattr(make, "factored", False)]
-    if solver not in masking:
-        why = "gives factors, not masks: call pruners.solvers.solve" if solver in SOLVERS else ""
-        raise ValueError(
-            f'solver "{solver}" {why or "is unknown"}; expected one of {", ".join(masking)}'
-        )
+    fitting = solvers_for(pattern)
+    if solver not in fitting:
+        why = f'does not fit pattern "{pattern}"' if solver in SOLVERS else "is unknown"
+        raise ValueError(f'solver "{solver}" {why}; expected one of {", ".join(fitting)}')
+
+
+def solvers_for(pattern: str) -> list[str]:
+    """Names of the solvers that give what a pattern consists of: masks, factors, or both."""
+
+    def gives(make: object) -> tuple[bool, bool]:
+        return getattr(make, "masked", True), getattr(make, "factored", False)
+
+    factors = factors_of(pattern)
+    wanted = (mask_of(pattern) is not None or not factors, factors)
+    return [name for name, make in SOLVERS.items() if gives(make) == wanted]
 
 
 def keep(

@@ -24,6 +24,7 @@ from graphs.export import as_inputs, quiet_evaluation
 from metaprune import plain
 from metaprune.archive import load_program, save_program
 from metaprune.card import card
+from metaprune.factoring import shaped
 from metaprune.files import whole_folder
 from metaprune.result import Result
 from pruners import Plan
@@ -41,7 +42,7 @@ def save(result: Result, folder: Path, source: Mapping[str, Any] | None = None) 
     kind, how = _how(result, source)
     model = result.model
     with whole_folder(folder) as inside:
-        if kind == "transformers":
+        if kind == "transformers" and not result.plan.rank:
             how["plain"] = plain.write(result, inside)
         if not how.get("plain"):
             write_tensors(inside / MODEL, state_of(model))
@@ -136,7 +137,8 @@ def _on(dense: nn.Module, inside: Path, how: Mapping[str, Any]) -> nn.Module:
             f"{str(inside)!r} has no example inputs to replay its plan on; load it without `dense`"
         )
     net = trace(dense, _read_example(inside / EXAMPLE, how["example"]))
-    return Plan.load(inside / PLAN).carry_out(net).to_model()
+    plan = Plan.load(inside / PLAN)
+    return shaped(plan.carry_out(net).to_model(), plan)
 
 
 def _read_how(inside: Path) -> dict[str, Any]:

@@ -16,14 +16,15 @@ from metaprune.applying import apply_network, finetuned
 from metaprune.blocks import IMITATION
 from metaprune.calibration import Calibration
 from metaprune.export import check as check_format
+from metaprune.factoring import default_rule
 from metaprune.files import refuse_filled
 from metaprune.outline import outline
-from metaprune.planning import check, plan_network
+from metaprune.planning import check, default_solver, plan_network
 from metaprune.provenance import machine, versions
 from metaprune.report import Entry, Layer, Report, words
 from metaprune.result import Result
 from pruners import Target, budgets, fingerprint, measure
-from pruners.plan import BLOCKS, CHANNELS
+from pruners.plan import BLOCKS, CHANNELS, factors_of
 from training import FinetuneConfig, compare_latency, evaluate
 from training.data.core import Data
 
@@ -53,7 +54,7 @@ class Settings:
     """
 
     pattern: str = CHANNELS
-    solver: str = "magnitude"
+    solver: str | None = None
     min_units: float | int = 0.05
     round_to: int = 1
     uniform: bool = False
@@ -73,6 +74,7 @@ def methods(
     budget: str | Mapping[str, Any] | None,
     compare: Sequence[str | Mapping[str, Any]],
     pattern: str = CHANNELS,
+    measured: bool = True,
 ) -> list[Method]:
     """The method that was asked for, then the baselines, which see no metanetwork.
 
@@ -80,7 +82,9 @@ def methods(
         metanet: name or path, or None.
         budget: of the first method; "metanet" when None and there is one.
         compare: budgets of the baselines.
-        pattern: blocks are chosen in one way only, without baselines.
+        pattern: blocks are chosen in one way only, without baselines; no metanetwork has learned
+            ranks.
+        measured: whether there is calibration data.
 
     Raises:
         ValueError: a baseline named "metanet".
@@ -90,6 +94,8 @@ def methods(
         return [Method(budgets.named(rule)[0], None, rule)]
     if "metanet" in compare:
         raise ValueError('compare lists baselines such as "uniform"; the metanetwork is `metanet`')
+    if factors_of(pattern):
+        metanet, budget = None, budget or default_rule(pattern, measured)
     first = budget or ("metanet" if metanet else None)
     found = [] if first is None else [Method(budgets.named(first)[0], metanet, first)]
     named = {method.name for method in found if method.metanet is None}
@@ -155,7 +161,10 @@ class Study:
             check_format(kind)
         for method in chosen:
             rule, _ = budgets.named(method.budget)
-            check(settings.pattern, rule, settings.solver, method.metanet)
+            solver = settings.solver or default_solver(
+                settings.pattern, self.calibration is not None
+            )
+            check(settings.pattern, rule, solver, method.metanet)
         for target in wanted:
             for index, method in enumerate(chosen):
                 self._one(target, method, folder if index == 0 else None)

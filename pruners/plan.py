@@ -20,6 +20,7 @@ from zlib import crc32
 
 import torch
 
+from pruners.budgets.structure import matrix_shape
 from pruners.solvers.patterns import Pattern
 from pruners.targets import Target
 
@@ -30,11 +31,32 @@ FORMAT = 1
 CHANNELS = "channels"
 BLOCKS = "blocks"
 SHAPES = (CHANNELS, BLOCKS)
-"""Patterns that leave smaller shapes; the others are those of masks."""
+"""Patterns that leave fewer units; the others are those of factors and of masks."""
+LOW_RANK = "low-rank"
+SPARSE = "sparse"
 
 
 class PlanError(ValueError):
     """A plan that cannot be read, or that does not fit the network."""
+
+
+def factors_of(pattern: str) -> bool:
+    """Whether a pattern replaces weights by factors: "low-rank", "sparse+low-rank", ..."""
+    return pattern == LOW_RANK or pattern.endswith(f"+{LOW_RANK}")
+
+
+def mask_of(pattern: str) -> Pattern | None:
+    """The pattern of the masks that one consists of or brings along; None where there are none.
+
+        "2:4" and "2:4+low-rank" → 2:4,  "sparse+low-rank" → unstructured,  "low-rank" → None
+
+    Raises:
+        ValueError: an unknown pattern.
+    """
+    if pattern in (*SHAPES, LOW_RANK):
+        return None
+    mask = pattern.removesuffix(f"+{LOW_RANK}")
+    return Pattern.parse("unstructured" if mask == SPARSE and mask != pattern else mask)
 
 
 @dataclass(frozen=True)
@@ -55,13 +77,15 @@ class Plan:
     """What is kept, and what was asked; `Plan.from_json(plan.to_json()) == plan`.
 
     Args:
-        pattern: "channels", "blocks", "unstructured", "row" or "N:M".
+        pattern: "channels", "blocks", "unstructured", "row", "N:M", "low-rank", or a mask beside
+            low rank, "sparse+low-rank" and "N:M+low-rank".
         solver: name of the solver that sets masks and weights.
         budget: name of the rule that divided the budget.
         asked: the target, as `Target.parse` reads it.
         achieved: metric → value that this plan reaches.
         kept: axis name → units that stay; axes that are not named stay whole.
         density: tensor name → kept share; tensors that are not named stay dense.
+        rank: tensor name → rank of its factors; with a density as well, of those beside its mask.
         dropped: names of residual branches that go whole.
         provenance: versions, seed, fingerprints; free, for people.
     """
@@ -73,12 +97,12 @@ class Plan:
     achieved: Mapping[str, float] = field(default_factory=dict)
     kept: Mapping[str, Kept] = field(default_factory=dict)
     density: Mapping[str, float] = field(default_factory=dict)
+    rank: Mapping[str, int] = field(default_factory=dict)
     dropped: tuple[str, ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.pattern not in SHAPES:
-            Pattern.parse(self.pattern)
+        mask_of(self.pattern)
         if self.asked:
             Target.parse(self.asked)
         for axis, kept in self.kept.items():
@@ -88,6 +112,9 @@ class Plan:
                 raise PlanError(
                     f'density of "{tensor}" must be a kept share from 0 to 1 (got {share!r})'
                 )
+        for tensor, rank in self.rank.items():
+            if not _is_int(rank) or rank < 1:
+                raise PlanError(f'rank of "{tensor}" must be at least 1 (got {rank!r})')
 
     @staticmethod
     def keeping(net: Network, kept: Mapping[str, torch.Tensor]) -> dict[str, Kept]:
@@ -133,6 +160,18 @@ class Plan:
                 raise PlanError(
                     f'the plan thins out tensor "{name}", which this network does not have; '
                     "replay a plan on the architecture it was made for, or delete the entry"
+                )
+        for name, rank in self.rank.items():
+            if name not in net.tensors:
+                raise PlanError(
+                    f'the plan factors tensor "{name}", which this network does not have; replay '
+                    "a plan on the architecture it was made for, or delete the entry"
+                )
+            most = min(matrix_shape(net, name))
+            if rank > most:
+                raise PlanError(
+                    f'the plan gives "{name}" rank {rank}, its matrix has rank {most} at most; '
+                    "delete the entry to leave it dense"
                 )
 
     def sizes(self) -> dict[str, int]:
@@ -188,7 +227,7 @@ class Plan:
         _check_keys("the plan", content, required=("pattern", "solver", "budget"), known=known)
         if content.pop("format", FORMAT) != FORMAT:
             raise PlanError(f"this version reads plans of format {FORMAT}; make a new plan")
-        for key in ("asked", "achieved", "kept", "density", "provenance"):
+        for key in ("asked", "achieved", "kept", "density", "rank", "provenance"):
             if not isinstance(content.get(key, {}), dict):
                 raise PlanError(f'"{key}" of the plan must be an object (got {content[key]!r})')
         kept = {}

@@ -197,8 +197,8 @@ class Target:
                 low, high = self.reachable(net, floors)[condition.metric]
                 raise UnreachableTargetError(
                     f"the target {condition.metric} {condition.written} is out of reach: removing "
-                    f"units leaves {condition.metric} between {_show(low)} and {_show(high)} "
-                    f"(dense: {_show(metric.express(dense, dense))}); ask for a value in this "
+                    f"units leaves {condition.metric} between {show(low)} and {show(high)} "
+                    f"(dense: {show(metric.express(dense, dense))}); ask for a value in this "
                     "range, lower min_units, or allow more axes to be pruned"
                 )
 
@@ -306,5 +306,6 @@ def _number(metric: str, value: object) -> tuple[float, bool]:
     return amount, percent
 
 
-def _show(value: float) -> str:
+def show(value: float) -> str:
+    """A number of a metric, short enough for a sentence."""
     return f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}"

@@ -13,8 +13,7 @@ from metaprune import door
 from metaprune.calibration import Calibration
 from metaprune.report import print_table, write
 from metaprune.study import Settings, Study, methods
-from pruners.plan import CHANNELS, SHAPES
-from pruners.solvers import Pattern
+from pruners.plan import CHANNELS, mask_of
 from training import FinetuneConfig
 
 
@@ -29,7 +28,7 @@ class PruneConfig:
     pattern: str
     metanet: str | None
     budget: str | Mapping[str, Any] | None
-    solver: str
+    solver: str | None
     compare: Sequence[str | Mapping[str, Any]]
     calibration: Mapping[str, Any]
     min_units: float | int
@@ -50,7 +49,13 @@ def run(config: DictConfig) -> None:
     """Prune, measure, compare, report."""
     settings, content = door.typed(PruneConfig, config)
     targets = spread(settings.target, settings.pattern)
-    chosen = methods(settings.metanet, settings.budget, settings.compare, settings.pattern)
+    chosen = methods(
+        settings.metanet,
+        settings.budget,
+        settings.compare,
+        settings.pattern,
+        measured=settings.calibration["examples"] != 0,
+    )
     study_settings = Settings(
         pattern=settings.pattern,
         solver=settings.solver,
@@ -105,7 +110,8 @@ def spread(target: Mapping[str, Any], pattern: str = CHANNELS) -> list[dict[str,
         ValueError: nothing asked, or lists of different lengths.
     """
     asked = {name: value for name, value in target.items() if value is not None}
-    if not asked and pattern not in SHAPES and Pattern.parse(pattern).m:
+    mask = mask_of(pattern)
+    if not asked and mask is not None and mask.m:
         return [{}]
     if not asked:
         raise ValueError(

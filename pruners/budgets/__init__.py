@@ -27,6 +27,13 @@ from pruners.budgets.masks import MaskProblem
 from pruners.budgets.price import equalise
 from pruners.budgets.problem import Choice, Loss, Problem
 from pruners.budgets.projection import bounds, counts, grouped, project
+from pruners.budgets.rank_rules import (
+    RANK_ALLOCATORS,
+    allocate_ranks,
+    rank_allocator,
+    rank_limits,
+)
+from pruners.budgets.ranks import RankProblem
 from pruners.budgets.registry import (
     ALLOCATORS,
     allocate,
@@ -41,16 +48,19 @@ from pruners.budgets.widths import WidthProblem
 __all__ = [
     "ALLOCATORS",
     "CHANNEL_ALLOCATORS",
+    "RANK_ALLOCATORS",
     "Budget",
     "Choice",
     "CompositeProblem",
     "Loss",
     "MaskProblem",
     "Problem",
+    "RankProblem",
     "WidthProblem",
     "allocate",
     "allocate_channels",
     "allocate_composite",
+    "allocate_ranks",
     "allocator",
     "best_choice",
     "bounds",
@@ -65,5 +75,7 @@ __all__ = [
     "needs",
     "project",
     "prunable_weights",
+    "rank_allocator",
+    "rank_limits",
     "solving",
 ]

@@ -13,7 +13,7 @@ from pruners.budgets.price import STEPS, equalise
 from pruners.budgets.problem import Loss
 from pruners.budgets.registry import allocate, prunable_weights
 from pruners.budgets.search import best_choice
-from pruners.budgets.structure import out_dims
+from pruners.budgets.structure import matrix_shape, out_dims
 
 if TYPE_CHECKING:
     from graphs import Network
@@ -57,7 +57,7 @@ class Budget:
             if name not in net.tensors:
                 raise ValueError(f'the budget names tensor "{name}", which this network lacks')
         for name, rank in self.rank.items():
-            rows, columns = _matrix_shape(net, name)
+            rows, columns = matrix_shape(net, name)
             if rank > min(rows, columns):
                 raise ValueError(
                     f'"{name}" is a matrix of {rows} × {columns}, so its rank is at most '
@@ -75,7 +75,7 @@ class Budget:
         """Numbers that stay of every tensor the budget names, at the network's own widths."""
         found = {}
         for name in dict.fromkeys((*self.density, *self.rank)):
-            rows, columns = _matrix_shape(net, name)
+            rows, columns = matrix_shape(net, name)
             share = self.density.get(name, 0.0)
             found[name] = round(share * rows * columns) + self.rank.get(name, 0) * (rows + columns)
         return found
@@ -89,8 +89,7 @@ class Budget:
     @classmethod
     def of(cls, plan: Plan) -> Budget:
         """The budget that a plan carries."""
-        rank = dict(getattr(plan, "rank", {}) or {})
-        return cls(density=dict(plan.density), rank=rank, width=plan.sizes())
+        return cls(density=dict(plan.density), rank=dict(plan.rank), width=plan.sizes())
 
 
 def allocate_composite(
@@ -143,10 +142,3 @@ def allocate_composite(
         density={name: k / size for name, k, size in kept},
         rank={name: r for name, r in zip(names, choice[count:], strict=True) if r},
     )
-
-
-def _matrix_shape(net: Network, name: str) -> tuple[int, int]:
-    """(outputs, taps · inputs) of a weight."""
-    value = net.tensors[name].value
-    rows = value.shape[out_dims(net, [name])[name]]
-    return rows, value.numel() // rows

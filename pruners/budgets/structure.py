@@ -60,6 +60,13 @@ def out_dims(net: Network, names: Iterable[str]) -> dict[str, int]:
     return found
 
 
+def matrix_shape(net: Network, name: str) -> tuple[int, int]:
+    """(outputs, taps · inputs) of a weight: the shape of `pruners.solvers.as_matrix`."""
+    value = net.tensors[name].value
+    rows = value.shape[out_dims(net, [name])[name]]
+    return rows, value.numel() // rows
+
+
 STRUCTURE: Mapping[str, Callable[..., dict[str, Any]]] = {
     "depth": depth,
     "blocks": blocks,

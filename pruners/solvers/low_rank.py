@@ -51,7 +51,7 @@ class LowRank:
             (`pruners.solvers.damping.shrinkage`).
     """
 
-    factored = True
+    factored, masked = True, False
     needs: frozenset[str] = frozenset()
 
     def __init__(

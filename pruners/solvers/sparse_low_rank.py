@@ -95,7 +95,7 @@ class SparseLowRank:
             (`pruners.solvers.damping.shrinkage`).
     """
 
-    factored = True
+    factored, masked = True, True
 
     def __init__(
         self,
