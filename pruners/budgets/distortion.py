@@ -87,17 +87,21 @@ METHODS = ("lagrangian", "dp")
 
 
 def measure_curves(problem: MaskProblem, grid: Sequence[float]) -> dict[str, list[float]]:
-    """The loss when one tensor alone keeps each share of the grid; 0 at 1.
+    """What the loss rises by when one tensor alone keeps each share of the grid; 0 at 1.
 
-    Costs one forward pass over the calibration data for each tensor and point below 1.
+    A loss that is not zero for the dense weights (batch norms that use the statistics of the batch)
+    would otherwise count as a reason to leave tensors whole. Costs one forward pass over the
+    calibration data for each tensor and point below 1, and one for the dense weights.
     """
     full = list(problem.levels)
+    dense = finite(problem.loss(tuple(full)), "the dense weights")
     curves: dict[str, list[float]] = {}
     for i, name in enumerate(problem.dials):
         curve = []
         for share in grid[:-1]:
             choice = (*full[:i], round(share * full[i]), *full[i + 1 :])
-            curve.append(finite(problem.loss(choice), f'share {share} of "{name}"'))
+            value = finite(problem.loss(choice), f'share {share} of "{name}"')
+            curve.append(max(0.0, value - dense))
         curves[name] = [*curve, 0.0]
     return curves
 

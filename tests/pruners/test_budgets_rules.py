@@ -14,6 +14,7 @@ from pruners.budgets.depth_linear import line
 from pruners.budgets.distortion import dynamic_program, fill, hull, monotone
 from pruners.budgets.owl import owl
 from pruners.budgets.structure import blocks, depth
+from pruners.statistics import Imitation
 from tests.pruners.conftest import make
 
 RULES = [name for name in budgets.ALLOCATORS if name != "manual"]
@@ -240,6 +241,19 @@ def test_distortion_methods_agree_where_layers_do_not_interact():
         budgets.allocate("distortion", case.net, 0.5)
     with pytest.raises(ValueError, match="below the grid"):
         budgets.allocate("distortion", case.net, 0.01, curves=given, grid=grid, method="dp")
+
+
+def test_curves_start_from_the_loss_of_the_dense_weights():
+    """What the dense weights lose as well (batch norms on a batch) is no reason to keep them."""
+    case = make("cnn")
+    weights = {n: case.net.tensors[n].value for n in budgets.prunable_weights(case.net)}
+    grid = [0.1, 0.5, 1.0]
+    plain = Imitation(case.model, [case.inputs])
+    shifted = budgets.MaskProblem(weights, 0.5, lambda values: (plain.value(values) + 0.25, {}))
+    expected = budgets.measure_curves(budgets.MaskProblem(weights, 0.5, plain), grid)
+    for name, curve in budgets.measure_curves(shifted, grid).items():
+        assert curve == pytest.approx(expected[name], abs=1e-9)
+        assert curve[0] > curve[2] == 0
 
 
 def test_monotone_is_the_smallest_curve_above():
