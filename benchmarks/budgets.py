@@ -5,9 +5,9 @@
 
 CHECKPOINT is one of akamaster/pytorch_resnet_cifar10, CIFAR10 a folder of parquet files or a hub
 name. Calibration: 512 images of train. Masks: the budget is found once on magnitude masks, then
-every solver prunes with it, and batch norms are recalibrated on the same images. Channels: the
-product's own pipeline (`metaprune.plan` and `apply`, with bias compensation and recalibration) at a
-speed-up of 2. Accuracy on the first `--limit` test images.
+every solver prunes with it, and batch norms are recalibrated on the same images, unless layers were
+pruned in order, which settles them. Channels: the product's own pipeline (`metaprune.plan` and
+`apply`, with its refit in order) at a speed-up of 2. Accuracy on the first `--limit` test images.
 
 Every budget and every cell is one line of the output, written when it is done: the same command
 continues a run that was interrupted, and several runs may fill one file, cell by cell. Searches
@@ -24,6 +24,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 from rich.table import Table
 from torch import nn
@@ -32,6 +33,7 @@ import metaprune
 from graphs import trace
 from metaprune.calibration import Calibration
 from pruners import budgets, solvers, structured
+from pruners.sequential import Ask, solve_in_order
 from pruners.statistics import input_statistics
 from training import data as datasets
 from training import evaluate, models
@@ -63,14 +65,18 @@ CHANNELS = {
     "bernoulli 128": {"rule": "bernoulli", "evaluations": 128},
 }
 
+IN_ORDER = ", in order"
+
 SOLVERS: dict[str, tuple[str, int]] = {
-    # label: solver and steps of the repair
+    # label: solver and steps of the repair; in order, layers see the inputs of pruned ones
     "magnitude": ("magnitude", 0),
     "wanda": ("wanda", 0),
     "sparsegpt": ("sparsegpt", 0),
     "magnitude + repair": ("magnitude", 20),
     "sparsegpt + repair": ("sparsegpt", 20),
     "admm + repair": ("admm", 20),
+    "magnitude, in order": ("magnitude", 20),
+    "admm, in order": ("admm", 20),
 }
 
 
@@ -183,6 +189,25 @@ class Bench:
             return
         name, repair = SOLVERS[solver]
         shares = self.shares(label, sparsity, solver)
+        values = (
+            self.in_order(name, shares)
+            if solver.endswith(IN_ORDER)
+            else self.layerwise(name, repair, shares)
+        )
+        kept = sum(int((values[name] != 0).sum()) for name in shares)
+        model = copy.deepcopy(self.model)
+        model.load_state_dict({**model.state_dict(), **values})
+        if not solver.endswith(IN_ORDER):
+            structured.recalibrate_batch_norm(model, self.batches)
+        total = sum(values[name].numel() for name in shares)
+        self.tell(
+            self.store.add(key, accuracy=self.accuracy(model), achieved=round(1 - kept / total, 5))
+        )
+
+    def layerwise(
+        self, name: str, repair: int, shares: Mapping[str, float]
+    ) -> dict[str, torch.Tensor]:
+        """Every weight for its own outputs on the inputs of the dense network."""
         needs = set(solvers.build(name).needs) | ({"hessian"} if repair else set())
         if needs and self._statistics is None:
             self._statistics = input_statistics(self.model, self.batches, self.names)
@@ -193,14 +218,13 @@ class Bench:
             values[weight] = solvers.solve(
                 name, value, share, statistics=statistics, repair_steps=repair
             ).weight
-        kept = sum(int((value != 0).sum()) for value in values.values())
-        model = copy.deepcopy(self.model)
-        model.load_state_dict({**model.state_dict(), **values})
-        structured.recalibrate_batch_norm(model, self.batches)
-        total = sum(value.numel() for value in values.values())
-        self.tell(
-            self.store.add(key, accuracy=self.accuracy(model), achieved=round(1 - kept / total, 5))
-        )
+        return values
+
+    def in_order(self, name: str, shares: Mapping[str, float]) -> dict[str, torch.Tensor]:
+        """Layer after layer, with the intercepts that norms take."""
+        mask = solvers.Pattern.parse("unstructured")
+        asks = {weight: Ask(share, mask) for weight, share in shares.items()}
+        return solve_in_order(self.net, self.model, name, asks, self.batches).refit.values
 
     def channels(self, label: str, speedup: float) -> None:
         """One cell of the table of channels."""

@@ -19,14 +19,11 @@ from graphs.rebuild import rebuild
 from metaprune.accounting import summary
 from metaprune.calibration import Calibration
 from metaprune.factoring import factor
-from metaprune.planning import output_dim
 from metaprune.result import Result
+from metaprune.solving import repairing, solved
 from metaprune.transform import Advisor
-from pruners import Plan, solvers, structured
+from pruners import Plan, structured
 from pruners.plan import SHAPES, factors_of
-from pruners.solvers import Pattern
-from pruners.solvers.repair import STEPS
-from pruners.statistics import input_statistics
 from training import finetune as run_finetune
 from training.data.core import Data
 from training.finetune import FinetuneConfig
@@ -59,7 +56,7 @@ def apply(
     data: Data | None = None,
     finetune: FinetuneConfig | Mapping[str, Any] | None = None,
     compensate: bool | str = True,
-    repair: bool = True,
+    repair: bool | str = True,
     recalibrate: bool = True,
 ) -> Result:
     """Carry out a plan; the model is left as it was.
@@ -79,12 +76,15 @@ def apply(
             mean into biases; "refit" also fits every layer behind them, in order, to the outputs of
             the dense one, and leaves batch norms as they then are; True for "refit", False for
             nothing.
-        repair: fit the weights under masks to the layer's outputs, where there are batches.
+        repair: how masks and factors are found, where there are batches: "layer" fits every weight
+            to the outputs of its own layer on dense inputs; "order" prunes layer after layer, each
+            for the outputs of the dense one from the inputs that the pruned ones before it give,
+            and leaves batch norms as they then are; True for "order", False for neither.
         recalibrate: re-estimate the statistics of batch norms, where there are batches.
 
     Raises:
         PlanError: the plan does not fit the model.
-        ValueError: finetuning without data, or an unknown compensation.
+        ValueError: finetuning without data, or an unknown compensation or repair.
     """
     settings = checked_finetune(finetune, data)
     model = unwrapped(model)
@@ -126,33 +126,34 @@ def apply_network(
     example_inputs: Any,
     calibration: Calibration | None,
     compensate: bool | str = True,
-    repair: bool = True,
+    repair: bool | str = True,
     recalibrate: bool = True,
 ) -> Result:
     """`apply` for a model that has been traced."""
     plan.check(net)
-    how = _compensation(compensate)
+    how, how_repaired = _compensation(compensate), repairing(repair)
     diary = _Diary()
     masks: dict[str, torch.Tensor] = {}
+    settled = False
     batches = calibration.model_inputs if calibration else []
     if factors_of(plan.pattern):
-        return _factored(net, plan, example_inputs, batches, recalibrate, diary)
+        return _factored(net, plan, example_inputs, batches, how_repaired, recalibrate, diary)
     with diary.step("metanetwork"):
         dense = _transformed(net, model, plan, calibration)
     with diary.step("prune"):
         if plan.pattern in SHAPES:
             small = _removed(dense, plan, batches if how else [], how, diary)
         else:
-            small, masks = _masked(dense, plan, batches, repair, diary)
+            small, masks, settled = _masked(dense, plan, batches, how_repaired, diary)
         rebuilt = rebuild(small)
         pruned = rebuilt.model
         diary.notes += rebuilt.notes
-    refitted = how == REFIT and plan.pattern in SHAPES and bool(batches)
-    if refitted:
+    if how == REFIT and plan.pattern in SHAPES and batches:
         with diary.step("refit"):
             small = _refitted(dense, small, pruned, plan, batches, diary)
+        settled = True
     # After a refit the outputs are those that the norms' own statistics describe.
-    if recalibrate and batches and not refitted:
+    if recalibrate and batches and not settled:
         with diary.step("recalibrate"):
             diary.notes.append(structured.recalibrate_batch_norm(pruned, batches).status)
     report = summary(net, small, pruned, plan, diary.notes, diary.seconds)
@@ -166,14 +167,15 @@ def _factored(
     plan: Plan,
     example_inputs: Any,
     batches: list[Any],
+    repair: str | None,
     recalibrate: bool,
     diary: _Diary,
 ) -> Result:
     """A plan of factors, carried out."""
     with diary.step("prune"):
-        found = factor(net, plan, batches, example_inputs)
+        found = factor(net, plan, batches, example_inputs, repair)
         diary.notes += found.notes
-    if recalibrate and batches:
+    if recalibrate and batches and not found.settled:
         with diary.step("recalibrate"):
             diary.notes.append(structured.recalibrate_batch_norm(found.model, batches).status)
     small = trace(found.model, example_inputs)
@@ -275,36 +277,13 @@ def _compensation(asked: bool | str) -> str | None:
 
 
 def _masked(
-    net: Network, plan: Plan, batches: list[Any], repair: bool, diary: _Diary
-) -> tuple[Network, dict[str, torch.Tensor]]:
-    """The network with zeros where the plan's budgets and solver put them, and the masks."""
-    needs = set(solvers.build(plan.solver).needs)
-    if needs and not batches:
-        raise ValueError(
-            f'solver "{plan.solver}" needs calibration: pass `calibration` or `data`, or take '
-            'solver "magnitude"'
-        )
-    if repair and batches:
-        needs.add("hessian")
-    statistics = {}
-    if needs:
-        statistics = input_statistics(net.to_model(), batches, plan.density, needs)
-    values, masks = {}, {}
-    for name, density in plan.density.items():
-        tensor = net.tensors[name]
-        solution = solvers.solve(
-            plan.solver,
-            tensor.value,
-            density,
-            Pattern.parse(plan.pattern).at(density),
-            statistics=statistics.get(name),
-            out_dim=output_dim(tensor),
-            repair_steps=STEPS if repair else 0,
-        )
-        values[name], masks[name] = solution.weight, solution.mask
+    net: Network, plan: Plan, batches: list[Any], repair: str | None, diary: _Diary
+) -> tuple[Network, dict[str, torch.Tensor], bool]:
+    """The network with zeros where the plan's budgets and solver put them, the masks, settled."""
+    found = solved(net, plan, batches, repair)
+    masks = {name: solution.mask for name, solution in found.solutions.items()}
     kept = sum(int(mask.sum()) for mask in masks.values())
     total = sum(mask.numel() for mask in masks.values())
     diary.notes.append(f"{kept:,} of {total:,} weights in {len(masks)} tensors stay.")
-    if repair and statistics:
-        diary.notes.append("The kept weights were fitted to the outputs of the dense layers.")
-    return net.replace(values), masks
+    diary.notes += found.notes
+    return net.replace(found.values), masks, found.settled

@@ -15,12 +15,13 @@ from graphs.export import as_inputs
 from graphs.probe import outputs
 from metaprune.calibration import Calibration
 from metaprune.provenance import versions
-from pruners import Plan, Target, budgets, fingerprint, solvers
+from metaprune.solving import solved
+from pruners import Plan, Target, budgets, fingerprint
 from pruners.budgets.rank_rules import MEASURING
 from pruners.budgets.structure import matrix_shape, out_dims
 from pruners.factors import Parts, factorable, factored, swap
 from pruners.plan import mask_of
-from pruners.solvers import Factors, Pattern, as_matrix, from_matrix
+from pruners.solvers import Factors, Pattern, Solution, as_matrix, from_matrix
 from pruners.solvers.low_rank import rank_for
 from pruners.solvers.sparse_low_rank import RANK_SHARE
 from pruners.statistics import Imitation, input_statistics
@@ -35,10 +36,13 @@ def rules(pattern: str) -> list[str]:
 
 
 def default_rule(pattern: str, measured: bool) -> str:
-    """The rule where none is named: the marginal price where there is data to measure it on."""
-    if "price" in rules(pattern) and measured:
-        return "price"
-    return "global" if mask_of(pattern) is None else "uniform"
+    """The rule where none is named: "uniform" beside masks, as it is published.
+
+    For ranks alone the marginal price where there is data to measure it on.
+    """
+    if mask_of(pattern) is not None:
+        return "uniform"
+    return "price" if measured else "global"
 
 
 def plan_factors(
@@ -187,16 +191,20 @@ class Factored:
         model: the module.
         plan: without the weights that had to stay dense.
         masks: parameter name → bool, of sparse parts.
+        settled: see `metaprune.solving.Solved`.
         notes: sentences for the report.
     """
 
     model: nn.Module
     plan: Plan
     masks: dict[str, torch.Tensor]
+    settled: bool
     notes: list[str]
 
 
-def factor(net: Network, plan: Plan, batches: list[Any], example_inputs: Any) -> Factored:
+def factor(
+    net: Network, plan: Plan, batches: list[Any], example_inputs: Any, repair: str | None
+) -> Factored:
     """Carry out a plan of factors.
 
     Every replaced layer is tried: where the model does not run with it, or computes something else
@@ -208,22 +216,14 @@ def factor(net: Network, plan: Plan, batches: list[Any], example_inputs: Any) ->
         plan: after `Plan.check`.
         batches: inputs of the model, for solvers that read statistics.
         example_inputs: what the model runs on.
+        repair: see `metaprune.solving.solved`.
 
     Raises:
         ValueError: a solver that needs calibration without batches.
     """
-    names = list(dict.fromkeys((*plan.rank, *plan.density)))
-    needs = set(solvers.build(plan.solver).needs)
-    if needs and not batches:
-        raise ValueError(
-            f'solver "{plan.solver}" needs calibration: pass `calibration` or `data`, or take the '
-            'pattern "low-rank"'
-        )
-    statistics = {}
-    if batches:
-        statistics = input_statistics(net.to_model(), batches, names, needs | {"hessian"})
-    found = _solved(net, plan, names, statistics)
-    model = net.replace({name: each.weight for name, each in found.items()}).to_model()
+    solution = solved(net, plan, batches, repair)
+    found = solution.solutions
+    model = net.replace(solution.values).to_model()
     parts = {name: _parts(net, name, each) for name, each in found.items() if plan.rank.get(name)}
     left = installed(model, parts, example_inputs)
     masks = {}
@@ -237,7 +237,8 @@ def factor(net: Network, plan: Plan, batches: list[Any], example_inputs: Any) ->
         rank={name: rank for name, rank in plan.rank.items() if name not in left},
         density={name: share for name, share in plan.density.items() if name not in left},
     )
-    return Factored(model, plan, masks, _notes(net, plan, left))
+    notes = [*_notes(net, plan, left), *solution.notes]
+    return Factored(model, plan, masks, solution.settled, notes)
 
 
 def installed(model: nn.Module, parts: Mapping[str, Parts], example_inputs: Any) -> list[str]:
@@ -273,27 +274,7 @@ def shaped(model: nn.Module, plan: Plan) -> nn.Module:
     return factored(model, parts)
 
 
-def _solved(
-    net: Network, plan: Plan, names: list[str], statistics: Mapping[str, Any]
-) -> dict[str, solvers.Solution]:
-    sides, mask = out_dims(net, names), mask_of(plan.pattern)
-    found = {}
-    for name in names:
-        density = plan.density.get(name)
-        pattern = "unstructured" if mask is None or density is None else mask.at(density)
-        found[name] = solvers.solve(
-            plan.solver,
-            net.tensors[name].value,
-            density,
-            pattern,
-            statistics=statistics.get(name),
-            out_dim=sides[name],
-            rank=plan.rank.get(name, 0),
-        )
-    return found
-
-
-def _parts(net: Network, name: str, found: solvers.Solution) -> Parts:
+def _parts(net: Network, name: str, found: Solution) -> Parts:
     """Factors and sparse part of a solution."""
     assert found.factors is not None
     side = out_dims(net, [name])[name]

@@ -36,7 +36,7 @@ def prune(
     round_to: int = 1,
     uniform: bool = False,
     compensate: bool | str = True,
-    repair: bool = True,
+    repair: bool | str = True,
     recalibrate: bool = True,
 ) -> Result:
     """Prune a model to a target; the model itself is left as it was.

@@ -59,8 +59,8 @@ def plan(
         budget: how the target is divided: "metanet", or a rule of `pruners.budgets` for channels or
             masks; a rule with options, `{"rule": "search", "evaluations": 400}`; or kept shares by
             name or glob pattern, `{"layer3.*": 0.2}`. For N:M patterns a rule mixes different N.
-            Default: for low rank "price" with calibration, else "global"; beside masks "price" or
-            "uniform". For all others "metanet" if there is one, else "global" for channels,
+            Default: for low rank "price" with calibration, else "global"; beside masks "uniform".
+            For all others "metanet" if there is one, else "global" for channels,
             "uniform" for N:M and "erk" for other masks.
         solver: for masks and factors: what finds them; of `pruners.solvers`. Default: what fits the
             pattern and the calibration (`default_solver`).

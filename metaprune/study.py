@@ -59,7 +59,7 @@ class Settings:
     round_to: int = 1
     uniform: bool = False
     compensate: bool | str = True
-    repair: bool = True
+    repair: bool | str = True
     recalibrate: bool = True
     finetune: FinetuneConfig | None = None
     export: Sequence[str] = ()

@@ -35,7 +35,7 @@ class PruneConfig:
     round_to: int
     uniform: bool
     compensate: bool | str
-    repair: bool
+    repair: bool | str
     recalibrate: bool
     evaluate: Mapping[str, Any]
     latency: Mapping[str, int]

@@ -19,6 +19,8 @@ __all__ = ["equalise", "marginal_price", "price"]
 STEPS = 8
 RATE = 1.0
 MOMENTUM = 0.6
+LEAST_ROOM = 1e-3
+"""Dials with less than this share of the mean room do not set the length of a step."""
 
 
 def equalise(
@@ -32,7 +34,9 @@ def equalise(
         λ = Σ b_l n_l k_l(1 − k_l) / Σ n_l k_l(1 − k_l)
         θ_l ← θ_l − η·v_l,     v ← 0.6 v + (b − λ) / max|b − λ|,     choice = realise(θ)
 
-    η falls linearly to 0. What a dial is (a tensor's weights, its N:M groups, its rank, the
+    η falls linearly to 0. The maximum is that of dials with room to move: one that is full, or
+    tiny, would otherwise hold up all others with a price that nothing can be made of. What a dial
+    is (a tensor's weights, its N:M groups, its rank, the
     channels of an axis) and what it costs is the problem's affair.
 
     Args:
@@ -60,7 +64,8 @@ def equalise(
             break
         room = problem.room(choice)
         excess = prices - (prices * room).sum() / room.sum().clamp_min(1e-30)
-        velocity = MOMENTUM * velocity + excess / excess.abs().max().clamp_min(1e-30)
+        scale = excess[room >= LEAST_ROOM * room.mean()].abs().max().clamp_min(1e-30)
+        velocity = MOMENTUM * velocity + (excess / scale).clamp(-1, 1)
         theta = theta - rate * (1 - step / steps) * velocity
     assert best is not None
     return best

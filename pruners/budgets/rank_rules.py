@@ -11,7 +11,7 @@ import torch
 
 from pruners.budgets.limits import Limit, limits
 from pruners.budgets.manual import assigned
-from pruners.budgets.price import RATE, STEPS, equalise
+from pruners.budgets.price import STEPS, equalise
 from pruners.budgets.problem import Choice, Loss
 from pruners.budgets.ranks import RankProblem
 from pruners.budgets.search import EVALUATIONS, best_choice
@@ -27,6 +27,9 @@ RankRule = Callable[..., Choice]
 AnyRule = TypeVar("AnyRule", bound=RankRule)
 
 RANK_ALLOCATORS: dict[str, RankRule] = {}
+
+RATE = 0.25
+"""First η of the rule "price": smaller than for masks, because a rank more is a larger step."""
 
 MEASURING = ("price", "search")
 """Rules that read the loss on calibration data."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from torch import nn
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
 SHARED = "the forward calls it several times"
 
+Form: TypeAlias = Callable[[str, torch.Tensor, Regression], "torch.Tensor | None"]
+"""(Weight name, best weight (groups, out, in), sums) → the weight in the form it must have, of the
+same shape; None where the best one may stay."""
+
 
 def refit_in_order(
     net: Network,
@@ -33,6 +37,7 @@ def refit_in_order(
     batches: Sequence[Any],
     *,
     damping: float = DAMPING,
+    form: Form | None = None,
 ) -> Refit:
     r"""Weights with which a pruned network reproduces the dense one, layer by layer.
 
@@ -51,6 +56,8 @@ def refit_in_order(
         kept: axis name → kept unit indices.
         batches: example inputs (a tuple of arguments, a mapping of keywords, or one tensor).
         damping: see `regression.fit`.
+        form: what becomes of every best weight before the next layer sees its outputs: a mask, or
+            factors.
 
     Returns:
         Values of the small network's shapes, for `small.replace`.
@@ -88,7 +95,8 @@ def refit_in_order(
                 if sums is None:
                     result.not_refitted[name] = "the dense network calls it otherwise"
                 else:
-                    _solve(small, own, name, sides[name], sums.double(), damping, result)
+                    sums = sums.double()
+                    _solve(small, own, name, sides[name], sums, damping, result, form)
                 for pair in pairs:
                     pair.leave(name)
         finally:
@@ -105,6 +113,7 @@ def _solve(
     sums: Regression,
     damping: float,
     result: Refit,
+    form: Form | None = None,
 ) -> None:
     """Refit one weight in place, and write it down if that changed anything."""
     weight = own[name]
@@ -114,15 +123,15 @@ def _solve(
     if into is None:
         sums = sums.about_zero()
     found = fit(sums, matrix, damping)
-    if found.gain == 0.0 and into is None:
+    formed = None if form is None else form(name, found.weight, sums)
+    if formed is None and found.gain == 0.0 and into is None:
         return
-    left = sums.yy - (sums.xy * matrix.mT).sum() * 2 + (matrix * (matrix @ sums.xx)).sum()
+    best = found.weight if formed is None else formed.to(found.weight)
     energy = max(sums.yy, torch.finfo(torch.float64).tiny)
-    before = max(0.0, left.item())
-    result.errors[name] = (before / energy, max(0.0, before - found.gain) / energy)
-    values = {name: from_matrix(found.weight.flatten(0, 1), weight.shape, 1 - side)}
+    result.errors[name] = sums.lost(matrix) / energy, sums.lost(best) / energy
+    values = {name: from_matrix(best.flatten(0, 1), weight.shape, 1 - side)}
     if into is not None:
-        shift = found.intercept.flatten()
+        shift = sums.intercept(best).flatten()
         # Targets hold the dense bias already; a norm subtracts its mean, and the dense one is due.
         old = small.tensors[into].value.to(shift)
         values[into] = old - shift if small.tensors[into].role == "running_mean" else shift

@@ -106,6 +106,15 @@ class Regression:
         xy = self.xx @ weight.mT
         return replace(self, y_mean=y_mean, xy=xy, yy=(weight * xy.mT).sum().item())
 
+    def lost(self, weight: torch.Tensor) -> float:
+        """Σ ‖y − Wx − b‖² with the best intercept b, for W (groups, out, in)."""
+        left = self.yy - (self.xy * weight.mT).sum() * 2 + (weight * (weight @ self.xx)).sum()
+        return max(0.0, left.item())
+
+    def intercept(self, weight: torch.Tensor) -> torch.Tensor:
+        """ȳ − W x̄, the best b, (groups, out)."""
+        return self.y_mean - (weight @ self.x_mean[:, :, None]).squeeze(2)
+
     def of_inputs(self, columns: torch.Tensor) -> Regression:
         """The same about some of the inputs."""
         return replace(
@@ -174,5 +183,4 @@ def fit(sums: Regression, start: torch.Tensor, damping: float = DAMPING) -> Fit:
         step = torch.where(dead[:, :, None], 0.0, step)
     weight = start + step.mT
     gain = 2 * (step * pull).sum() - (step * (sums.xx @ step)).sum()
-    intercept = sums.y_mean - (weight @ sums.x_mean[:, :, None]).squeeze(2)
-    return Fit(weight, intercept, max(0.0, gain.item()), used)
+    return Fit(weight, sums.intercept(weight), max(0.0, gain.item()), used)

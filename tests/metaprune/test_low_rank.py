@@ -103,7 +103,7 @@ def test_more_numbers_give_a_smaller_error_and_all_of_them_none():
     errors = [error(share) for share in ("20%", "40%", "70%", "90%")]
     assert errors == sorted(errors, reverse=True)
     assert errors[0] > 2 * errors[-1] > 0
-    assert error("100%") == 0
+    assert error("100%") < 1e-3 * errors[-1]
 
 
 def test_a_llama_comes_back_in_its_class(tmp_path: Path):

@@ -131,10 +131,13 @@ def test_an_unreachable_target_is_refused_with_the_range():
             {"target": {"sparsity": 0.5}, "pattern": "unstructured", "budget": "x"},
             "expected metanet",
         ),
-        ({"target": {"sparsity": 0.5}, "pattern": "tiles"}, '"channels" or "blocks" for smaller'),
+        ({"target": {"sparsity": 0.5}, "pattern": "tiles"}, '"channels", "blocks" or "low-rank"'),
         ({"target": {"macs": "50%"}, "pattern": "blocks"}, "measures what the network misses"),
         ({"target": {"sparsity": 0.5}, "pattern": "row", "solver": "x"}, '"x" is unknown'),
-        ({"target": {"sparsity": 0.5}, "pattern": "row", "solver": "low-rank"}, "gives factors"),
+        (
+            {"target": {"sparsity": 0.5}, "pattern": "row", "solver": "low-rank"},
+            "does not fit pattern",
+        ),
         ({"target": {"macs": "50%"}, "budget": "metanet"}, "needs a metanetwork"),
         ({"target": {"sparsity": 0.8}, "pattern": "2:4"}, "keeps 0.5 of the weights"),
         ({"target": {"macs": "50%"}, "calibration": []}, "at least one batch"),
@@ -228,3 +231,27 @@ def test_finetuning_keeps_masks_and_needs_data():
         assert (parameter[~mask] == 0).all()
         assert (parameter[mask] != 0).any()
     assert "finetune" in result.report["seconds"]
+
+
+@pytest.mark.parametrize("pattern", ["unstructured", "2:4", "low-rank"])
+def test_every_repair_gives_what_was_asked(pattern):
+    """In order, layer by layer, or none: the same budget, other weights."""
+    target = None if ":" in pattern else {"sparsity": 0.5}
+    batches = [images(16, seed) for seed in range(2)]
+    plan = metaprune.plan(
+        cnn(), images(), pattern=pattern, target=target, metanet=None, budget="uniform",
+        calibration=batches,
+    )  # fmt: skip
+    found = {
+        repair: metaprune.apply(cnn(), images(), plan, calibration=batches, repair=repair)
+        for repair in ("order", "layer", False)
+    }
+    achieved = [result.report["achieved"]["sparsity"] for result in found.values()]
+    assert achieved == pytest.approx([achieved[0]] * 3)
+    assert any("in order" in note for note in found["order"].report["notes"])
+    assert not any("recalibrated" in note for note in found["order"].report["notes"])
+    assert any("recalibrated" in note for note in found["layer"].report["notes"])
+    states = [torch.cat([p.flatten() for p in r.model.parameters()]) for r in found.values()]
+    assert not torch.allclose(states[0], states[1])
+    with pytest.raises(ValueError, match='unknown repair "twice"'):
+        metaprune.apply(cnn(), images(), plan, calibration=batches, repair="twice")
