@@ -1,9 +1,9 @@
-"""The door to the solvers: a weight of any shape in, a solution of that shape out."""
+"""The doors to the solvers: weights of any shape in, solutions of that shape out."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -12,7 +12,11 @@ from pruners.solvers.base import Solution, build
 from pruners.solvers.damping import shrinkage
 from pruners.solvers.matrix import as_matrix, from_matrix
 from pruners.solvers.patterns import Pattern
-from pruners.solvers.repair import STEPS, repair
+from pruners.solvers.repair import STEPS, repair_many
+
+# Entries of a matrix up to which several are repaired as one batch, and of all of a batch. Larger
+# ones, and the iterations of the solvers themselves, are no faster together (docs/solvers.md).
+SMALL, BATCH = 1 << 14, 1 << 17
 
 
 def solve(
@@ -44,6 +48,89 @@ def solve(
         ValueError: unknown solver or pattern, statistics that are missing or of a wrong shape, a
             density out of range, or a weight that is not a finite floating-point matrix.
     """
+    started = _start(name, weight, density, pattern, statistics, out_dim, repair_steps, options)
+    return _finish([started], repair_steps)[0]
+
+
+def solve_many(
+    name: str,
+    weights: Mapping[str, torch.Tensor],
+    density: float | Mapping[str, float] | None,
+    pattern: str | Pattern = "unstructured",
+    *,
+    statistics: Mapping[str, Mapping[str, torch.Tensor]] | None = None,
+    out_dims: Mapping[str, int] | None = None,
+    repair_steps: int = STEPS,
+    **options: Any,
+) -> dict[str, Solution]:
+    """`solve` for many weights; small ones of equal matrix shape are repaired as one batch.
+
+    Args:
+        name: a registered solver.
+        weights: name → weight, of any shapes.
+        density: kept share, one for all or by name; an N:M pattern keeps the N nearest to it of M.
+        pattern: as `Pattern` reads it.
+        statistics: name → what is known of the inputs; weights may be missing.
+        out_dims: name → output dimension; 0 where missing.
+        repair_steps: see `solve`.
+        options: arguments of the solver's constructor.
+
+    Returns:
+        Name → what `solve` returns for it alone, up to rounding.
+
+    Raises:
+        ValueError: as `solve`, with the name of the weight; a weight without a density.
+    """
+    asked = Pattern.parse(pattern)
+    groups: dict[Any, dict[str, _Started]] = {}
+    for key, weight in weights.items():
+        if isinstance(density, Mapping) and key not in density:
+            raise ValueError(f'no density for the weight "{key}"; give every weight its share')
+        share = density[key] if isinstance(density, Mapping) else density
+        given, out_dim = (statistics or {}).get(key), (out_dims or {}).get(key, 0)
+        try:
+            fitting = asked if share is None else asked.at(share)
+            one = _start(name, weight, share, fitting, given, out_dim, repair_steps, options)
+        except ValueError as error:
+            raise ValueError(f'weight "{key}": {error}') from error
+        kind: Any = key
+        if one.hessian is not None and one.matrix.numel() <= SMALL:
+            kind = (one.matrix.shape, one.matrix.dtype, one.matrix.device, one.hessian.dtype)
+        groups.setdefault(kind, {})[key] = one
+    found: dict[str, Solution] = {}
+    for group in groups.values():
+        keys, size = list(group), next(iter(group.values())).matrix.numel()
+        step = max(1, BATCH // size)
+        for first in range(0, len(keys), step):
+            some = keys[first : first + step]
+            solutions = _finish([group[key] for key in some], repair_steps)
+            found |= dict(zip(some, solutions, strict=True))
+    return {key: found[key] for key in weights}
+
+
+@dataclass(frozen=True)
+class _Started:
+    """A solution in matrix view that may still be repaired."""
+
+    matrix: torch.Tensor
+    found: Solution
+    hessian: torch.Tensor | None  # None: leave it as it is
+    damping: float
+    shape: torch.Size
+    out_dim: int
+
+
+def _start(
+    name: str,
+    weight: torch.Tensor,
+    density: float | None,
+    pattern: str | Pattern,
+    statistics: Mapping[str, torch.Tensor] | None,
+    out_dim: int,
+    repair_steps: int,
+    options: Mapping[str, Any],
+) -> _Started:
+    """Everything but the repair."""
     if weight.ndim < 2 or not weight.is_floating_point():
         raise ValueError(
             "solvers prune floating-point weights with an output and an input dimension (got "
@@ -58,17 +145,35 @@ def solve(
 
     state = algorithm.prepare(matrix, given)
     found = algorithm.solve(state, density, Pattern.parse(pattern))
-    if "hessian" in given and repair_steps > 0 and found.factors is None:
-        share = found.statistics.get("damping")
-        if share is None:
-            wide = torch.promote_types(matrix.dtype, torch.float32)
-            share = shrinkage(given["hessian"].to(wide), given.get("samples"))
-        found = repair(matrix, found, given["hessian"], repair_steps, share)
-    return replace(
-        found,
-        weight=from_matrix(found.weight, weight.shape, out_dim),
-        mask=from_matrix(found.mask, weight.shape, out_dim),
-    )
+    if "hessian" not in given or repair_steps <= 0 or found.factors is not None:
+        return _Started(matrix, found, None, 0.0, weight.shape, out_dim)
+    share = found.statistics.get("damping")
+    if share is None:
+        wide = torch.promote_types(matrix.dtype, torch.float32)
+        share = shrinkage(given["hessian"].to(wide), given.get("samples"))
+    return _Started(matrix, found, given["hessian"], share, weight.shape, out_dim)
+
+
+def _finish(started: list[_Started], repair_steps: int) -> list[Solution]:
+    """Repair solutions of one shape, or none of them, and give them back their shapes."""
+    solutions = [one.found for one in started]
+    hessians = [one.hessian for one in started if one.hessian is not None]
+    if hessians:
+        solutions = repair_many(
+            [one.matrix for one in started],
+            solutions,
+            hessians,
+            repair_steps,
+            [one.damping for one in started],
+        )
+    return [
+        replace(
+            found,
+            weight=from_matrix(found.weight, one.shape, one.out_dim),
+            mask=from_matrix(found.mask, one.shape, one.out_dim),
+        )
+        for found, one in zip(solutions, started, strict=True)
+    ]
 
 
 def _check(
