@@ -19,6 +19,7 @@ import torch
 
 from pruners.solvers.base import Solution, solver
 from pruners.solvers.damping import Damped, damp, shrinkage
+from pruners.solvers.matrix import narrowed
 from pruners.solvers.patterns import Pattern
 
 ITERATIONS = 60
@@ -113,7 +114,7 @@ class ADMM:
                 self.iterations,
                 self.tolerance,
             )
-            result = point.div_(state.scale).mul_(mask).to(state.matrix.dtype)
+            result = narrowed(point.div_(state.scale).mul_(mask), state.matrix.dtype)
         else:
             mask, count, moved = pattern.top(state.weight.abs(), density), 0, 0.0
             result = state.matrix.masked_fill(~mask, 0.0)

@@ -9,6 +9,7 @@ import torch
 
 from pruners.solvers.base import Solution
 from pruners.solvers.damping import shrinkage
+from pruners.solvers.matrix import narrowed
 
 STEPS = 20
 # Steps end when one gains less than this share of the error that is left.
@@ -55,7 +56,7 @@ def repair_many(
     mask = _stack([solution.mask for solution in solutions])
     shares = torch.tensor(dampings, dtype=wide, device=h.device)
     after, taken = fit_on_support(dense, start.to(wide), mask, h, steps, shares, TOLERANCE)
-    weight = after.to(dtype)
+    weight = narrowed(after, dtype)
     before, fitted = (row_errors(dense, candidate.to(wide), h) for candidate in (start, weight))
     # Damping and rounding to a narrow dtype can cost more than the fit gains.
     better = fitted < before

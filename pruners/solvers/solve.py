@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from math import isfinite
 from typing import Any
 
 import torch
 
-from pruners.solvers.base import Solution, build
+from pruners.solvers.base import Factors, Solution, build
 from pruners.solvers.damping import shrinkage
-from pruners.solvers.matrix import as_matrix, from_matrix
+from pruners.solvers.matrix import as_matrix, from_matrix, narrowed
 from pruners.solvers.patterns import Pattern
 from pruners.solvers.repair import STEPS, repair_many
 
 # Entries of a matrix up to which several are repaired as one batch, and of all of a batch. Larger
 # ones, and the iterations of the solvers themselves, are no faster together (docs/solvers.md).
 SMALL, BATCH = 1 << 14, 1 << 17
+# Sums of squares between these bounds are computed in float32, others in float64.
+RANGE = 1e-24, 1e32
 
 
 def solve(
@@ -117,6 +120,7 @@ class _Started:
     hessian: torch.Tensor | None  # None: leave it as it is
     damping: float
     shape: torch.Size
+    dtype: torch.dtype
     out_dim: int
 
 
@@ -136,26 +140,33 @@ def _start(
             "solvers prune floating-point weights with an output and an input dimension (got "
             f"shape {tuple(weight.shape)}, {weight.dtype})"
         )
-    if not _finite(weight):
+    if not isfinite(largest := _largest(weight)):
         raise ValueError("the weight is not finite (got inf or NaN); repair the checkpoint first")
     algorithm = build(name, **options)
     matrix = as_matrix(weight.detach(), out_dim)
-    given = dict(statistics or {})
-    _check(name, algorithm.needs, given, matrix.shape)
+    given, note = dict(statistics or {}), ""
+    inputs = _checked(name, algorithm.needs, given, matrix.shape)
+    energy = largest**2 * weight.numel() * (inputs * matrix.shape[1] if inputs else 1.0)
+    if matrix.dtype != torch.float64 and largest and not RANGE[0] <= energy <= RANGE[1]:
+        matrix = matrix.double()
+        given = {key: torch.as_tensor(value).double() for key, value in given.items()}
+        note = " Computed in float64: squares of these weights and inputs leave float32."
 
     state = algorithm.prepare(matrix, given)
     found = algorithm.solve(state, density, Pattern.parse(pattern))
+    found = replace(found, status=found.status + note)
+    like = (weight.shape, weight.dtype, out_dim)
     if "hessian" not in given or repair_steps <= 0 or found.factors is not None:
-        return _Started(matrix, found, None, 0.0, weight.shape, out_dim)
+        return _Started(matrix, found, None, 0.0, *like)
     share = found.statistics.get("damping")
     if share is None:
         wide = torch.promote_types(matrix.dtype, torch.float32)
         share = shrinkage(given["hessian"].to(wide), given.get("samples"))
-    return _Started(matrix, found, given["hessian"], share, weight.shape, out_dim)
+    return _Started(matrix, found, given["hessian"], share, *like)
 
 
 def _finish(started: list[_Started], repair_steps: int) -> list[Solution]:
-    """Repair solutions of one shape, or none of them, and give them back their shapes."""
+    """Repair solutions of one shape, or none of them; give them back their shapes and dtypes."""
     solutions = [one.found for one in started]
     hessians = [one.hessian for one in started if one.hessian is not None]
     if hessians:
@@ -169,16 +180,21 @@ def _finish(started: list[_Started], repair_steps: int) -> list[Solution]:
     return [
         replace(
             found,
-            weight=from_matrix(found.weight, one.shape, one.out_dim),
+            weight=from_matrix(narrowed(found.weight, one.dtype), one.shape, one.out_dim),
             mask=from_matrix(found.mask, one.shape, one.out_dim),
+            factors=found.factors
+            and Factors(
+                *(narrowed(f, one.dtype) for f in (found.factors.left, found.factors.right))
+            ),
         )
         for found, one in zip(solutions, started, strict=True)
     ]
 
 
-def _check(
+def _checked(
     name: str, needs: frozenset[str], given: Mapping[str, torch.Tensor], shape: torch.Size
-) -> None:
+) -> float:
+    """The largest variance of an input, or what stands for it; 0 where nothing is known."""
     missing = sorted(needs - set(given))
     if missing:
         raise ValueError(
@@ -187,18 +203,26 @@ def _check(
         )
     rows, columns = shape
     sizes = {"norms": (columns,), "hessian": (columns, columns), "gradients": (rows, columns)}
+    strongest = 0.0
     for key, size in sizes.items():
         value = given.get(key)
-        if value is not None and tuple(value.shape) != size:
+        if value is None:
+            continue
+        if tuple(value.shape) != size:
             raise ValueError(
                 f'statistics "{key}": expected shape {size} for {columns} input columns (got '
                 f"{tuple(value.shape)})"
             )
-        if value is not None and not _finite(value):
+        largest = _largest(value)
+        if not isfinite(largest):
             raise ValueError(f'statistics "{key}" are not finite (got inf or NaN)')
+        strongest = max(strongest, largest if key == "hessian" else largest**2)
+    return strongest
 
 
-def _finite(value: torch.Tensor) -> bool:
-    """Whether every entry is a number, in one pass and without a temporary of its size."""
-    low, high = value.aminmax() if value.numel() else (value.sum(), value.sum())
-    return bool(low.isfinite() & high.isfinite())
+def _largest(value: torch.Tensor) -> float:
+    """Largest magnitude, inf or NaN if there is one; in one pass, without a temporary."""
+    if not value.numel():
+        return 0.0
+    low, high = value.aminmax()
+    return max(-low.item(), high.item())

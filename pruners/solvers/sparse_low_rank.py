@@ -28,6 +28,7 @@ from pruners.solvers.low_rank import (
     subspace,
     whole,
 )
+from pruners.solvers.matrix import narrowed
 from pruners.solvers.patterns import Pattern
 
 METRICS = ("hessian", "diagonal")
@@ -216,11 +217,11 @@ class SparseLowRank:
         """S in the units of the matrix, and L as the projection of what S leaves."""
         dtype, wide = state.matrix.dtype, state.dense.dtype
         rank, size = basis.shape[1], sum(state.matrix.shape)
-        sparse = sparse.masked_fill(~mask, 0.0).to(dtype).to(wide)
-        right = (basis.T @ (state.dense - sparse)).to(dtype)
+        sparse = narrowed(sparse.masked_fill(~mask, 0.0), dtype).to(wide)
+        right = narrowed(basis.T @ (state.dense - sparse), dtype)
         factors = Factors(basis.to(dtype).contiguous(), right)
         low = factors.left.to(wide) @ right.to(wide)
-        weight = low.add_(sparse).to(dtype)
+        weight = narrowed(low.add_(sparse), dtype)
         change = state.dense - weight.to(wide)
         mapped = change @ state.inputs if state.inputs.ndim == 2 else change * state.inputs
         error = (mapped * change).sum() / state.energy.clamp_min(torch.finfo(wide).tiny)

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import torch
 
 from pruners.solvers.base import Solution, solver
+from pruners.solvers.matrix import narrowed
 from pruners.solvers.patterns import Pattern
 from pruners.solvers.selection import AllPairs
 
@@ -81,7 +82,7 @@ class SparseGPT:
         columns[state.dead] = kept[state.dead] * state.matrix.T[state.dead].to(columns.dtype)
         count = int(kept.sum())
         return Solution(
-            weight=columns.T.to(state.matrix.dtype).contiguous(),
+            weight=narrowed(columns.T, state.matrix.dtype).contiguous(),
             mask=kept.T.contiguous(),
             status=f"Kept {count} of {kept.numel()} weights by second-order sweep ({pattern})."
             + state.note,
