@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from math import gcd
 
 import torch
 
 from pruners.solvers.selection import top_k
+
+# A threshold over so many entries may be read off every seventeenth of them.
+MANY, STRIDE = 1 << 17, 17
 
 
 @dataclass(frozen=True)
@@ -150,3 +154,17 @@ class Pattern:
         if refusal is not None:
             raise ValueError(refusal)
         return self.choose(scores, round(self.density(density) * self.candidates(rows, columns)))
+
+    def nearly_top(self, scores: torch.Tensor, density: float) -> torch.Tensor:
+        """`top`, but one threshold over many entries is read off a sample of them.
+
+        For masks on the way, whose number of entries need not be exact.
+        """
+        if self.name != "unstructured" or scores.numel() < MANY:
+            return self.top(scores, density)
+        stride = STRIDE
+        while gcd(stride, scores.shape[1]) > 1:  # a sample that visits every column
+            stride += 1
+        sample = scores.reshape(-1)[::stride].contiguous()
+        position = min(sample.numel(), max(1, sample.numel() - round(density * sample.numel()) + 1))
+        return scores >= sample.kthvalue(position).values

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import gcd
 
 import torch
 
@@ -38,8 +37,6 @@ WARM_UP, ITERATIONS = 3, {"diagonal": 30, "hessian": 16}
 MOMENTUM = 0.9
 # Conjugate-gradient steps on the final mask, before and after the last step of U.
 REFIT = 8
-# A threshold over this many entries is read off a sample, except for the last one.
-MANY, STRIDE = 1 << 17, 17
 
 
 @dataclass(frozen=True)
@@ -269,7 +266,7 @@ def by_norms(
     right = basis.T @ weight
     low, rest, before = basis @ right, weight, None
     for _ in range(iterations):
-        mask = nearly_top((weight - low).abs_(), pattern, density)
+        mask = pattern.nearly_top((weight - low).abs_(), density)
         rest = torch.where(mask, low, weight)  # W − S
         ahead = rest if before is None else torch.lerp(before, rest, 1.0 + MOMENTUM)
         before = rest
@@ -319,7 +316,7 @@ def by_hessian(
         basis = subspace(weight, hessian, first(weight, rank), WARM_UP)
     point = weight - basis @ (basis.T @ weight)
     for _ in range(iterations):
-        sparse = point * nearly_top(point.abs(), pattern, density)
+        sparse = point * pattern.nearly_top(point.abs(), density)
         rest = weight - sparse
         gap = rest.add(point).sub_(sparse)
         gap.addmm_(gap.clone(), resolvent, alpha=-1.0)
@@ -380,15 +377,3 @@ def refit(
         direction.mul_(following / strength.clamp_min(tiny)).add_(conditioned)
         strength = following
     return point
-
-
-def nearly_top(scores: torch.Tensor, pattern: Pattern, density: float) -> torch.Tensor:
-    """`pattern.top`; for one threshold over many entries, that of a sample of them."""
-    if pattern.name != "unstructured" or scores.numel() < MANY:
-        return pattern.top(scores, density)
-    stride = STRIDE
-    while gcd(stride, scores.shape[1]) > 1:  # a sample that visits every column
-        stride += 1
-    sample = scores.reshape(-1)[::stride].contiguous()
-    position = min(sample.numel(), max(1, sample.numel() - round(density * sample.numel()) + 1))
-    return scores >= sample.kthvalue(position).values
