@@ -149,9 +149,11 @@ def sweep(
     mask = torch.empty_like(columns, dtype=torch.bool)
     group = pattern.m or pattern.block[1]
     block = min(max(group, block // group * group), width)
-    steps = [max(group, INNER // group * group)]
     # Groups of N:M are chosen one at a time, and large ones cut once more.
-    steps += [size for size in (pattern.m, FEW) if 0 < size < steps[-1]]
+    steps = [max(group, INNER // group * group)]
+    for size in (pattern.m, FEW):
+        if 0 < size < steps[-1]:
+            steps.append(size)
     ranking = AllPairs(pattern.m, columns.device)
     buffers = columns.new_empty(2, block, columns.shape[1])
     loss = distance = 0.0
