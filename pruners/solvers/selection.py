@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 
 # Up to this many candidates, comparing all pairs beats selecting.
@@ -37,6 +39,23 @@ def top_k(scores: torch.Tensor, k: int) -> torch.Tensor:
     above, tied = scores > threshold, scores == threshold
     room = k - above.sum(1, keepdim=True)
     return above | (tied & (tied.cumsum(1) <= room))
+
+
+def top_of_columns(
+    candidates: int, device: torch.device
+) -> Callable[[torch.Tensor, int], torch.Tensor]:
+    """`top_k` over columns instead of rows, made once for many calls.
+
+    Args:
+        candidates: how many compete in a column.
+        device: of the scores.
+
+    Returns:
+        (scores (candidates, lines), not NaN; k) → bool mask of the same shape.
+    """
+    if candidates <= FEW:
+        return AllPairs(candidates, device).top
+    return lambda scores, k: top_k(scores.T.contiguous(), k).T
 
 
 class AllPairs:

@@ -12,7 +12,7 @@ columns are stored as contiguous rows.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -20,7 +20,7 @@ import torch
 from pruners.solvers.base import Solution, solver
 from pruners.solvers.matrix import narrowed
 from pruners.solvers.patterns import Pattern
-from pruners.solvers.selection import AllPairs
+from pruners.solvers.selection import top_of_columns
 
 BLOCK = 128
 DAMPING = 0.01
@@ -154,7 +154,7 @@ def sweep(
     for size in (pattern.m, FEW):
         if 0 < size < steps[-1]:
             steps.append(size)
-    ranking = AllPairs(pattern.m, columns.device)
+    top = top_of_columns(pattern.m, columns.device)
     buffers = columns.new_empty(2, block, columns.shape[1])
     loss = distance = 0.0
     for first in range(0, width, block):
@@ -165,7 +165,7 @@ def sweep(
         part = result[first:last]
         torch.addmm(columns[first:last], u.T, fetched, out=part)
         gone, errors = buffers[:, : last - first].unbind()
-        turn = _Block(part, gone, errors, u, pattern, ranking)
+        turn = _Block(part, gone, errors, u, pattern, top)
         if not pattern.m:
             kept = _choose(part, u.diagonal(), pattern, density, first)
             torch.logical_not(kept, out=gone)
@@ -193,7 +193,7 @@ class _Block:
         gone, errors: of the same shape, written: 1 where a weight goes, and that weight.
         u: their part of U, (columns, columns).
         pattern: where zeros may fall; N:M chooses `gone` group by group.
-        ranking: of the columns of a group.
+        top: chooses the columns of a group (`pruners.solvers.selection.top_of_columns`).
     """
 
     def __init__(
@@ -203,10 +203,10 @@ class _Block:
         errors: torch.Tensor,
         u: torch.Tensor,
         pattern: Pattern,
-        ranking: AllPairs,
+        top: Callable[[torch.Tensor, int], torch.Tensor],
     ) -> None:
         self.part, self.gone, self.errors = part, gone, errors
-        self.pattern, self.ranking = pattern, ranking
+        self.pattern, self.top = pattern, top
         self.strength = u.diagonal().reciprocal()[:, None]
         # What a column that goes costs each later one.
         self.ahead = u * self.strength
@@ -223,8 +223,7 @@ class _Block:
                 part.addmm_(self.ahead[first:a, a:b].T, self.errors[first:a], alpha=-1)
             if step == self.pattern.m:
                 scores = (part * self.strength[a:b]).abs_()
-                kept = self.ranking.top(scores, self.pattern.n)
-                torch.logical_not(kept, out=self.gone[a:b])
+                torch.logical_not(self.top(scores, self.pattern.n), out=self.gone[a:b])
             if finer:
                 self.descend(a, b, finer)
             else:
