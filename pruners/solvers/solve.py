@@ -59,7 +59,7 @@ def solve_many(
     name: str,
     weights: Mapping[str, torch.Tensor],
     density: float | Mapping[str, float] | None,
-    pattern: str | Pattern = "unstructured",
+    pattern: str | Pattern | Mapping[str, str | Pattern] = "unstructured",
     *,
     statistics: Mapping[str, Mapping[str, torch.Tensor]] | None = None,
     out_dims: Mapping[str, int] | None = None,
@@ -71,8 +71,8 @@ def solve_many(
     Args:
         name: a registered solver.
         weights: name → weight, of any shapes.
-        density: kept share, one for all or by name; an N:M pattern keeps the N nearest to it of M.
-        pattern: as `Pattern` reads it.
+        density: kept share, one for all or by name.
+        pattern: as `Pattern` reads it, one for all or by name.
         statistics: name → what is known of the inputs; weights may be missing.
         out_dims: name → output dimension; 0 where missing.
         repair_steps: see `solve`.
@@ -82,18 +82,19 @@ def solve_many(
         Name → what `solve` returns for it alone, up to rounding.
 
     Raises:
-        ValueError: as `solve`, with the name of the weight; a weight without a density.
+        ValueError: as `solve`, with the name of the weight; a weight without density or pattern.
     """
-    asked = Pattern.parse(pattern)
+    for what, asked in (("density", density), ("pattern", pattern)):
+        missing = [key for key in weights if isinstance(asked, Mapping) and key not in asked]
+        if missing:
+            raise ValueError(f'no {what} for the weight "{missing[0]}"; give every weight one')
     groups: dict[Any, dict[str, _Started]] = {}
     for key, weight in weights.items():
-        if isinstance(density, Mapping) and key not in density:
-            raise ValueError(f'no density for the weight "{key}"; give every weight its share')
         share = density[key] if isinstance(density, Mapping) else density
+        zeros = pattern[key] if isinstance(pattern, Mapping) else pattern
         given, out_dim = (statistics or {}).get(key), (out_dims or {}).get(key, 0)
         try:
-            fitting = asked if share is None else asked.at(share)
-            one = _start(name, weight, share, fitting, given, out_dim, repair_steps, options)
+            one = _start(name, weight, share, zeros, given, out_dim, repair_steps, options)
         except ValueError as error:
             raise ValueError(f'weight "{key}": {error}') from error
         kind: Any = key

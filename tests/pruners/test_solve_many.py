@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pruners.solvers import SOLVERS, Solution, repair, solve, solve_many
+from pruners.solvers import SOLVERS, Pattern, Solution, repair, solve, solve_many
 from pruners.solvers.damping import shrinkage
 from pruners.solvers.repair import STEPS, repair_many
 from tests.pruners.test_second_order import problem
@@ -47,15 +47,18 @@ def test_each_gets_what_it_gets_alone(name, steps):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize(("pattern", "density"), [("2:4", None), ("1:4", 0.25), ("2:4", 0.75)])
-def test_groups_keep_what_the_density_asks_for(pattern, density, dtype):
+def test_every_weight_may_have_its_own_pattern(dtype):
     weights, statistics, out_dims = layers(dtype)
-    found = solve_many(
-        "wanda", weights, density, pattern, statistics=statistics, out_dims=out_dims
-    )  # fmt: skip
+    patterns = dict.fromkeys(weights, "2:4") | {"b": "1:4", "d": Pattern.parse("3:4")}
+    found = solve_many("wanda", weights, None, patterns, statistics=statistics, out_dims=out_dims)
     for key, solution in found.items():
+        share = Pattern.parse(patterns[key]).density(None)
         assert solution.weight.dtype == dtype
-        assert solution.mask.sum() == (density or 0.5) * weights[key].numel()
+        assert solution.mask.sum() == share * weights[key].numel()
+    both = solve_many(
+        "sparse+low-rank", weights, 0.7, "2:4", statistics=statistics, out_dims=out_dims
+    )
+    assert both["wide"].factors.rank == int(0.2 * 40 * 480 / 520)
 
 
 def test_members_of_a_batch_stop_when_they_are_done():
@@ -82,6 +85,12 @@ def test_statistics_may_be_missing_for_some():
     assert "Refitted" in found["a"].status
     assert "Refitted" not in found["b"].status
     assert solve_many("magnitude", {}, 0.5) == {}
+
+
+def test_every_weight_needs_a_pattern():
+    weights, _, _ = layers()
+    with pytest.raises(ValueError, match='no pattern for the weight "b"'):
+        solve_many("magnitude", weights, None, {"a": "2:4"})
 
 
 @pytest.mark.parametrize(
