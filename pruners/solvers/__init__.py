@@ -7,9 +7,10 @@ from pruners.solvers.least_squares import LeastSquares
 from pruners.solvers.low_rank import LowRank
 from pruners.solvers.magnitude import Magnitude
 from pruners.solvers.matrix import as_matrix, from_matrix, relative_error
-from pruners.solvers.patterns import Pattern, top_k
+from pruners.solvers.patterns import Pattern
 from pruners.solvers.repair import repair
-from pruners.solvers.solve import solve
+from pruners.solvers.selection import top_k
+from pruners.solvers.solve import solve, solve_many
 from pruners.solvers.sparse_low_rank import SparseLowRank
 from pruners.solvers.sparsegpt import SparseGPT
 from pruners.solvers.wanda import Wanda
@@ -40,6 +41,7 @@ __all__ = [
     "relative_error",
     "repair",
     "solve",
+    "solve_many",
     "solver",
     "top_k",
 ]

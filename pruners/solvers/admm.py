@@ -13,20 +13,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import gcd
 
 import torch
 
 from pruners.solvers.base import Solution, solver
 from pruners.solvers.damping import Damped, damp, shrinkage
+from pruners.solvers.matrix import narrowed
 from pruners.solvers.patterns import Pattern
 
 ITERATIONS = 60
 TOLERANCE = 0.005
 # A block is worth the sum of many entries: its rank changes late, and at first not at all.
 LEAST = 4, 16
-# A threshold over this many entries is read off a sample of a sixteenth, except for the last one.
-MANY = 1 << 17
 
 
 @dataclass(frozen=True)
@@ -113,7 +111,7 @@ class ADMM:
                 self.iterations,
                 self.tolerance,
             )
-            result = point.div_(state.scale).mul_(mask).to(state.matrix.dtype)
+            result = narrowed(point.div_(state.scale).mul_(mask), state.matrix.dtype)
         else:
             mask, count, moved = pattern.top(state.weight.abs(), density), 0, 0.0
             result = state.matrix.masked_fill(~mask, 0.0)
@@ -157,7 +155,7 @@ def iterate(
     point, before = weight, None
     moved, done, least = 1.0, 0, LEAST[pattern.block != (1, 1)]
     for done in range(1, iterations + 1):
-        mask = _nearly_top(point.abs(), pattern, density)
+        mask = pattern.nearly_top(point.abs(), density)
         if before is not None:
             # A swap changes two entries of the mask.
             moved = int((mask ^ before).count_nonzero()) / 2 / kept
@@ -175,15 +173,3 @@ def _resolvent(hessian: torch.Tensor, penalty: float) -> torch.Tensor:
     damped = hessian.clone()
     damped.diagonal().add_(penalty)
     return torch.cholesky_inverse(torch.linalg.cholesky(damped)).mul_(penalty)
-
-
-def _nearly_top(scores: torch.Tensor, pattern: Pattern, density: float) -> torch.Tensor:
-    """`pattern.top`; for one threshold over many entries, that of a sample."""
-    if pattern.name != "unstructured" or scores.numel() < MANY:
-        return pattern.top(scores, density)
-    stride = 17
-    while gcd(stride, scores.shape[1]) > 1:  # a sample that visits every column
-        stride += 1
-    sample = scores.reshape(-1)[::stride].contiguous()
-    position = min(sample.numel(), max(1, sample.numel() - round(density * sample.numel()) + 1))
-    return scores >= sample.kthvalue(position).values

@@ -29,6 +29,13 @@ def from_matrix(matrix: torch.Tensor, shape: torch.Size, out_dim: int = 0) -> to
     return matrix.movedim(0, out_dim).contiguous()
 
 
+def narrowed(matrix: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """The matrix in a narrower dtype; what is out of its range becomes the largest it has."""
+    if torch.finfo(dtype).max < torch.finfo(matrix.dtype).max:
+        matrix = matrix.clamp(torch.finfo(dtype).min, torch.finfo(dtype).max)
+    return matrix.to(dtype)
+
+
 def relative_error(
     original: torch.Tensor, pruned: torch.Tensor, hessian: torch.Tensor
 ) -> torch.Tensor:

@@ -1,11 +1,17 @@
-"""Patterns of zeros, and the exact top-k that every solver chooses its mask with."""
+"""Patterns of zeros: where they may fall in a weight matrix."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from math import gcd
 
 import torch
+
+from pruners.solvers.selection import top_k
+
+# A threshold over so many entries may be read off every seventeenth of them.
+MANY, STRIDE = 1 << 17, 17
 
 
 @dataclass(frozen=True)
@@ -149,59 +155,16 @@ class Pattern:
             raise ValueError(refusal)
         return self.choose(scores, round(self.density(density) * self.candidates(rows, columns)))
 
+    def nearly_top(self, scores: torch.Tensor, density: float) -> torch.Tensor:
+        """`top`, but one threshold over many entries is read off a sample of them.
 
-# Up to this many candidates, comparing all pairs beats selecting.
-FEW = 16
-
-
-def top_k(scores: torch.Tensor, k: int) -> torch.Tensor:
-    """Mask of the k largest entries of every row; ties go to the first position.
-
-    Args:
-        scores: shape (rows, columns), not NaN.
-        k: entries kept in each row, 0 to columns.
-
-    Returns:
-        bool, shape (rows, columns), exactly k true in each row.
-
-    Raises:
-        ValueError: scores with NaN.
-    """
-    if scores.isnan().any():
-        raise ValueError("scores are not numbers (got NaN); is the weight finite?")
-    rows, columns = scores.shape
-    if k <= 0 or k >= columns:
-        return torch.full_like(scores, k > 0, dtype=torch.bool)
-    if columns <= FEW < rows:
-        return top_few(scores.T.contiguous(), k).T.contiguous()
-    threshold = scores.kthvalue(columns - k + 1, dim=1, keepdim=True).values
-    reached = scores >= threshold
-    if int(reached.count_nonzero()) == rows * k:
-        return reached
-    above, tied = scores > threshold, scores == threshold
-    room = k - above.sum(1, keepdim=True)
-    return above | (tied & (tied.cumsum(1) <= room))
-
-
-def top_few(scores: torch.Tensor, k: int) -> torch.Tensor:
-    """Mask of the k largest entries of every column, by comparing all pairs of rows.
-
-    Args:
-        scores: shape (candidates, lines), few candidates, not NaN.
-        k: entries kept in each column.
-
-    Returns:
-        bool, shape (candidates, lines); ties go to the first candidate.
-    """
-    candidates = scores.unbind()
-    last = len(candidates) - 1
-    # beaten_by[i] starts at the number of later candidates and loses one for each it wins against.
-    start = torch.arange(last, -1, -1, dtype=torch.int8, device=scores.device)
-    beaten_by = start[:, None].expand(-1, scores.shape[1]).contiguous()
-    counts = beaten_by.unbind()
-    for i, first in enumerate(candidates):
-        for j in range(i + 1, last + 1):
-            wins = (first >= candidates[j]).view(torch.int8)
-            counts[i].sub_(wins)
-            counts[j].add_(wins)
-    return beaten_by < k
+        For masks on the way, whose number of entries need not be exact.
+        """
+        if self.name != "unstructured" or scores.numel() < MANY:
+            return self.top(scores, density)
+        stride = STRIDE
+        while gcd(stride, scores.shape[1]) > 1:  # a sample that visits every column
+            stride += 1
+        sample = scores.reshape(-1)[::stride].contiguous()
+        position = min(sample.numel(), max(1, sample.numel() - round(density * sample.numel()) + 1))
+        return scores >= sample.kthvalue(position).values

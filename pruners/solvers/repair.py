@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
 
 from pruners.solvers.base import Solution
 from pruners.solvers.damping import shrinkage
+from pruners.solvers.matrix import narrowed
 
 STEPS = 20
 # Steps end when one gains less than this share of the error that is left.
@@ -35,30 +37,54 @@ def repair(
         A solution in the dtype of the original; `statistics["error"]` is ‖(W − W')X‖² / ‖WX‖².
     """
     wide = torch.promote_types(original.dtype, torch.float32)
-    h = hessian.to(wide)
-    dense, before = original.to(wide), solution.weight.to(wide)
-    share = shrinkage(h, None) if damping is None else damping
-    after, taken = fit_on_support(dense, before, solution.mask, h, steps, share, TOLERANCE)
-    weight = after.to(original.dtype)
-    rows_before, rows_after = (
-        row_errors(dense, candidate.to(wide), h) for candidate in (solution.weight, weight)
-    )
+    share = shrinkage(hessian.to(wide), None) if damping is None else damping
+    return repair_many([original], [solution], [hessian], steps, [share])[0]
+
+
+def repair_many(
+    originals: Sequence[torch.Tensor],
+    solutions: Sequence[Solution],
+    hessians: Sequence[torch.Tensor],
+    steps: int,
+    dampings: Sequence[float],
+) -> list[Solution]:
+    """`repair` of matrices of one shape and dtype as one batch; each stops when it is done."""
+    dtype = originals[0].dtype
+    wide = torch.promote_types(dtype, torch.float32)
+    h, dense = _stack(hessians).to(wide), _stack(originals).to(wide)
+    start = _stack([solution.weight for solution in solutions])
+    mask = _stack([solution.mask for solution in solutions])
+    shares = torch.tensor(dampings, dtype=wide, device=h.device)
+    after, taken = fit_on_support(dense, start.to(wide), mask, h, steps, shares, TOLERANCE)
+    weight = narrowed(after, dtype)
+    before, fitted = (row_errors(dense, candidate.to(wide), h) for candidate in (start, weight))
     # Damping and rounding to a narrow dtype can cost more than the fit gains.
-    better = rows_after < rows_before
-    energy = row_errors(dense, torch.zeros_like(dense), h).sum().clamp_min(torch.finfo(wide).tiny)
-    error = torch.where(better, rows_after, rows_before).sum() / energy
-    return replace(
-        solution,
-        weight=torch.where(better[:, None], weight, solution.weight),
-        status=f"{solution.status} Refitted by {taken} conjugate-gradient steps.",
-        statistics={**solution.statistics, "error": error.item()},
-    )
+    better = fitted < before
+    weight = torch.where(better[..., None], weight, start)
+    energy = row_errors(dense, torch.zeros_like(dense), h).sum(-1)
+    error = torch.where(better, fitted, before).sum(-1) / energy.clamp_min(torch.finfo(wide).tiny)
+    return [
+        replace(
+            solution,
+            weight=weight[i],
+            status=f"{solution.status} Refitted by {count} conjugate-gradient steps.",
+            statistics={**solution.statistics, "error": lost},
+        )
+        for i, (solution, count, lost) in enumerate(
+            zip(solutions, taken.tolist(), error.tolist(), strict=True)
+        )
+    ]
+
+
+def _stack(matrices: Sequence[torch.Tensor]) -> torch.Tensor:
+    """(batch, ...); a view where there is only one."""
+    return torch.stack(list(matrices)) if len(matrices) > 1 else matrices[0][None]
 
 
 def row_errors(dense: torch.Tensor, pruned: torch.Tensor, h: torch.Tensor) -> torch.Tensor:
-    """(w − w') H (w − w')ᵀ of every row; shapes (out, in), (out, in), (in, in) → (out,)."""
+    """(w − w') H (w − w')ᵀ of every row; (..., out, in) twice and (..., in, in) → (..., out)."""
     change = dense - pruned
-    return ((change @ h) * change).sum(1).clamp_min(0.0)
+    return ((change @ h) * change).sum(-1).clamp_min(0.0)
 
 
 def fit_on_support(
@@ -67,55 +93,59 @@ def fit_on_support(
     mask: torch.Tensor,
     h: torch.Tensor,
     steps: int,
-    damping: float,
+    damping: float | torch.Tensor,
     tolerance: float = 0.0,
-) -> tuple[torch.Tensor, int]:
+) -> tuple[torch.Tensor, torch.Tensor]:
     r"""Argmin over w' supported on the mask of (w − w')(H + λ diag H)(w − w')ᵀ, all rows at once.
 
     Each row is its own system on its own support; they share the products with H. The
     preconditioner is the diagonal (Meng et al. 2024, "ALPS", §3.2).
 
     Args:
-        dense: w, (out, in), float32 or float64.
-        start: starting point, (out, in); entries outside the mask are ignored.
-        mask: bool, (out, in).
-        h: H, (in, in), the dtype of `dense`.
+        dense: w, (..., out, in), float32 or float64.
+        start: starting point, (..., out, in); entries outside the mask are ignored.
+        mask: bool, (..., out, in).
+        h: H, (..., in, in), the dtype of `dense`.
         steps: number of steps, at most.
-        damping: λ.
-        tolerance: share of the remaining error, over all rows, that a step must gain to be followed
-            by another.
+        damping: λ, (...,) or one for all.
+        tolerance: share of the remaining error, over all rows of a matrix, that a step must gain to
+            be followed by another.
 
     Returns:
-        w', (out, in), zero outside the mask, and the number of steps taken.
+        w', (..., out, in), zero outside the mask, and the number of steps taken, (...,).
     """
-    diagonal = h.diagonal()
+    diagonal = h.diagonal(dim1=-2, dim2=-1)
+    shifted = diagonal * (1.0 + torch.as_tensor(damping, dtype=h.dtype, device=h.device)[..., None])
     damped = h.clone()
-    damped.diagonal().mul_(1.0 + damping)
-    scale = torch.where(diagonal > 0, 1.0 / damped.diagonal().clamp_min(1e-30), 0.0)
+    damped.diagonal(dim1=-2, dim2=-1).copy_(shifted)
+    scale = torch.where(diagonal > 0, 1.0 / shifted.clamp_min(1e-30), 0.0)[..., None, :]
     support = mask.to(dense.dtype)
     tiny = torch.finfo(dense.dtype).tiny
 
     point = start * support
-    residual = torch.mm(dense - point, damped)
-    objective = ((dense - point) * residual).sum().item() if tolerance else 0.0
+    residual = torch.matmul(dense - point, damped)
+    objective = ((dense - point) * residual).sum((-2, -1))
     residual.mul_(support)
     direction = residual * scale
     image, scratch = torch.empty_like(point), torch.empty_like(point)
-    strength = torch.mul(residual, direction, out=scratch).sum(1, keepdim=True)
-    taken = 0
-    for taken in range(1, steps + 1):  # noqa: B007
-        torch.mm(direction, damped, out=image).mul_(support)
-        curvature = torch.mul(direction, image, out=scratch).sum(1, keepdim=True)
-        length = strength / curvature.clamp_min_(tiny)
+    strength = torch.mul(residual, direction, out=scratch).sum(-1, keepdim=True)
+    active = torch.ones_like(objective)
+    taken = torch.zeros_like(objective)
+    for _ in range(steps):
+        torch.matmul(direction, damped, out=image).mul_(support)
+        curvature = torch.mul(direction, image, out=scratch).sum(-1, keepdim=True)
+        length = strength / curvature.clamp_min_(tiny) * active[..., None, None]
         point.addcmul_(length, direction)
+        taken += active
         if tolerance:
-            gain = (length * strength).sum().item()
+            gain = (length * strength).sum((-2, -1))
             objective -= gain
-            if gain <= tolerance * objective:
+            active *= gain > tolerance * objective
+            if not active.any():
                 break
         residual.addcmul_(length, image, value=-1)
         conditioned = torch.mul(residual, scale, out=image)
-        following = torch.mul(residual, conditioned, out=scratch).sum(1, keepdim=True)
+        following = torch.mul(residual, conditioned, out=scratch).sum(-1, keepdim=True)
         direction.mul_(following / strength.clamp_min_(tiny)).add_(conditioned)
         strength = following
-    return point, taken
+    return point, taken.int()

@@ -1,18 +1,25 @@
-"""The door to the solvers: a weight of any shape in, a solution of that shape out."""
+"""The doors to the solvers: weights of any shape in, solutions of that shape out."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from math import isfinite
 from typing import Any
 
 import torch
 
-from pruners.solvers.base import Solution, build
+from pruners.solvers.base import Factors, Solution, build
 from pruners.solvers.damping import shrinkage
-from pruners.solvers.matrix import as_matrix, from_matrix
+from pruners.solvers.matrix import as_matrix, from_matrix, narrowed
 from pruners.solvers.patterns import Pattern
-from pruners.solvers.repair import STEPS, repair
+from pruners.solvers.repair import STEPS, repair_many
+
+# Entries of a matrix up to which several are repaired as one batch, and of all of a batch. Larger
+# ones, and the iterations of the solvers themselves, are no faster together (docs/solvers.md).
+SMALL, BATCH = 1 << 14, 1 << 17
+# Sums of squares between these bounds are computed in float32, others in float64.
+RANGE = 1e-24, 1e32
 
 
 def solve(
@@ -44,36 +51,151 @@ def solve(
         ValueError: unknown solver or pattern, statistics that are missing or of a wrong shape, a
             density out of range, or a weight that is not a finite floating-point matrix.
     """
+    started = _start(name, weight, density, pattern, statistics, out_dim, repair_steps, options)
+    return _finish([started], repair_steps)[0]
+
+
+def solve_many(
+    name: str,
+    weights: Mapping[str, torch.Tensor],
+    density: float | Mapping[str, float] | None,
+    pattern: str | Pattern | Mapping[str, str | Pattern] = "unstructured",
+    *,
+    statistics: Mapping[str, Mapping[str, torch.Tensor]] | None = None,
+    out_dims: Mapping[str, int] | None = None,
+    repair_steps: int = STEPS,
+    **options: Any,
+) -> dict[str, Solution]:
+    """`solve` for many weights; small ones of equal matrix shape are repaired as one batch.
+
+    Args:
+        name: a registered solver.
+        weights: name → weight, of any shapes.
+        density: kept share, one for all or by name.
+        pattern: as `Pattern` reads it, one for all or by name.
+        statistics: name → what is known of the inputs; weights may be missing.
+        out_dims: name → output dimension; 0 where missing.
+        repair_steps: see `solve`.
+        options: arguments of the solver's constructor.
+
+    Returns:
+        Name → what `solve` returns for it alone, up to rounding.
+
+    Raises:
+        ValueError: as `solve`, with the name of the weight; a weight without density or pattern.
+    """
+    for what, asked in (("density", density), ("pattern", pattern)):
+        missing = [key for key in weights if isinstance(asked, Mapping) and key not in asked]
+        if missing:
+            raise ValueError(f'no {what} for the weight "{missing[0]}"; give every weight one')
+    groups: dict[Any, dict[str, _Started]] = {}
+    for key, weight in weights.items():
+        share = density[key] if isinstance(density, Mapping) else density
+        zeros = pattern[key] if isinstance(pattern, Mapping) else pattern
+        given, out_dim = (statistics or {}).get(key), (out_dims or {}).get(key, 0)
+        try:
+            one = _start(name, weight, share, zeros, given, out_dim, repair_steps, options)
+        except ValueError as error:
+            raise ValueError(f'weight "{key}": {error}') from error
+        kind: Any = key
+        if one.hessian is not None and one.matrix.numel() <= SMALL:
+            kind = (one.matrix.shape, one.matrix.dtype, one.matrix.device, one.hessian.dtype)
+        groups.setdefault(kind, {})[key] = one
+    found: dict[str, Solution] = {}
+    for group in groups.values():
+        keys, size = list(group), next(iter(group.values())).matrix.numel()
+        step = max(1, BATCH // size)
+        for first in range(0, len(keys), step):
+            some = keys[first : first + step]
+            solutions = _finish([group[key] for key in some], repair_steps)
+            found |= dict(zip(some, solutions, strict=True))
+    return {key: found[key] for key in weights}
+
+
+@dataclass(frozen=True)
+class _Started:
+    """A solution in matrix view that may still be repaired."""
+
+    matrix: torch.Tensor
+    found: Solution
+    hessian: torch.Tensor | None  # None: leave it as it is
+    damping: float
+    shape: torch.Size
+    dtype: torch.dtype
+    out_dim: int
+
+
+def _start(
+    name: str,
+    weight: torch.Tensor,
+    density: float | None,
+    pattern: str | Pattern,
+    statistics: Mapping[str, torch.Tensor] | None,
+    out_dim: int,
+    repair_steps: int,
+    options: Mapping[str, Any],
+) -> _Started:
+    """Everything but the repair."""
     if weight.ndim < 2 or not weight.is_floating_point():
         raise ValueError(
             "solvers prune floating-point weights with an output and an input dimension (got "
             f"shape {tuple(weight.shape)}, {weight.dtype})"
         )
-    if not _finite(weight):
+    if not isfinite(largest := _largest(weight)):
         raise ValueError("the weight is not finite (got inf or NaN); repair the checkpoint first")
     algorithm = build(name, **options)
     matrix = as_matrix(weight.detach(), out_dim)
-    given = dict(statistics or {})
-    _check(name, algorithm.needs, given, matrix.shape)
+    given, note = dict(statistics or {}), ""
+    inputs = _checked(name, algorithm.needs, given, matrix.shape)
+    energy = largest**2 * weight.numel() * (inputs * matrix.shape[1] if inputs else 1.0)
+    if matrix.dtype != torch.float64 and largest and not RANGE[0] <= energy <= RANGE[1]:
+        matrix = matrix.double()
+        given = {key: torch.as_tensor(value).double() for key, value in given.items()}
+        note = " Computed in float64: squares of these weights and inputs leave float32."
 
     state = algorithm.prepare(matrix, given)
     found = algorithm.solve(state, density, Pattern.parse(pattern))
-    if "hessian" in given and repair_steps > 0 and found.factors is None:
-        share = found.statistics.get("damping")
-        if share is None:
-            wide = torch.promote_types(matrix.dtype, torch.float32)
-            share = shrinkage(given["hessian"].to(wide), given.get("samples"))
-        found = repair(matrix, found, given["hessian"], repair_steps, share)
-    return replace(
-        found,
-        weight=from_matrix(found.weight, weight.shape, out_dim),
-        mask=from_matrix(found.mask, weight.shape, out_dim),
-    )
+    found = replace(found, status=found.status + note)
+    like = (weight.shape, weight.dtype, out_dim)
+    if "hessian" not in given or repair_steps <= 0 or found.factors is not None:
+        return _Started(matrix, found, None, 0.0, *like)
+    share = found.statistics.get("damping")
+    if share is None:
+        wide = torch.promote_types(matrix.dtype, torch.float32)
+        share = shrinkage(given["hessian"].to(wide), given.get("samples"))
+    return _Started(matrix, found, given["hessian"], share, *like)
 
 
-def _check(
+def _finish(started: list[_Started], repair_steps: int) -> list[Solution]:
+    """Repair solutions of one shape, or none of them; give them back their shapes and dtypes."""
+    solutions = [one.found for one in started]
+    hessians = [one.hessian for one in started if one.hessian is not None]
+    if hessians:
+        solutions = repair_many(
+            [one.matrix for one in started],
+            solutions,
+            hessians,
+            repair_steps,
+            [one.damping for one in started],
+        )
+    return [
+        replace(
+            found,
+            weight=from_matrix(narrowed(found.weight, one.dtype), one.shape, one.out_dim),
+            mask=from_matrix(found.mask, one.shape, one.out_dim),
+            factors=found.factors
+            and Factors(
+                *(narrowed(f, one.dtype) for f in (found.factors.left, found.factors.right))
+            ),
+        )
+        for found, one in zip(solutions, started, strict=True)
+    ]
+
+
+def _checked(
     name: str, needs: frozenset[str], given: Mapping[str, torch.Tensor], shape: torch.Size
-) -> None:
+) -> float:
+    """The largest variance of an input, or what stands for it; 0 where nothing is known."""
     missing = sorted(needs - set(given))
     if missing:
         raise ValueError(
@@ -82,18 +204,26 @@ def _check(
         )
     rows, columns = shape
     sizes = {"norms": (columns,), "hessian": (columns, columns), "gradients": (rows, columns)}
+    strongest = 0.0
     for key, size in sizes.items():
         value = given.get(key)
-        if value is not None and tuple(value.shape) != size:
+        if value is None:
+            continue
+        if tuple(value.shape) != size:
             raise ValueError(
                 f'statistics "{key}": expected shape {size} for {columns} input columns (got '
                 f"{tuple(value.shape)})"
             )
-        if value is not None and not _finite(value):
+        largest = _largest(value)
+        if not isfinite(largest):
             raise ValueError(f'statistics "{key}" are not finite (got inf or NaN)')
+        strongest = max(strongest, largest if key == "hessian" else largest**2)
+    return strongest
 
 
-def _finite(value: torch.Tensor) -> bool:
-    """Whether every entry is a number, in one pass and without a temporary of its size."""
-    low, high = value.aminmax() if value.numel() else (value.sum(), value.sum())
-    return bool(low.isfinite() & high.isfinite())
+def _largest(value: torch.Tensor) -> float:
+    """Largest magnitude, inf or NaN if there is one; in one pass, without a temporary."""
+    if not value.numel():
+        return 0.0
+    low, high = value.aminmax()
+    return max(-low.item(), high.item())

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import gcd
 
 import torch
 
@@ -28,6 +27,7 @@ from pruners.solvers.low_rank import (
     subspace,
     whole,
 )
+from pruners.solvers.matrix import narrowed
 from pruners.solvers.patterns import Pattern
 
 METRICS = ("hessian", "diagonal")
@@ -37,8 +37,6 @@ WARM_UP, ITERATIONS = 3, {"diagonal": 30, "hessian": 16}
 MOMENTUM = 0.9
 # Conjugate-gradient steps on the final mask, before and after the last step of U.
 REFIT = 8
-# A threshold over this many entries is read off a sample, except for the last one.
-MANY, STRIDE = 1 << 17, 17
 
 
 @dataclass(frozen=True)
@@ -216,11 +214,11 @@ class SparseLowRank:
         """S in the units of the matrix, and L as the projection of what S leaves."""
         dtype, wide = state.matrix.dtype, state.dense.dtype
         rank, size = basis.shape[1], sum(state.matrix.shape)
-        sparse = sparse.masked_fill(~mask, 0.0).to(dtype).to(wide)
-        right = (basis.T @ (state.dense - sparse)).to(dtype)
+        sparse = narrowed(sparse.masked_fill(~mask, 0.0), dtype).to(wide)
+        right = narrowed(basis.T @ (state.dense - sparse), dtype)
         factors = Factors(basis.to(dtype).contiguous(), right)
         low = factors.left.to(wide) @ right.to(wide)
-        weight = low.add_(sparse).to(dtype)
+        weight = narrowed(low.add_(sparse), dtype)
         change = state.dense - weight.to(wide)
         mapped = change @ state.inputs if state.inputs.ndim == 2 else change * state.inputs
         error = (mapped * change).sum() / state.energy.clamp_min(torch.finfo(wide).tiny)
@@ -268,7 +266,7 @@ def by_norms(
     right = basis.T @ weight
     low, rest, before = basis @ right, weight, None
     for _ in range(iterations):
-        mask = nearly_top((weight - low).abs_(), pattern, density)
+        mask = pattern.nearly_top((weight - low).abs_(), density)
         rest = torch.where(mask, low, weight)  # W − S
         ahead = rest if before is None else torch.lerp(before, rest, 1.0 + MOMENTUM)
         before = rest
@@ -318,7 +316,7 @@ def by_hessian(
         basis = subspace(weight, hessian, first(weight, rank), WARM_UP)
     point = weight - basis @ (basis.T @ weight)
     for _ in range(iterations):
-        sparse = point * nearly_top(point.abs(), pattern, density)
+        sparse = point * pattern.nearly_top(point.abs(), density)
         rest = weight - sparse
         gap = rest.add(point).sub_(sparse)
         gap.addmm_(gap.clone(), resolvent, alpha=-1.0)
@@ -379,15 +377,3 @@ def refit(
         direction.mul_(following / strength.clamp_min(tiny)).add_(conditioned)
         strength = following
     return point
-
-
-def nearly_top(scores: torch.Tensor, pattern: Pattern, density: float) -> torch.Tensor:
-    """`pattern.top`; for one threshold over many entries, that of a sample of them."""
-    if pattern.name != "unstructured" or scores.numel() < MANY:
-        return pattern.top(scores, density)
-    stride = STRIDE
-    while gcd(stride, scores.shape[1]) > 1:  # a sample that visits every column
-        stride += 1
-    sample = scores.reshape(-1)[::stride].contiguous()
-    position = min(sample.numel(), max(1, sample.numel() - round(density * sample.numel()) + 1))
-    return scores >= sample.kthvalue(position).values

@@ -12,18 +12,20 @@ columns are stored as contiguous rows.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
 
 from pruners.solvers.base import Solution, solver
-from pruners.solvers.patterns import Pattern, top_few
+from pruners.solvers.matrix import narrowed
+from pruners.solvers.patterns import Pattern
+from pruners.solvers.selection import top_of_columns
 
 BLOCK = 128
 DAMPING = 0.01
-# Columns inside a block that fetch from each other one by one; more are fetched by a product.
-INNER = 32
+# Columns inside a block that fetch from those before by one product, and those that do one by one.
+INNER, FEW = 32, 4
 ESCALATIONS = 6
 
 
@@ -80,7 +82,7 @@ class SparseGPT:
         columns[state.dead] = kept[state.dead] * state.matrix.T[state.dead].to(columns.dtype)
         count = int(kept.sum())
         return Solution(
-            weight=columns.T.to(state.matrix.dtype).contiguous(),
+            weight=narrowed(columns.T, state.matrix.dtype).contiguous(),
             mask=kept.T.contiguous(),
             status=f"Kept {count} of {kept.numel()} weights by second-order sweep ({pattern})."
             + state.note,
@@ -146,23 +148,32 @@ def sweep(
     result, change = torch.empty_like(columns), torch.empty_like(columns)
     mask = torch.empty_like(columns, dtype=torch.bool)
     group = pattern.m or pattern.block[1]
-    steps = tuple(dict.fromkeys((max(group, INNER // group * group), group)))
     block = min(max(group, block // group * group), width)
-    errors = torch.empty_like(columns[:block])
+    # Groups of N:M are chosen one at a time, and large ones cut once more.
+    steps = [max(group, INNER // group * group)]
+    for size in (pattern.m, FEW):
+        if 0 < size < steps[-1]:
+            steps.append(size)
+    top = top_of_columns(pattern.m, columns.device)
+    buffers = columns.new_empty(2, block, columns.shape[1])
     loss = distance = 0.0
     for first in range(0, width, block):
         last = min(first + block, width)
         eye = torch.eye(last - first, dtype=columns.dtype, device=columns.device)
         u = torch.linalg.solve_triangular(factor[first:last, first:last], eye, upper=True)
         fetched = factor[:first, first:last].T @ change[:first]  # (block, out)
-        part, kept = result[first:last], mask[first:last]
+        part = result[first:last]
         torch.addmm(columns[first:last], u.T, fetched, out=part)
+        gone, errors = buffers[:, : last - first].unbind()
+        turn = _Block(part, gone, errors, u, pattern, top)
         if not pattern.m:
-            kept.copy_(_choose(part, u.diagonal(), pattern, density, first))
-        _descend(part, errors[: last - first], u, kept, steps, pattern)
-        part.mul_(kept)
+            kept = _choose(part, u.diagonal(), pattern, density, first)
+            torch.logical_not(kept, out=gone)
+        turn.descend(0, last - first, steps)
+        part.sub_(errors)
+        torch.eq(gone, 0.0, out=mask[first:last])
         torch.sub(columns[first:last], part, out=change[first:last])
-        loss += _energy(errors[: last - first])
+        loss += _energy(errors.mul_(turn.strength))
         distance += _energy(change[first:last])
     return result, mask, loss, distance
 
@@ -173,47 +184,57 @@ def _energy(values: torch.Tensor) -> float:
     return torch.dot(flat, flat).item()
 
 
-def _descend(
-    part: torch.Tensor,
-    errors: torch.Tensor,
-    u: torch.Tensor,
-    kept: torch.Tensor,
-    steps: tuple[int, ...],
-    pattern: Pattern,
-) -> None:
+class _Block:
     """Columns in order, in ever smaller steps; a step fetches from those before by one product.
 
     Args:
-        part: current weights of the columns, (columns, out), updated in place.
-        errors: e_j, (columns, out), written.
+        part: current weights of the columns, (columns, out), updated in place: what goes is still
+            there.
+        gone, errors: of the same shape, written: 1 where a weight goes, and that weight.
         u: their part of U, (columns, columns).
-        kept: mask, (columns, out); written group by group for N:M.
-        steps: numbers of columns; at the last one, columns follow each other one by one.
-        pattern: where zeros may fall.
+        pattern: where zeros may fall; N:M chooses `gone` group by group.
+        top: chooses the columns of a group (`pruners.solvers.selection.top_of_columns`).
     """
-    for a in range(0, part.shape[0], steps[0]):
-        b = min(a + steps[0], part.shape[0])
-        if a:
-            part[a:b].addmm_(u[:a, a:b].T, errors[:a], alpha=-1)
-        if steps[0] == pattern.m:
-            kept[a:b] = top_few((part[a:b] / u.diagonal()[a:b, None]).abs_(), pattern.n)
-        inside = (part[a:b], errors[a:b], u[a:b, a:b], kept[a:b])
-        if steps[1:] and steps[1] > 1:
-            _descend(*inside, steps[1:], pattern)
-        else:
-            _one_by_one(*inside)
 
+    def __init__(
+        self,
+        part: torch.Tensor,
+        gone: torch.Tensor,
+        errors: torch.Tensor,
+        u: torch.Tensor,
+        pattern: Pattern,
+        top: Callable[[torch.Tensor, int], torch.Tensor],
+    ) -> None:
+        self.part, self.gone, self.errors = part, gone, errors
+        self.pattern, self.top = pattern, top
+        self.strength = u.diagonal().reciprocal()[:, None]
+        # What a column that goes costs each later one.
+        self.ahead = u * self.strength
+        self._rows, self._gone, self._own = part.unbind(), gone.unbind(), errors.unbind()
+        self._bands = [self.ahead.diagonal(k).tolist() for k in range(min(FEW, len(part)))]
 
-def _one_by_one(
-    part: torch.Tensor, errors: torch.Tensor, u: torch.Tensor, kept: torch.Tensor
-) -> None:
-    """A few columns in order: fetch from those before, then leave one's own error; in place."""
-    scale = (~kept).to(part.dtype).div_(u.diagonal()[:, None])
-    rows, own, gone = part.unbind(), errors.unbind(), scale.unbind()
-    for j in range(len(rows)):
-        if j:
-            rows[j].addmv_(errors[:j].T, u[:j, j], alpha=-1)
-        torch.mul(rows[j], gone[j], out=own[j])
+    def descend(self, first: int, last: int, steps: list[int]) -> None:
+        """From column to column; nothing before `first` is left to be fetched."""
+        step, *finer = steps
+        for a in range(first, last, step):
+            b = min(a + step, last)
+            part = self.part[a:b]
+            if a > first:
+                part.addmm_(self.ahead[first:a, a:b].T, self.errors[first:a], alpha=-1)
+            if step == self.pattern.m:
+                scores = (part * self.strength[a:b]).abs_()
+                torch.logical_not(self.top(scores, self.pattern.n), out=self.gone[a:b])
+            if finer:
+                self.descend(a, b, finer)
+            else:
+                self._one_by_one(a, b)
+
+    def _one_by_one(self, first: int, last: int) -> None:
+        """A few columns: fetch from those before, then leave one's own error."""
+        for j in range(first, last):
+            for i in range(first, j):
+                self._rows[j].add_(self._own[i], alpha=-self._bands[j - i][i])
+            torch.mul(self._rows[j], self._gone[j], out=self._own[j])
 
 
 def _choose(

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import nn
 
+from pruners.budgets.owl import outlier_share
 from pruners.solvers import as_matrix
 from pruners.statistics import STATISTICS, Moments, Statistics, collect, input_statistics
 from pruners.statistics.calls import LinearCalls, input_rows
@@ -78,11 +79,38 @@ def test_norms_alone_need_no_square_matrix(dense_mlp):
     torch.testing.assert_close(found["0.weight"]["norms"], both["0.weight"]["norms"])
 
 
-def test_bf16_inputs_are_accumulated_wide():
-    model = make("mlp").model.bfloat16()
-    found = input_statistics(model, [torch.ones(2000, 6, dtype=torch.bfloat16)], ["0.weight"])
-    assert found["0.weight"]["hessian"].dtype == torch.float32
-    torch.testing.assert_close(found["0.weight"]["hessian"], torch.ones(6, 6))
+@pytest.mark.parametrize("narrow", [torch.bfloat16, torch.float16])
+def test_narrow_inputs_are_accumulated_wide(narrow):
+    """Sums over 2000 samples in 8 or 11 bits would stand still at 256 or 2048."""
+    model = make("mlp").model.to(narrow)
+    inputs = rows_of(0, 2000, 6, offset=1.0).to(narrow)
+    found = input_statistics(model, inputs.split(7), ["0.weight"], STATISTICS[:-1])["0.weight"]
+    x, y = inputs.double(), model[0](inputs).double().detach()
+    expected = {
+        "norms": x.square().mean(0).sqrt(),
+        "hessian": x.T @ x / 2000,
+        "means": x.mean(0),
+        "variances": x.var(0, correction=0),
+        "output_means": y.mean(0),
+        "output_variances": y.var(0, correction=0),
+    }
+    assert set(found) == {*expected, "samples"}
+    for name, value in expected.items():
+        assert found[name].dtype == torch.float32
+        torch.testing.assert_close(found[name].double(), value, rtol=1e-5, atol=1e-6)
+
+
+def test_outlier_ratios_are_those_of_one_pass():
+    """OWL's share of |w|·‖x‖ far above its mean needs the weights and the norms, which merge."""
+    layer, x = nn.Linear(6, 40), rows_of(0, 90, 6, dtype=torch.float32)
+    x[:, 2] *= 40
+    seen = collect(layer, [x[:10]], ["weight"], ["norms"])
+    seen.merge_(collect(layer, [x[10:35], x[35:]], ["weight"], ["norms"]))
+    norms = seen.tensors()["weight"]["norms"]
+    scores = layer.weight.detach().abs().double() * x.double().square().mean(0).sqrt()
+    ratio = (scores > 4 * scores.mean()).double().mean().item()
+    assert outlier_share(layer.weight.detach().abs() * norms, 4.0) == pytest.approx(ratio)
+    assert 0.05 < ratio < 0.2
 
 
 def test_embeddings_have_no_linear_inputs_and_bad_input_is_refused():
@@ -233,15 +261,18 @@ def test_statistics_that_do_not_fit_are_refused(tmp_path, dense_mlp):
         Statistics.load(other)
 
 
+def squares(model, batch):
+    return model(batch).square().mean()
+
+
 def process(rank, world, folder):
     """One process of many: its share of the samples, then everybody's."""
     dist.init_process_group(
         "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=world
     )
-    model = make("mlp").model
-    x = rows_of(3, 12, 6)
-    mine = x[: 12 // 4] if rank == 0 else x[12 // 4 :]
-    collect(model, [mine], ["0.weight", "2.weight"], STATISTICS[:-1]).all_reduce_().save(
+    model, names = make("mlp").model, ["0.weight", "2.weight"]
+    mine = rows_of(3, 12, 6).split([3, 9])[rank]
+    collect(model, [mine], names, STATISTICS, squares).all_reduce_().save(
         f"{folder}/{rank}.safetensors"
     )
     other = collect(model, [mine], [f"{2 * rank}.weight"], ["norms"])
@@ -253,11 +284,11 @@ def process(rank, world, folder):
 @pytest.mark.slow
 def test_processes_add_up_what_they_saw(tmp_path):
     mp.spawn(process, (2, str(tmp_path)), nprocs=2)
-    whole = collect(
-        make("mlp").model, [rows_of(3, 12, 6)], ["0.weight", "2.weight"], STATISTICS[:-1]
-    ).tensors()
-    for rank in range(2):
-        found = Statistics.load(tmp_path / f"{rank}.safetensors").tensors()
-        for name, values in whole.items():
-            for key, value in values.items():
-                torch.testing.assert_close(found[name][key], value)
+    batches, names = rows_of(3, 12, 6).split([3, 9]), ["0.weight", "2.weight"]
+    whole = collect(make("mlp").model, batches, names, STATISTICS, squares).tensors()
+    first, second = (Statistics.load(tmp_path / f"{rank}.safetensors") for rank in range(2))
+    for name, values in whole.items():
+        assert set(first.tensors()[name]) == {*STATISTICS, "samples"}
+        for key, value in values.items():
+            torch.testing.assert_close(first.tensors()[name][key], value)
+            assert torch.equal(first.tensors()[name][key], second.tensors()[name][key])

@@ -65,10 +65,18 @@ def published(weight, hessian, density, pattern, block=BLOCK, damping=0.01):
     return torch.where(mask, weight, 0.0), mask
 
 
-@pytest.mark.parametrize(("pattern", "density"), PATTERNS)
-@pytest.mark.parametrize("columns", [40, 136])
+GROUPS = [("1:3", 135), ("3:7", 140), ("1:1", 33), ("5:6", 138), ("4:17", 136), ("9:34", 136)]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "density", "columns"),
+    [(*case, columns) for case in PATTERNS for columns in (40, 136)]
+    + [(pattern, None, columns) for pattern, columns in GROUPS],
+)
 @pytest.mark.parametrize("block", [16, 128])
 def test_sparsegpt_is_the_published_algorithm(pattern, density, columns, block):
+    block -= block % (Pattern.parse(pattern).m or 1)  # as the solver does
+    block = block or Pattern.parse(pattern).m
     weight, hessian = problem(columns=columns)
     expected, mask = published(weight, hessian, density, pattern, block)
     found = solve(

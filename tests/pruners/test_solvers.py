@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pruners.solvers import SOLVERS, Pattern, as_matrix, build, from_matrix, solve, solver, top_k
+from pruners.solvers.selection import top_of_columns
 
 
 def naive_top_k(scores, k):
@@ -29,6 +30,22 @@ def test_top_k_is_exact_and_ties_go_first(rows, columns, k, values, seed):
     scores = torch.randint(values, (rows, columns), generator=generator).float()
     k = min(k, columns)
     assert torch.equal(top_k(scores, k), naive_top_k(scores, k))
+
+
+@pytest.mark.parametrize("candidates", [1, 2, 3, 4, 16, 17, 40])
+@pytest.mark.parametrize("lines", [1, 7, 6000])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_columns_are_selected_like_rows(candidates, lines, dtype):
+    """All pairs, in parts where there are many lines, against a stable sort; half of them tie."""
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.randint(3, (candidates, lines), generator=generator).to(dtype)
+    scores[:, ::2] = torch.rand(candidates, lines, generator=generator)[:, ::2].to(dtype)
+    order = scores.sort(dim=0, descending=True, stable=True).indices
+    top = top_of_columns(candidates, scores.device)
+    for k in {1, candidates // 2, candidates}:
+        expected = torch.zeros_like(scores, dtype=torch.bool).scatter_(0, order[:k], True)
+        assert torch.equal(top(scores, k), expected)
+        assert torch.equal(top_k(scores.T.contiguous(), k).T, expected)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
