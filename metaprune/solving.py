@@ -123,17 +123,18 @@ def _alone(
     """Every weight for itself, on the inputs of the dense network."""
     wanted = needs | ({"hessian"} if batches and repair else set())
     statistics = input_statistics(net.to_model(), batches, asks, wanted) if wanted else {}
-    sides = out_dims(net, asks)
-    return {
-        name: solvers.solve(
+    # One call for all weights of a rank: their repairs run together.
+    found: dict[str, Solution] = {}
+    for rank in dict.fromkeys(ask.rank for ask in asks.values()):
+        chosen = {name: ask for name, ask in asks.items() if ask.rank == rank}
+        found |= solvers.solve_many(
             solver,
-            net.tensors[name].value,
-            ask.density,
-            ask.pattern,
-            statistics=statistics.get(name),
-            out_dim=sides[name],
+            {name: net.tensors[name].value for name in chosen},
+            {name: ask.density for name, ask in chosen.items()},
+            {name: ask.pattern for name, ask in chosen.items()},
+            statistics=statistics,
+            out_dims=out_dims(net, chosen),
             repair_steps=STEPS if repair else 0,
-            **ask.options,
+            **next(iter(chosen.values())).options,
         )
-        for name, ask in asks.items()
-    }
+    return found

@@ -58,7 +58,7 @@ def solve(
 def solve_many(
     name: str,
     weights: Mapping[str, torch.Tensor],
-    density: float | Mapping[str, float] | None,
+    density: float | Mapping[str, float | None] | None,
     pattern: str | Pattern | Mapping[str, str | Pattern] = "unstructured",
     *,
     statistics: Mapping[str, Mapping[str, torch.Tensor]] | None = None,
