@@ -310,6 +310,21 @@ def _facts(function: Any) -> _Facts:
     )
 
 
+def order_matters(function: Any) -> bool:
+    """Whether an operator changes its operands, or draws random numbers."""
+    return function._schema.is_mutable or torch.Tag.nondeterministic_seeded in function.tags
+
+
+def makes_a_constant(function: Any) -> bool:
+    """Whether an operator is one that `torch.tensor` calls on the numbers it was given."""
+    return function.namespace == "aten" and _facts(function).fresh
+
+
+def shows_values(function: Any) -> bool:
+    """Whether an operator hands values to Python, or makes a shape of them."""
+    return function.namespace == "aten" and _facts(function).looks
+
+
 def _by_mask(nodes: list[fx.Node]) -> bool:
     return any("val" in n.meta and n.meta["val"].dtype in _MASKS for n in nodes[1:])
 

@@ -64,17 +64,21 @@ class Search:
         self.own_configs = [config.of(own) for config in self.configs]
         self.failure: Exception | None = None
 
+    def likeliest(self) -> Rebuilt:
+        """The first reading of all, carried out on `own` and not tried."""
+        choice, mode = next(self._attempts())
+        return self._carry_out(choice, mode)
+
     def run(self, probe: Inputs, expected: list[torch.Tensor] | Exception) -> Rebuilt | None:
         """The first reading that agrees, carried out on `own`; None where there is none."""
         if isinstance(expected, Exception):
             self.failure = expected
             return None
         for choice, mode in self._attempts():
-            repaired, notes = self._apply(choice, mode)
+            found = self._carry_out(choice, mode)
             got = outputs(self.own, probe)
             if agree(got, expected):
-                varied = {k: v for config in self.configs for k, v in config.varied.items()}
-                return Rebuilt(self.own, tuple(repaired), varied, tuple(notes))
+                return found
             if self.failure is None:
                 self.failure = (
                     got
@@ -99,6 +103,11 @@ class Search:
         rest = chain([every] if every != plain else [], _others(self.fields, every, plain))
         for choice in islice(rest, MOST_TRIES):
             yield choice, "shared"
+
+    def _carry_out(self, choice: Choice, mode: str) -> Rebuilt:
+        repaired, notes = self._apply(choice, mode)
+        varied = {k: v for config in self.configs for k, v in config.varied.items()}
+        return Rebuilt(self.own, tuple(repaired), varied, tuple(notes))
 
     def _apply(self, choice: Choice, mode: str) -> tuple[list[Repair], list[str]]:
         """Set the attributes of `own` by a reading; whatever an earlier one set is taken back."""
