@@ -40,13 +40,13 @@ from torch import nn
 
 from benchmarks.networks import NETWORKS, Built, build
 
-LIBRARIES = ("metaprune", "torch-pruning")
+LIBRARIES = ("metaprune", "metaprune in place", "torch-pruning")
 COMPARED = ("ResNet-56", "VGG-19 CIFAR", "ResNet-50")
 """Networks where every group of Torch-Pruning is one axis."""
 
 
-def ours(model: nn.Module, inputs: tuple[Any, ...]) -> nn.Module:
-    """The pruned module of metaprune."""
+def ours(model: nn.Module, inputs: tuple[Any, ...], inplace: bool = False) -> nn.Module:
+    """The pruned module of metaprune: another one, or `model` itself."""
     from graphs import trace
     from metaprune.planning import plan_network
 
@@ -61,7 +61,9 @@ def ours(model: nn.Module, inputs: tuple[Any, ...]) -> nn.Module:
         solver="magnitude",
         calibration=None,
     )
-    return net.remove(plan.removals(net)).to_model()
+    small = net.remove(plan.removals(net))
+    del net  # It holds the dense weights.
+    return small.to_model(into=model if inplace else None)
 
 
 def theirs(model: nn.Module, inputs: tuple[Any, ...]) -> tuple[nn.Module, Any]:
@@ -97,17 +99,16 @@ def theirs(model: nn.Module, inputs: tuple[Any, ...]) -> tuple[nn.Module, Any]:
 
 def load(library: str) -> None:
     """Import what a run uses, so that only first calls are left to load."""
-    names = {
-        "metaprune": ("graphs.rebuild", "metaprune.planning", "metaprune.transform"),
-        "torch-pruning": ("torch_pruning",),
-    }
-    for name in names[library]:
+    mine = ("graphs.inplace", "graphs.rebuild", "metaprune.planning", "metaprune.transform")
+    for name in ("torch_pruning",) if library == "torch-pruning" else mine:
         importlib.import_module(name)
 
 
 def run(library: str, built: Built) -> nn.Module:
     """One run of a library on a network that it may change."""
-    return ours(*built) if library == "metaprune" else theirs(*built)[0]
+    if library == "torch-pruning":
+        return theirs(*built)[0]
+    return ours(*built, inplace=library != "metaprune")
 
 
 def resident(field: str) -> float:

@@ -36,11 +36,6 @@ class RebuildError(RuntimeError):
     """Neither the class nor the traced program of a network runs with its shapes."""
 
 
-def to_model(net: Network) -> nn.Module:
-    """See `graphs.Network.to_model`."""
-    return rebuild(net).model
-
-
 def rebuild(net: Network, *, share: bool = False) -> Rebuilt:
     """A new module that computes a network, with an account of what was repaired in it.
 
