@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from torch import nn
@@ -51,7 +52,12 @@ class Config:
 
 def is_config(name: str, value: Any) -> bool:
     """Whether an attribute of a module is a configuration."""
-    return bool(_CONFIGS.search(name)) and hasattr(value, "__dict__")
+    return _names_a_config(name) and hasattr(value, "__dict__")
+
+
+@cache
+def _names_a_config(name: str) -> bool:
+    return bool(_CONFIGS.search(name))
 
 
 def configs(model: nn.Module, found: Found) -> list[Config]:

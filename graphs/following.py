@@ -69,6 +69,7 @@ class _Follower(TorchDispatchMode):
         self.known: dict[int, tuple[weakref.ref[torch.Tensor], int]] = {}
         self.constants: list[tuple[torch.Tensor, int]] = []
         self.nodes: dict[fx.Node, int] = {}
+        self.kept = {t.value.untyped_storage()._cdata for t in net.tensors.values()}
         self.returned = self._number_program(net, own, iter(leaves))
         self.changes, self.ours = 0, len(self.numbers)
         costly = {cost.node for cost in net.program.costs}
@@ -110,6 +111,7 @@ class _Follower(TorchDispatchMode):
         self.lost = self.lost or shows_values(function)
         number = self._number(function, args, given)
         self.lost = self.lost or (number >= self.ours and function in self.costly)
+        self.lost = self.lost or (function._schema.is_mutable and self._is_kept(args[0]))
         if self.lost:
             raise _Strayed
         out = function(*args, **given)
@@ -119,6 +121,10 @@ class _Follower(TorchDispatchMode):
         else:
             self._came(out, number)
         return out
+
+    def _is_kept(self, value: Any) -> bool:
+        """Whether a value lies in the memory of the network, which nothing may change."""
+        return isinstance(value, torch.Tensor) and value.untyped_storage()._cdata in self.kept
 
     def _came(self, value: Any, number: int) -> None:
         if isinstance(value, torch.Tensor):

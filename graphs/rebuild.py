@@ -14,7 +14,7 @@ from torch.utils import _pytree as pytree
 from graphs import widening
 from graphs.copying import copy_module
 from graphs.errors import TraceError
-from graphs.export import Inputs
+from graphs.export import Inputs, evaluation
 from graphs.following import follows
 from graphs.network import Network
 from graphs.probe import agree, informative, lively, outputs, resized
@@ -60,7 +60,9 @@ def rebuild(net: Network, *, share: bool = False) -> Rebuilt:
         found = Rebuilt(own)
     else:
         search = Search(net, own)
-        found = _followed(net, own, search) or _compared(net, own, search)
+        # Reading the shape of a spectral norm's weight in training changes its buffers.
+        with evaluation(own):
+            found = _followed(net, own, search) or _compared(net, own, search)
     if not share:
         _put(found.model, {name: t.value.clone() for name, t in net.tensors.items()})
     return found

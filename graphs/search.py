@@ -63,6 +63,7 @@ class Search:
         self.configs = configs(self.source, found)
         self.own_configs = [config.of(own) for config in self.configs]
         self.failure: Exception | None = None
+        self.touched = False
 
     def likeliest(self) -> Rebuilt:
         """The first reading of all, carried out on `own` and not tried."""
@@ -111,11 +112,9 @@ class Search:
 
     def _apply(self, choice: Choice, mode: str) -> tuple[list[Repair], list[str]]:
         """Set the attributes of `own` by a reading; whatever an earlier one set is taken back."""
-        for path, module in self.source.named_modules():
-            own = vars(self.own.get_submodule(path))
-            for name, value in vars(module).items():
-                if name in own and _is_plain(value):
-                    own[name] = copy.copy(value)
+        if self.touched:
+            self._take_back()
+        self.touched = True
         repaired = [
             repair
             for found, picked in zip(self.fields, choice, strict=True)
@@ -129,6 +128,13 @@ class Search:
             repaired += [Repair(path, *change) for change in restate(module)]
         shared, notes = self._configure(mode)
         return [*shared, *repaired], notes
+
+    def _take_back(self) -> None:
+        for path, module in self.source.named_modules():
+            own = vars(self.own.get_submodule(path))
+            for name, value in vars(module).items():
+                if name in own and _is_plain(value):
+                    own[name] = copy.copy(value)
 
     def _configure(self, mode: str) -> tuple[list[Repair], list[str]]:
         repaired: list[Repair] = []
