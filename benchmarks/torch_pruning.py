@@ -11,10 +11,12 @@ libraries; `again` is the processor time of a second run in the same process. Me
 above what was resident before, the smallest of all repeats.
 
 What is measured:
-    metaprune        trace, plan(global L2 to 50 % of the multiply-accumulates), remove, to_model.
-                     The pruned module has been run and compared with the traced program.
-    Torch-Pruning    BasePruner (dependency graph) with global group L2 importance and a pruning
-                     ratio of 50 % of the channels, step. It counts and runs nothing.
+    metaprune           trace, plan(global L2 to 50 % of the multiply-accumulates), remove,
+                        to_model. The pruned module has run and computes the traced program.
+    metaprune in place  The same into the dense module, as Torch-Pruning does it.
+    Torch-Pruning       BasePruner (dependency graph) with global group L2 importance and a pruning
+                        ratio of 50 % of the channels, step. It counts and runs nothing. Its
+                        MagnitudePruner, MetaPruner and GroupNormPruner take as long or longer.
 
 Afterwards the indices that Torch-Pruning removed are removed by metaprune as well, where its
 history names one axis for each of its groups, and the outputs of both are compared.
@@ -40,13 +42,13 @@ from torch import nn
 
 from benchmarks.networks import NETWORKS, Built, build
 
-LIBRARIES = ("metaprune", "torch-pruning")
+LIBRARIES = ("metaprune", "metaprune in place", "torch-pruning")
 COMPARED = ("ResNet-56", "VGG-19 CIFAR", "ResNet-50")
 """Networks where every group of Torch-Pruning is one axis."""
 
 
-def ours(model: nn.Module, inputs: tuple[Any, ...]) -> nn.Module:
-    """The pruned module of metaprune."""
+def ours(model: nn.Module, inputs: tuple[Any, ...], inplace: bool = False) -> nn.Module:
+    """The pruned module of metaprune: another one, or `model` itself."""
     from graphs import trace
     from metaprune.planning import plan_network
 
@@ -61,7 +63,9 @@ def ours(model: nn.Module, inputs: tuple[Any, ...]) -> nn.Module:
         solver="magnitude",
         calibration=None,
     )
-    return net.remove(plan.removals(net)).to_model()
+    small = net.remove(plan.removals(net))
+    del net  # It holds the dense weights.
+    return small.to_model(into=model if inplace else None)
 
 
 def theirs(model: nn.Module, inputs: tuple[Any, ...]) -> tuple[nn.Module, Any]:
@@ -97,17 +101,16 @@ def theirs(model: nn.Module, inputs: tuple[Any, ...]) -> tuple[nn.Module, Any]:
 
 def load(library: str) -> None:
     """Import what a run uses, so that only first calls are left to load."""
-    names = {
-        "metaprune": ("graphs.rebuild", "metaprune.planning", "metaprune.transform"),
-        "torch-pruning": ("torch_pruning",),
-    }
-    for name in names[library]:
+    mine = ("graphs.inplace", "graphs.rebuild", "metaprune.planning", "metaprune.transform")
+    for name in ("torch_pruning",) if library == "torch-pruning" else mine:
         importlib.import_module(name)
 
 
 def run(library: str, built: Built) -> nn.Module:
     """One run of a library on a network that it may change."""
-    return ours(*built) if library == "metaprune" else theirs(*built)[0]
+    if library == "torch-pruning":
+        return theirs(*built)[0]
+    return ours(*built, inplace=library != "metaprune")
 
 
 def resident(field: str) -> float:
@@ -135,6 +138,23 @@ def worker(job: dict[str, Any]) -> dict[str, float]:
         found["parameters"] = sum(p.numel() for p in pruned.parameters())
         del pruned, built
     return found
+
+
+def alternating(networks: list[str], repeats: int) -> None:
+    """Print processor seconds of runs that take turns in this process: medians of `repeats`."""
+    torch.set_num_threads(1)
+    for library in LIBRARIES:
+        load(library)
+    for network in networks:
+        found: dict[str, list[float]] = {library: [] for library in LIBRARIES}
+        for _ in range(repeats):
+            for library in LIBRARIES:
+                built = build(network)
+                started = time.process_time()
+                run(library, built)
+                found[library].append(time.process_time() - started)
+        cells = [f"{statistics.median(seconds):.3f}" for seconds in found.values()]
+        print(f"| {network} | {' | '.join(cells)} |", flush=True)
 
 
 def fresh(job: dict[str, Any]) -> dict[str, float] | str:
@@ -206,22 +226,22 @@ def compare(network: str) -> dict[str, Any]:
 
 
 def line(row: dict[str, Any]) -> str:
-    """One row of the table."""
-    mine, peer = row["metaprune"], row["torch-pruning"]
-    if "failed" in peer or "failed" in mine:
-        return f"| {row['network']} | {mine.get('failed', 'ok')} | {peer.get('failed', 'ok')} |"
+    """One row of the table; ratios are of Torch-Pruning to metaprune in place."""
+    found = [row[library] for library in LIBRARIES]
+    if any("failed" in figures for figures in found):
+        return f"| {row['network']} | {' | '.join(f.get('failed', 'ok') for f in found)} |"
     cells = [row["network"]]
     for key, digits in (("seconds", 3), ("again_seconds", 3), ("wall", 3), ("peak_mb", 0)):
-        ratio = peer[key] / max(mine[key], 1e-9)
-        cells.append(f"{mine[key]:.{digits}f} | {peer[key]:.{digits}f} | {ratio:.2f}×")
+        ratio = found[2][key] / max(found[1][key], 1e-9)
+        cells += [f"{figures[key]:.{digits}f}" for figures in found] + [f"{ratio:.2f}×"]
     return f"| {' | '.join(cells)} |"
 
 
 def table(rows: list[dict[str, Any]], checks: list[dict[str, Any]]) -> str:
     """The results as Markdown."""
     names = ("seconds", "again", "wall", "MB")
-    head = " | ".join(f"{name}, metaprune | Torch-Pruning | ratio" for name in names)
-    lines = [f"| network | {head} |", "|---" + "|---:" * 12 + "|", *map(line, rows), ""]
+    head = " | ".join(f"{name}, metaprune | in place | Torch-Pruning | ratio" for name in names)
+    lines = [f"| network | {head} |", "|---" + "|---:" * 16 + "|", *map(line, rows), ""]
     for check in checks:
         same = "identical" if check["identical"] else "differ"
         lines.append(
@@ -238,10 +258,14 @@ def main() -> None:
     parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=list(NETWORKS))
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--output", type=Path, default=Path("torch_pruning.json"))
+    parser.add_argument("--alternating", action="store_true", help="seconds only, in one process")
     parser.add_argument("--worker", type=json.loads, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker is not None:
         print(json.dumps(worker(options.worker)))
+        return
+    if options.alternating:
+        alternating(options.networks, options.repeats)
         return
     load_before = os.getloadavg()[0]
     rows = measure(options.networks, options.repeats)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from torch import nn
@@ -49,13 +50,23 @@ class Config:
                 yield path, name, values
 
 
+def is_config(name: str, value: Any) -> bool:
+    """Whether an attribute of a module is a configuration."""
+    return _names_a_config(name) and hasattr(value, "__dict__")
+
+
+@cache
+def _names_a_config(name: str) -> bool:
+    return bool(_CONFIGS.search(name))
+
+
 def configs(model: nn.Module, found: Found) -> list[Config]:
     """The configurations that a model's modules refer to, and what the new shapes make of them."""
     holders: dict[int, list[tuple[str, str]]] = {}
     objects: dict[int, Any] = {}
     for path, module in model.named_modules():
         for name, value in vars(module).items():
-            if _CONFIGS.search(name) and hasattr(value, "__dict__"):
+            if is_config(name, value):
                 holders.setdefault(id(value), []).append((path, name))
                 objects[id(value)] = value
     made = []

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 from typing import TypeAlias
 
@@ -79,6 +80,11 @@ class Prod:
 
     factors: tuple[Dim, ...]
 
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """See `atoms`."""
+        return tuple(dict.fromkeys(name for factor in self.factors for name in atoms(factor)))
+
     def __str__(self) -> str:
         return "×".join(f"({f})" if isinstance(f, Sum) else str(f) for f in self.factors)
 
@@ -89,19 +95,16 @@ class Sum:
 
     terms: tuple[Dim, ...]
 
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """See `atoms`."""
+        return tuple(dict.fromkeys(name for term in self.terms for name in atoms(term)))
+
     def __str__(self) -> str:
         return " | ".join(map(str, self.terms))
 
 
 Dim: TypeAlias = Fixed | Atom | Prod | Sum
-
-
-def _children(dim: Dim) -> tuple[Dim, ...]:
-    if isinstance(dim, Prod):
-        return dim.factors
-    if isinstance(dim, Sum):
-        return dim.terms
-    return ()
 
 
 def size(dim: Dim, axes: Mapping[str, Axis] | Mapping[str, int]) -> int:
@@ -122,7 +125,7 @@ def atoms(dim: Dim) -> tuple[str, ...]:
         return (dim.axis,)
     if isinstance(dim, Fixed):
         return ()
-    return tuple(dict.fromkeys(name for child in _children(dim) for name in atoms(child)))
+    return dim.names
 
 
 def unit_index(dim: Dim, axis: str, axes: Mapping[str, Axis] | Mapping[str, int]) -> torch.Tensor:

@@ -17,12 +17,14 @@ from __future__ import annotations
 import operator
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import torch
 from torch import fx
 
 from graphs.dims import EXACTNESS, Axis, Dim, atoms
+from graphs.nested import leaves
 from graphs.program import Program
 from graphs.rules.registry import lookup, moves_only, operator_name, reparametrises
 
@@ -65,7 +67,7 @@ def classify(
 
 
 def _over(dims: Iterable[Dim]) -> Axes:
-    return frozenset(a for d in dims for a in atoms(d))
+    return frozenset().union(*map(atoms, dims))
 
 
 def _summed_alive(program: Program, tensors: Mapping[str, Any]) -> set[tuple[str, str]]:
@@ -282,22 +284,36 @@ def _bias(node: fx.Node) -> Any:
     return node.args[position] if len(node.args) > position else node.kwargs.get("bias")
 
 
-def _nothing(node: fx.Node, device: torch.device) -> torch.Tensor:
-    """A zero of the dtype of a node."""
-    value = node.meta.get("val")
-    dtype = value.dtype if isinstance(value, torch.Tensor) else None
-    return torch.zeros((), device=device, dtype=dtype)
-
-
 def _maps_zero_to_zero(node: fx.Node) -> bool:
-    """Apply the operator to a zero, with the other arguments as they are."""
+    """Whether the operator makes zero of a zero, with the other arguments as they are."""
+    given = [*node.args, *node.kwargs.values()]
+    if any(isinstance(a, fx.Node) for a in leaves([v for v in given if isinstance(v, list)])):
+        return False
+    args = tuple(map(_operand, node.args))
+    kwargs = {k: _operand(v) for k, v in node.kwargs.items() if not isinstance(v, fx.Node)}
+    return _gives_zero(node.target, args, tuple(kwargs.items()))
+
+
+def _operand(value: Any) -> tuple[type, Any]:
+    """A zero of the dtype of a node; anything else as it is, told apart by type (1, 1.0, True)."""
+    if isinstance(value, fx.Node):
+        held = value.meta.get("val")
+        return fx.Node, held.dtype if isinstance(held, torch.Tensor) else None
+    if isinstance(value, torch.device):
+        return torch.device, torch.device("cpu")  # zeros on the meta device have no values
+    return type(value), tuple(value) if isinstance(value, list) else value
+
+
+@cache
+def _gives_zero(
+    target: Any, args: tuple[tuple[type, Any], ...], kwargs: tuple[tuple[str, Any], ...]
+) -> bool:
+    def zero(operand: tuple[type, Any]) -> Any:
+        kind, value = operand
+        return torch.zeros((), dtype=value, device="cpu") if kind is fx.Node else value
+
     try:
-        here = torch.device("cpu")  # zeros on the meta device have no values to look at
-        args = [_nothing(a, here) if isinstance(a, fx.Node) else a for a in node.args]
-        args = [here if isinstance(a, torch.device) else a for a in args]
-        kwargs = {k: v for k, v in node.kwargs.items() if not isinstance(v, fx.Node)}
-        kwargs = {k: here if isinstance(v, torch.device) else v for k, v in kwargs.items()}
-        result = node.target(*args, **kwargs)
+        result = target(*map(zero, args), **{name: zero(value) for name, value in kwargs})
     except (RuntimeError, TypeError, ValueError, IndexError):
         return False
     return isinstance(result, torch.Tensor) and not bool(result.any())

@@ -51,22 +51,31 @@ def _quiet_export() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def quiet_evaluation(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode without a key/value cache; flags and configuration come back afterwards."""
+def evaluation(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode; flags come back afterwards."""
     flags = {module: module.training for module in model.modules()}
-    # Encoder and decoder of one model may have configurations of their own.
-    found: list[Any] = [vars(module).get("config") for module in flags]
-    caching = {id(c): c for c in found if getattr(c, "use_cache", None) is True}
     if any(flags.values()):
         model.eval()
-    for config in caching.values():
-        config.use_cache = False
     try:
         yield
     finally:
         for module, flag in flags.items():
             if module.training is not flag:
                 module.training = flag
+
+
+@contextlib.contextmanager
+def quiet_evaluation(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode without a key/value cache; flags and configuration come back afterwards."""
+    # Encoder and decoder of one model may have configurations of their own.
+    found: list[Any] = [vars(module).get("config") for module in model.modules()]
+    caching = {id(c): c for c in found if getattr(c, "use_cache", None) is True}
+    for config in caching.values():
+        config.use_cache = False
+    try:
+        with evaluation(model):
+            yield
+    finally:
         for config in caching.values():
             config.use_cache = True
 

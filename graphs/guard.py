@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from torch import fx
 
-from graphs.dims import Dim, Prod, Sum, atoms
+from graphs.dims import Atom, Dim, Prod, Sum, atoms
 from graphs.rules.registry import describe, lookup
 
 
@@ -51,15 +51,16 @@ def overlooked(
 
 
 def _over(dims: Sequence[Dim]) -> frozenset[str]:
-    return frozenset(name for dim in dims for name in atoms(dim))
+    return frozenset().union(*map(atoms, dims))
 
 
 def _squared(dim: Dim) -> Iterable[str]:
     """Axes that occur in two factors of one product."""
     if isinstance(dim, Sum):
         for term in dim.terms:
-            yield from _squared(term)
-    if isinstance(dim, Prod):
+            if not isinstance(term, Atom):
+                yield from _squared(term)
+    elif isinstance(dim, Prod):
         seen: set[str] = set()
         for factor in dim.factors:
             yield from seen.intersection(atoms(factor))

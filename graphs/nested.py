@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 
@@ -17,13 +17,19 @@ def mapped(function: Callable[[Any], Any], value: Any) -> Any:
     return function(value)
 
 
-def leaves(value: Any) -> Iterator[Any]:
+def leaves(value: Any) -> list[Any]:
     """The leaves of `value`, in order."""
+    found: list[Any] = []
+    _gather(value, found)
+    return found
+
+
+def _gather(value: Any, found: list[Any]) -> None:
     if isinstance(value, list | tuple):
         for entry in value:
-            yield from leaves(entry)
+            _gather(entry, found)
     elif isinstance(value, dict):
         for entry in value.values():
-            yield from leaves(entry)
+            _gather(entry, found)
     else:
-        yield value
+        found.append(value)

@@ -242,16 +242,28 @@ class Network:
         """Sizes of dimensions under this network's axes."""
         return tuple(size(d, self.axes) for d in dims)
 
-    def to_model(self) -> nn.Module:
-        """A new module that computes this network.
+    def to_model(self, into: nn.Module | None = None) -> nn.Module:
+        """A module that computes this network.
 
         It is of the traced class wherever that class' own forward runs with these shapes and
         agrees with the traced program (which is tried); otherwise the traced program itself, with
         its shape constants rewritten (`graphs.program.ExportedModule`). State-dict names stay.
-        """
-        from graphs.rebuild import to_model
 
-        return to_model(self)
+        Args:
+            into: the module that was traced, to be turned into the pruned one instead of making
+                another: see `graphs.inplace.put_in_place`. It then shares this network's tensors.
+                Until the pruned module has run it is left as it was, so after an error it is dense.
+                The dense memory is free once no dense network is held any more.
+
+        Raises:
+            ValueError: this network does not fit into the class of `into`.
+        """
+        from graphs.inplace import put_in_place
+        from graphs.rebuild import rebuild
+
+        if into is None:
+            return rebuild(self).model
+        return put_in_place(into, rebuild(self, share=True))
 
     def to_pyg(self, level: str = "neuron") -> Any:
         """The network as a `torch_geometric.data.HeteroData`; see `graphs.views.to_pyg`."""

@@ -7,6 +7,7 @@ import re
 import traceback
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -67,6 +68,7 @@ def _innermost(places: Iterable[Place]) -> Place | None:
     return users[-1] if users else None
 
 
+@cache
 def _short(file: str) -> str:
     """Relative to the packages or to the current folder where the file is inside, else as it is."""
     path = Path(file)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import nn
@@ -52,6 +52,8 @@ def _close(a: torch.Tensor, b: torch.Tensor) -> bool:
         return True
     if not a.is_floating_point():
         return torch.equal(a, b)
+    if torch.equal(a, b):
+        return True
     finite = b[b.isfinite()].abs()
     scale = float(finite.max().clamp_min(1e-6)) if finite.numel() else 1.0
     relative = _ROUNDING.get(b.dtype, 8 * torch.finfo(b.dtype).eps)
@@ -86,42 +88,43 @@ def informative(found: list[torch.Tensor] | Exception) -> bool:
     )
 
 
-def enliven(net: Network, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Fill tensors in place with random values of gain O(1), in their roles; constants stay real.
+def lively(net: Network) -> dict[str, torch.Tensor]:
+    """Random values of gain O(1) for the tensors of a network, in their roles; constants are real.
 
-    Args:
-        net: tells the roles.
-        tensors: state-dict name → tensor of the shape it has in `net`.
+    They are for reading: values of one gain are windows of one stretch of numbers, so that all
+    together take little more memory than the largest tensor.
     """
     generator = torch.Generator().manual_seed(0)
-    # Twice, so that a whole round of the numbers starts anywhere in the first half.
-    normal = torch.randn(_DRAWN, generator=generator).repeat(2)
-    uniform = torch.rand(_DRAWN, generator=generator).add_(0.5).repeat(2)
-    with torch.no_grad():
-        for start, (name, tensor) in enumerate(net.tensors.items()):
-            made = tensors[name]
-            if made.is_meta:
-                continue
-            if not made.is_floating_point() or tensor.role == "constant":
-                made.copy_(tensor.value)
-                continue
-            positive = tensor.role in ("scale", "running_var")
-            numbers = uniform if positive else normal
-            numbers = numbers[-start % _DRAWN :][: min(_DRAWN, made.numel())]
-            _fill(made, numbers if positive else numbers * _gain(net, tensor))
-
-
-def _fill(made: torch.Tensor, numbers: torch.Tensor) -> None:
-    """Repeat numbers along a tensor, in place."""
-    flat = made.view(-1) if made.is_contiguous() else made.new_empty(made.numel())
-    for piece in flat.split(_DRAWN):
-        piece.copy_(numbers[: piece.numel()])
-    if not made.is_contiguous():
-        made.copy_(flat.view(made.shape))
+    drawn = {
+        True: torch.rand(_DRAWN, generator=generator).add_(0.5),
+        False: torch.randn(_DRAWN, generator=generator),
+    }
+    made: dict[str, torch.Tensor] = {}
+    windows: dict[Any, list[tuple[str, int]]] = {}
+    for start, (name, tensor) in enumerate(net.tensors.items()):
+        value = tensor.value
+        if value.is_meta or not value.is_floating_point() or tensor.role == "constant":
+            made[name] = value
+            continue
+        positive = tensor.role in ("scale", "running_var")
+        gain = 1.0 if positive else _gain(net, tensor)
+        key = positive, gain, value.dtype, value.device
+        windows.setdefault(key, []).append((name, start % _DRAWN))
+    for (positive, gain, dtype, device), places in windows.items():
+        length = max(start + net.tensors[name].value.numel() for name, start in places)
+        stretch = torch.empty(length, dtype=dtype, device=device)
+        numbers = drawn[positive] * gain
+        for piece in stretch.split(_DRAWN):
+            piece.copy_(numbers[: piece.numel()])
+        for name, start in places:
+            shape = net.tensors[name].value.shape
+            made[name] = stretch[start:][: shape.numel()].view(shape)
+    return made
 
 
 def _gain(net: Network, tensor: Tensor) -> float:
     if tensor.role != "weight":
         return 1.0 if tensor.role == "embedding" else 0.3
     reads = [size(d, net.axes) for d, p in zip(tensor.dims, tensor.produces, strict=True) if not p]
-    return math.prod(reads) ** -0.5 if reads else 1.0
+    # By halves of an octave, so that widths which differ little share one stretch.
+    return 2 ** (round(-math.log2(max(1, math.prod(reads)))) / 2)

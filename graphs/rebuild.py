@@ -14,9 +14,10 @@ from torch.utils import _pytree as pytree
 from graphs import widening
 from graphs.copying import copy_module
 from graphs.errors import TraceError
-from graphs.export import Inputs
+from graphs.export import Inputs, evaluation
+from graphs.following import follows
 from graphs.network import Network
-from graphs.probe import agree, enliven, informative, outputs, resized
+from graphs.probe import agree, informative, lively, outputs, resized
 from graphs.program import ExportedModule, exported_module, insist_on_batch, rewritten
 from graphs.running import Running
 from graphs.search import Rebuilt, Search
@@ -35,64 +36,89 @@ class RebuildError(RuntimeError):
     """Neither the class nor the traced program of a network runs with its shapes."""
 
 
-def to_model(net: Network) -> nn.Module:
-    """See `graphs.Network.to_model`."""
-    return rebuild(net).model
-
-
-def rebuild(net: Network) -> Rebuilt:
+def rebuild(net: Network, *, share: bool = False) -> Rebuilt:
     """A new module that computes a network, with an account of what was repaired in it.
 
     The traced class is tried first: it gets the new tensors, the attributes that restate their
-    shapes are repaired, and its forward is compared with the traced program, on random weights of
-    gain O(1) (with those of a fresh network, a wrong number of heads looks right) and on another
-    number of examples than the traced one wherever the model allows that. Where no reading of the
-    attributes agrees, the result is the program with its shape constants rewritten. Either has run
-    on the traced inputs and, if of the traced class, on another number of examples before it is
-    returned.
+    shapes are repaired, and its forward is followed call by call. Where it goes another way than
+    the traced program, the two are compared on random weights of gain O(1) (with those of a fresh
+    network, a wrong number of heads looks right). Where no reading of the attributes agrees, the
+    result is the program with its shape constants rewritten. A module of the traced class has run
+    on another number of examples than the traced one before it is returned, wherever the dense one
+    runs on that; the program, on the traced inputs.
 
     Args:
         net: any network, pruned or not.
+        share: let the module have the network's own tensors, for when the network is given up: it
+            changes when the module is trained.
 
     Raises:
         RebuildError: neither the class nor the program runs with these shapes.
     """
     own = _own_class(net)
     if all(net.source.axes[name].size == axis.size for name, axis in net.axes.items()):
-        _fill(own, net)
-        return Rebuilt(own)
+        found = Rebuilt(own)
+    else:
+        search = Search(net, own)
+        # Reading the shape of a spectral norm's weight in training changes its buffers.
+        with evaluation(own):
+            found = _followed(net, own, search) or _compared(net, own, search)
+    if not share:
+        _put(found.model, {name: t.value.clone() for name, t in net.tensors.items()})
+    return found
+
+
+def _followed(net: Network, own: nn.Module, search: Search) -> Rebuilt | None:
+    """The likeliest reading, where the forward then computes the program call by call."""
+    if not net.program.recorded or any(t.value.is_meta for t in net.tensors.values()):
+        return None
+    found = search.likeliest()
+    example = net.source.example
+    more = resized(example, net.program.batch)
+    if follows(net, own, more):
+        return found
+    if follows(net, own, example) and _runs_like(own, net.source.model, more):
+        return found
+    return None
+
+
+def _compared(net: Network, own: nn.Module, search: Search) -> Rebuilt:
+    """The first reading whose outputs are those of the program, else the program itself."""
     recorded = net.program.recorded
-    tensors = _tensors(own, net)
-    graph: nn.Module = Running(net, tensors) if recorded else _program_over(net, own)
+    real, drawn = _real(net), lively(net)
+    graph: nn.Module = Running(net, drawn) if recorded else _program_over(net, drawn)
     example = net.source.example
     probe = example if recorded else resized(example, net.program.batch)
-    enliven(net, tensors)
+    _put(own, drawn)
     expected = outputs(graph, probe)
     if isinstance(expected, Exception):
         probe, expected = example, outputs(graph, example)
     if not informative(expected):
-        _fill(own, net)
+        _put(own, real)
+        _put(graph, real)
         expected = outputs(graph, probe)
-    search = Search(net, own)
-    found = search.run(probe, expected)
+    other = resized(example, net.program.batch)
+    found = _at_once(search, other, expected, net.program.batch) if probe is example else None
+    ran = found is not None
+    found = found or search.run(probe, expected)
     if found is None and isinstance(outputs(net.source.model, probe), Exception):
         # The class itself takes no other number of examples than the traced one.
         found = search.run(example, outputs(graph, example))
-    _fill(own, net)
+    _put(own, real)
+    _put(graph, real)
     more = found is not None and any(repair[1] not in PLAIN for repair in found.repaired)
     # A width that a forward also divides by may cancel for the drawn weights.
     if more and not agree(outputs(own, example), outputs(graph, example)):
         search.failure = RebuildError("with the real weights it computes something else")
         found = None
-    other = resized(example, net.program.batch)
-    if found is not None and not _runs_like(own, net.source.model, other):
+    if found is not None and not ran and not _runs_like(own, net.source.model, other):
         search.failure = RebuildError("it takes another number of examples no more")
         found = None
     if found is None:
-        wider = _any_size(net, own, graph, (probe, example))
+        wider = _any_size(net, graph, (probe, example))
         note = _why(net, search.failure, wider is not None)
         if wider is None and recorded:
-            wider, problem = _any_batch(net, own)
+            wider, problem = _any_batch(net)
             note += problem
         found = Rebuilt(wider or graph, notes=(note,))
     tried = found.model is own and probe is example
@@ -104,6 +130,17 @@ def rebuild(net: Network) -> Rebuilt:
             f"{_line(search.failure)}. Leave the axes that were cut last alone, and report this"
         ) from last
     return found
+
+
+def _at_once(
+    search: Search, other: Inputs, expected: list[torch.Tensor] | Exception, batch: int
+) -> Rebuilt | None:
+    """The likeliest reading, where it gives the traced outputs for the traced examples repeated."""
+    if isinstance(expected, Exception):
+        return None
+    found = search.likeliest()
+    repeated = list(resized((tuple(expected), {}), batch)[0])
+    return found if agree(outputs(found.model, other), repeated) else None
 
 
 def _runs_like(own: nn.Module, dense: nn.Module, inputs: Inputs) -> bool:
@@ -135,14 +172,13 @@ def _exported(net: Network, graph: Any, tensors: Mapping[str, torch.Tensor]) -> 
     return module.train(source.model.training)
 
 
-def _program_over(net: Network, own: nn.Module) -> ExportedModule:
-    """The rewritten program over the tensors of `own`: two modules, one set of weights."""
-    graph = rewritten(net.program, net.source.axes, net.axes)
-    return _exported(net, graph, _tensors(own, net))
+def _program_over(net: Network, tensors: Mapping[str, torch.Tensor]) -> ExportedModule:
+    """The rewritten program over tensors, which it has and does not copy."""
+    return _exported(net, rewritten(net.program, net.source.axes, net.axes), tensors)
 
 
 def _own_class(net: Network) -> nn.Module:
-    """A copy of the traced module with tensors of this network's shapes in it, not yet filled.
+    """A copy of the traced module with the network's tensors in it.
 
     Every reference to a parameter or buffer follows, also those outside the module's tables (the
     flat weights of a recurrent layer, ties).
@@ -151,7 +187,7 @@ def _own_class(net: Network) -> nn.Module:
     old = dict(chain(source.named_parameters(), source.named_buffers()))
     memo: dict[int, Any] = {}
     for name, tensor in net.tensors.items():
-        made: torch.Tensor = torch.empty_like(tensor.value)
+        made = tensor.value.detach()
         needs_grad = net.source.parameters.get(name)
         if needs_grad is not None:
             made = nn.Parameter(made, requires_grad=needs_grad)
@@ -160,21 +196,21 @@ def _own_class(net: Network) -> nn.Module:
     return copy_module(source, memo)
 
 
-def _tensors(own: nn.Module, net: Network) -> dict[str, torch.Tensor]:
-    """Tensor name → parameter or buffer of the rebuilt module."""
-    found = dict(chain(own.named_parameters(), own.named_buffers()))
-    return {name: found[name].detach() for name in net.tensors}
+def _real(net: Network) -> dict[str, torch.Tensor]:
+    return {name: tensor.value.detach() for name, tensor in net.tensors.items()}
 
 
-def _fill(own: nn.Module, net: Network) -> None:
-    with torch.no_grad():
-        for name, tensor in _tensors(own, net).items():
-            tensor.copy_(net.tensors[name].value)
+def _put(module: nn.Module, values: Mapping[str, torch.Tensor]) -> None:
+    """Let parameters and buffers have other memory; who refers to them sees the new values."""
+    if isinstance(module, Running):
+        module.tensors = values
+        return
+    for name, tensor in chain(module.named_parameters(), module.named_buffers()):
+        if name in values:
+            tensor.data = values[name]
 
 
-def _any_size(
-    net: Network, own: nn.Module, graph: nn.Module, probes: Sequence[Inputs]
-) -> ExportedModule | None:
+def _any_size(net: Network, graph: nn.Module, probes: Sequence[Inputs]) -> ExportedModule | None:
     """The program once more, traced with every size of the inputs open; None where that fails.
 
     For models of tokens, whose number is another in every call; a second trace is no small price,
@@ -194,22 +230,22 @@ def _any_size(
     )
     if not same:
         return None
-    wide = _program_over(replace(net, program=again.program), own)
+    wide = _program_over(replace(net, program=again.program), _real(net))
     agreed = all(agree(outputs(wide, probe), outputs(graph, probe)) for probe in probes)
     return wide if agreed else None
 
 
-def _any_batch(net: Network, own: nn.Module) -> tuple[ExportedModule, str]:
+def _any_batch(net: Network) -> tuple[ExportedModule, str]:
     """The program traced again with the number of examples open; as it is where that fails."""
     problem = f" Except that it takes {net.program.batch} examples only"
     try:
         again = reopened(net)
     except TraceError as error:
-        return insist_on_batch(_program_over(net, own)), f"{problem}: {_line(error)}."
+        return insist_on_batch(_program_over(net, _real(net))), f"{problem}: {_line(error)}."
     if any(again.tensors[name].dims != t.dims for name, t in net.tensors.items()):
-        static = insist_on_batch(_program_over(net, own))
+        static = insist_on_batch(_program_over(net, _real(net)))
         return static, f"{problem}, because torch.export finds other axes."
-    return _program_over(replace(net, program=again.program), own), ""
+    return _program_over(replace(net, program=again.program), _real(net)), ""
 
 
 def _why(net: Network, failure: Exception | None, wider: bool) -> str:

@@ -2,7 +2,8 @@
 
 The forward runs as it is, on the example inputs, and its calls are recorded above autograd and
 decompositions, so that a linear layer is one `aten.linear`: the calls that `torch.export` finds, in
-a fraction of its time, but for the traced number of examples only. Where the forward looks at
+a fraction of its time, but for the traced number of examples only. What takes long is not computed
+(`graphs.standins`), unless something of it outlives the pass. Where the forward looks at
 values (control flow, shapes that depend on data) one pass does not tell what it computes: the
 recorder gives up, and `torch.export` decides.
 """
@@ -13,6 +14,7 @@ import inspect
 import operator
 import os
 import sys
+import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
@@ -24,6 +26,9 @@ from torch.fx.graph import _PyTreeCodeGen, _PyTreeInfo
 from torch.fx.immutable_collections import immutable_list
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
+
+from graphs.nested import leaves
+from graphs.standins import shape_of, stand_in
 
 _TORCH = os.path.dirname(torch.__file__) + os.sep
 _MARK = "_metaprune_recorded"
@@ -68,11 +73,30 @@ def record(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -
         CannotRecordError: the forward depends on values, or does what cannot be recorded.
         Exception: whatever the forward raises.
     """
+    try:
+        return _record(model, args, kwargs, compute=False)
+    except CannotRecordError:
+        raise
+    except Exception:  # zeros that no weights give, or a forward that does not run at all
+        return _record(model, args, kwargs, compute=True)
+
+
+class _LeftBehindError(Exception):
+    """A module keeps what was not computed."""
+
+
+def _record(
+    model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], compute: bool
+) -> Recorded:
     tape = _Tape(model)
     tape.begin(model, args, kwargs)
-    with torch.no_grad(), _exporting(), torch._C._AutoDispatchBelowAutograd(), _Calls(tape):
+    calls = _Calls(tape, compute)
+    with torch.no_grad(), _exporting(), torch._C._AutoDispatchBelowAutograd(), calls:
         result = model(*args, **kwargs)
     tape.end(result)
+    del result
+    if any(given() is not None for given in calls.uncomputed):
+        raise _LeftBehindError
     tape.root.graph = tape.graph
     return tape.root
 
@@ -93,6 +117,8 @@ class _Tape:
         self.kept: set[int] | None = None
         # Nodes whose values follow from numbers in the forward alone.
         self.constant: set[fx.Node] = set()
+        # Nodes whose values follow from the inputs.
+        self.fed: set[fx.Node] = set()
 
     def begin(self, model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         """A placeholder for every leaf of the inputs, named after its argument."""
@@ -105,8 +131,9 @@ class _Tape:
                 if isinstance(leaf, torch.Tensor):
                     if type(leaf) is not torch.Tensor or id(leaf) in self.lasting:
                         raise CannotRecordError(f"{name} is a {type(leaf).__name__}, or twice")
-                    node.meta["val"] = _shape_of(leaf)
+                    node.meta["val"] = shape_of(leaf)
                     self.lasting[id(leaf)] = (leaf, node)
+                    self.fed.add(node)
         self.arguments = names
         self.takes = pytree.tree_structure((args, dict(kwargs)))
 
@@ -142,9 +169,20 @@ class _Tape:
         if id(tensor) not in self.names:
             self.constant.add(node)
         elif tensor.dtype in _MASKS:
-            node.meta["val"] = _shape_of(tensor)
+            node.meta["val"] = shape_of(tensor)
         self.lasting[id(tensor)] = (tensor, node)
         return node
+
+    def is_fed(self, value: Any) -> bool:
+        """Whether a value is an input, or was made of inputs."""
+        if not isinstance(value, torch.Tensor):
+            return False
+        held = self.lasting.get(id(value)) or value.__dict__.get(_MARK, (None, None))
+        return held[1] in self.fed
+
+    def is_new(self, value: Any) -> bool:
+        """Whether a value was made of inputs, and is none of them."""
+        return self.is_fed(value) and id(value) not in self.lasting
 
     def call(self, function: Any, args: Any, kwargs: Any, out: Any) -> None:
         """Write one call down."""
@@ -165,18 +203,23 @@ class _Tape:
                 return
             raise CannotRecordError(f"{function} depends on values")
         node = self._node(function, args, kwargs, known.name, constant)
+        fed = not self.fed.isdisjoint(nodes)
+        if fed:
+            self.fed.add(node)
         module, place = self._where()
         node.meta["nn_module_stack"] = {"": (module, None)}
         node.meta["stack_trace"] = place
         if not many:
-            node.meta["val"] = _shape_of(out)
+            node.meta["val"] = shape_of(out)
             self._came(out, node, known.mutates)
             return
-        values = [_shape_of(v) if isinstance(v, torch.Tensor) else v for v in out]
+        values = [shape_of(v) if isinstance(v, torch.Tensor) else v for v in out]
         node.meta["val"] = values
         for i, value in enumerate(out):
             if isinstance(value, torch.Tensor):
                 item = self._node(operator.getitem, (node, i), {}, "getitem", constant)
+                if fed:
+                    self.fed.add(item)
                 item.meta["val"] = values[i]
                 self._came(value, item, known.mutates)
 
@@ -230,11 +273,18 @@ class _Tape:
 
 
 class _Calls(TorchDispatchMode):
-    """Lets every call run and writes it down."""
+    """Lets every call run, or stands in for it, and writes it down.
 
-    def __init__(self, tape: _Tape) -> None:
+    Args:
+        tape: to write on.
+        compute: whether to stand in for none.
+    """
+
+    def __init__(self, tape: _Tape, compute: bool) -> None:
         super().__init__()
-        self.tape = tape
+        self.tape, self.compute, self.stood_in = tape, compute, False
+        # What followed from zeros.
+        self.uncomputed: list[weakref.ref[torch.Tensor]] = []
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -248,8 +298,16 @@ class _Calls(TorchDispatchMode):
         known = _facts(function)
         if known.mutates and not known.fresh:
             self.tape.spare(function, args)
-        out = function(*args, **given)
+        out = None
+        if not self.compute and args and self.tape.is_fed(args[0]):
+            out = stand_in(function, args)
+        if out is None:
+            out = function(*args, **given)
+        else:
+            self.stood_in = True
         self.tape.call(function, args, given, out)
+        if self.stood_in:
+            self.uncomputed += [weakref.ref(v) for v in leaves(out) if self.tape.is_new(v)]
         return out
 
 
@@ -310,10 +368,20 @@ def _facts(function: Any) -> _Facts:
     )
 
 
+def order_matters(function: Any) -> bool:
+    """Whether an operator changes its operands, or draws random numbers."""
+    return function._schema.is_mutable or torch.Tag.nondeterministic_seeded in function.tags
+
+
+def makes_a_constant(function: Any) -> bool:
+    """Whether an operator is one that `torch.tensor` calls on the numbers it was given."""
+    return function.namespace == "aten" and _facts(function).fresh
+
+
+def shows_values(function: Any) -> bool:
+    """Whether an operator hands values to Python, or makes a shape of them."""
+    return function.namespace == "aten" and _facts(function).looks
+
+
 def _by_mask(nodes: list[fx.Node]) -> bool:
     return any("val" in n.meta and n.meta["val"].dtype in _MASKS for n in nodes[1:])
-
-
-def _shape_of(tensor: torch.Tensor) -> torch.Tensor:
-    """Shape, strides and dtype without values."""
-    return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, NamedTuple
 
 from torch import nn
@@ -165,9 +166,10 @@ def _ranked(entries: list[Evidence]) -> list[Evidence]:
     ]
 
 
-def words(name: str) -> set[str]:
+@cache
+def words(name: str) -> frozenset[str]:
     """The words of an attribute's name: `num_kv_heads` → num, kv, heads."""
-    return set(re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", name).lower().split("_"))
+    return frozenset(re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", name).lower().split("_"))
 
 
 def readings(name: str, value: Any, entries: Sequence[Evidence]) -> list[Any]:

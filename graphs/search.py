@@ -63,6 +63,12 @@ class Search:
         self.configs = configs(self.source, found)
         self.own_configs = [config.of(own) for config in self.configs]
         self.failure: Exception | None = None
+        self.touched = False
+
+    def likeliest(self) -> Rebuilt:
+        """The first reading of all, carried out on `own` and not tried."""
+        choice, mode = next(self._attempts())
+        return self._carry_out(choice, mode)
 
     def run(self, probe: Inputs, expected: list[torch.Tensor] | Exception) -> Rebuilt | None:
         """The first reading that agrees, carried out on `own`; None where there is none."""
@@ -70,11 +76,10 @@ class Search:
             self.failure = expected
             return None
         for choice, mode in self._attempts():
-            repaired, notes = self._apply(choice, mode)
+            found = self._carry_out(choice, mode)
             got = outputs(self.own, probe)
             if agree(got, expected):
-                varied = {k: v for config in self.configs for k, v in config.varied.items()}
-                return Rebuilt(self.own, tuple(repaired), varied, tuple(notes))
+                return found
             if self.failure is None:
                 self.failure = (
                     got
@@ -100,13 +105,16 @@ class Search:
         for choice in islice(rest, MOST_TRIES):
             yield choice, "shared"
 
+    def _carry_out(self, choice: Choice, mode: str) -> Rebuilt:
+        repaired, notes = self._apply(choice, mode)
+        varied = {k: v for config in self.configs for k, v in config.varied.items()}
+        return Rebuilt(self.own, tuple(repaired), varied, tuple(notes))
+
     def _apply(self, choice: Choice, mode: str) -> tuple[list[Repair], list[str]]:
         """Set the attributes of `own` by a reading; whatever an earlier one set is taken back."""
-        for path, module in self.source.named_modules():
-            own = vars(self.own.get_submodule(path))
-            for name, value in vars(module).items():
-                if name in own and _is_plain(value):
-                    own[name] = copy.copy(value)
+        if self.touched:
+            self._take_back()
+        self.touched = True
         repaired = [
             repair
             for found, picked in zip(self.fields, choice, strict=True)
@@ -120,6 +128,13 @@ class Search:
             repaired += [Repair(path, *change) for change in restate(module)]
         shared, notes = self._configure(mode)
         return [*shared, *repaired], notes
+
+    def _take_back(self) -> None:
+        for path, module in self.source.named_modules():
+            own = vars(self.own.get_submodule(path))
+            for name, value in vars(module).items():
+                if name in own and _is_plain(value):
+                    own[name] = copy.copy(value)
 
     def _configure(self, mode: str) -> tuple[list[Repair], list[str]]:
         repaired: list[Repair] = []

@@ -17,6 +17,7 @@ from graphs.dims import Atom, Axis, Dim, Fixed, Prod, Sum, atoms
 from graphs.exactness import classify
 from graphs.export import Inputs, as_inputs, attribute, capture, export
 from graphs.guard import overlooked
+from graphs.names import Names
 from graphs.nested import leaves, mapped
 from graphs.network import Network, Source, Tensor
 from graphs.program import Program
@@ -68,7 +69,7 @@ def reopened(net: Network) -> Network:
 
 
 def _network(module: Recorded | fx.GraphModule, model: nn.Module, inputs: Inputs) -> Network:
-    walk = _Walk(module, _Names(model))
+    walk = _Walk(module, Names(model))
     walk.run()
     return walk.network(model, inputs)
 
@@ -77,33 +78,10 @@ def _network(module: Recorded | fx.GraphModule, model: nn.Module, inputs: Inputs
 _UNKNOWN = 7919
 
 
-class _Names:
-    """Canonical tensor names, aliases of tied ones, and what is a parameter."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self.aliases: dict[str, str] = {}
-        self.parameters: dict[str, bool] = {}
-        self.buffers: dict[str, bool] = {}
-        self.values: dict[str, torch.Tensor] = {}
-        first: dict[int, str] = {}
-        for name, parameter in model.named_parameters(remove_duplicate=False):
-            canonical = first.setdefault(id(parameter), name)
-            self.aliases[name] = canonical
-            self.parameters[canonical] = parameter.requires_grad
-            self.values[canonical] = parameter.detach()
-        persistent = set(model.state_dict(keep_vars=True))
-        for name, buffer in model.named_buffers(remove_duplicate=False):
-            canonical = first.setdefault(id(buffer), name)
-            self.aliases[name] = canonical
-            if canonical == name:
-                self.buffers[name] = name in persistent
-                self.values[name] = buffer.detach()
-
-
 class _Walk:
     """One pass over the graph: every node gets dimensions, every operator states its relations."""
 
-    def __init__(self, module: Recorded | fx.GraphModule, names: _Names) -> None:
+    def __init__(self, module: Recorded | fx.GraphModule, names: Names) -> None:
         self.module, self.names = module, names
         self.solver, self.facts = Unifier(), Facts()
         self.env: dict[fx.Node, Any] = {}
@@ -226,8 +204,14 @@ class _Walk:
         self.solver.ground(naming)
         resolve = self.solver.resolve
 
+        finals: dict[int, tuple[Dim, Dim]] = {}
+
         def final(dim: Dim) -> Dim:
-            return _renamed(resolve(dim), naming)
+            # By identity, because hashing a long concatenation takes as long as renaming it.
+            found = finals.get(id(dim))
+            if found is None:
+                found = finals[id(dim)] = dim, _renamed(resolve(dim), naming)
+            return found[1]
 
         tensors = {}
         for name, dims in self.tensor_dims.items():
@@ -304,31 +288,38 @@ class _Walk:
 
     def _name_axes(self) -> dict[str, str]:
         """Variable → readable name, after the first tensor that produces along it."""
-        places: list[tuple[int, str, str]] = []
-        for i, (name, dims) in enumerate(self.tensor_dims.items()):
-            module, _, leaf = name.rpartition(".")
-            for j, dim in enumerate(dims):
-                consumed = (name, j) in self.facts.consumed and (name, j) not in self.facts.produced
-                resolved = self.solver.resolve(dim)
-                for variable in atoms(resolved):
-                    side = "in" if consumed else "out"
-                    plain = isinstance(resolved, Atom)
-                    kind = self.solver.kinds[variable].replace(" ", "_")
-                    base = module or leaf
-                    label = f"{base}.{side}" if plain else f"{base}.{side}.{kind}"
-                    places.append((10**6 * consumed + i, variable, label))
         naming: dict[str, str] = {}
         taken: set[str] = set()
-        for _, variable, label in sorted(places, key=lambda p: p[0]):
-            if variable in naming:
-                continue
-            name, k = label, 1
-            while name in taken:
-                k += 1
-                name = f"{label}.{k}"
-            naming[variable] = name
-            taken.add(name)
+        for consuming in (False, True):
+            for name, dims in self.tensor_dims.items():
+                for j, dim in enumerate(dims):
+                    place = (name, j)
+                    consumed = place in self.facts.consumed and place not in self.facts.produced
+                    if consumed is not consuming:
+                        continue
+                    resolved = self.solver.resolve(dim)
+                    for variable in atoms(resolved):
+                        if variable not in naming:
+                            label = self._label(name, consumed, resolved, variable)
+                            naming[variable] = _free(label, taken)
         return naming
+
+    def _label(self, tensor: str, consumed: bool, dim: Dim, variable: str) -> str:
+        module, _, leaf = tensor.rpartition(".")
+        label = f"{module or leaf}.{'in' if consumed else 'out'}"
+        if isinstance(dim, Atom):
+            return label
+        return f"{label}.{self.solver.kinds[variable].replace(' ', '_')}"
+
+
+def _free(label: str, taken: set[str]) -> str:
+    """A label that is not taken yet, which it then is."""
+    name, k = label, 1
+    while name in taken:
+        k += 1
+        name = f"{label}.{k}"
+    taken.add(name)
+    return name
 
 
 def _renamed(dim: Dim, naming: Mapping[str, str]) -> Dim:

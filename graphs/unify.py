@@ -57,11 +57,11 @@ class Unifier:
                 return dim
             self._bound[dim.axis] = self.resolve(self._bound[dim.axis])
             return self._bound[dim.axis]
+        if isinstance(dim, Fixed) or self._bound.keys().isdisjoint(dim.names):
+            return dim
         if isinstance(dim, Prod):
             return product(self.resolve(f) for f in dim.factors)
-        if isinstance(dim, Sum):
-            return concat(self.resolve(t) for t in dim.terms)
-        return dim
+        return concat(self.resolve(t) for t in dim.terms)
 
     def freeze(self, dim: Dim, reason: str) -> None:
         """Leave every axis of `dim` alone; the first reason given is kept."""
@@ -99,7 +99,7 @@ class Unifier:
     def unify(self, a: Dim, b: Dim) -> Dim:
         """State that `a` and `b` are the same dimension; returns it in normal form."""
         a, b = self.resolve(a), self.resolve(b)
-        if a == b:
+        if a is b or a == b:
             return a
         if self.size(a) != self.size(b):
             reason = f"dimensions of {self.size(a)} and {self.size(b)} positions meet"

@@ -15,7 +15,10 @@ from torch import nn
 
 from graphs import Network, trace
 from graphs.admission import unwrapped
+from graphs.inplace import put_in_place
 from graphs.rebuild import rebuild
+from graphs.repair import Repair
+from graphs.search import Rebuilt
 from metaprune.accounting import summary
 from metaprune.calibration import Calibration
 from metaprune.factoring import factor
@@ -58,8 +61,9 @@ def apply(
     compensate: bool | str = True,
     repair: bool | str = True,
     recalibrate: bool = True,
+    inplace: bool = False,
 ) -> Result:
-    """Carry out a plan; the model is left as it was.
+    """Carry out a plan; the model is left as it was, unless asked.
 
     Weights are transformed by the plan's metanetwork if it has one, units are removed and what they
     contributed on average is folded into biases, or weights are masked; batch norms are
@@ -81,12 +85,20 @@ def apply(
             for the outputs of the dense one from the inputs that the pruned ones before it give,
             and leaves batch norms as they then are; True for "order", False for neither.
         recalibrate: re-estimate the statistics of batch norms, where there are batches.
+        inplace: turn `model` itself into the pruned one, as the last step of all, and free its
+            dense weights (`graphs.inplace`). After an error it is as it was.
 
     Raises:
         PlanError: the plan does not fit the model.
-        ValueError: finetuning without data, or an unknown compensation or repair.
+        ValueError: finetuning without data, an unknown compensation or repair, or `inplace` where
+            the class of the model cannot hold the pruned shapes, or for factors.
     """
     settings = checked_finetune(finetune, data)
+    if inplace and factors_of(plan.pattern):
+        raise ValueError(
+            f'pattern "{plan.pattern}" puts other layers in the place of those of the model, so '
+            "there is no pruning in place; leave inplace out"
+        )
     model = unwrapped(model)
     result = apply_network(
         trace(model, example_inputs),
@@ -98,9 +110,15 @@ def apply(
         repair=repair,
         recalibrate=recalibrate,
     )
-    if settings is None or data is None:
-        return result
-    return finetuned(result, data, settings, teacher=model)
+    if settings is not None and data is not None:
+        result = finetuned(result, data, settings, teacher=model)
+    return in_place(result, model) if inplace else result
+
+
+def in_place(result: Result, model: nn.Module) -> Result:
+    """The result in the very module that was pruned; see `graphs.inplace.put_in_place`."""
+    repaired = tuple(Repair(*repair) for repair in result.report["repaired"])
+    return replace(result, model=put_in_place(model, Rebuilt(result.model, repaired)))
 
 
 def checked_finetune(

@@ -10,7 +10,7 @@ from torch import nn
 
 from graphs import trace
 from graphs.admission import unwrapped
-from metaprune.applying import apply_network, checked_finetune, finetuned
+from metaprune.applying import apply_network, checked_finetune, finetuned, in_place
 from metaprune.calibration import Calibration
 from metaprune.planning import plan_network
 from metaprune.result import Result
@@ -38,8 +38,9 @@ def prune(
     compensate: bool | str = True,
     repair: bool | str = True,
     recalibrate: bool = True,
+    inplace: bool = False,
 ) -> Result:
-    """Prune a model to a target; the model itself is left as it was.
+    """Prune a model to a target; the model itself is left as it was, unless `inplace` asks for it.
 
         result = metaprune.prune(model, (images,), target={"macs": "50%"}, calibration=batches)
 
@@ -73,6 +74,6 @@ def prune(
         repair=repair,
         recalibrate=recalibrate,
     )
-    if settings is None or data is None:
-        return result
-    return finetuned(result, data, settings, teacher=model)
+    if settings is not None and data is not None:
+        result = finetuned(result, data, settings, teacher=model)
+    return in_place(result, model) if inplace else result

@@ -252,10 +252,9 @@ def measure(net: Network, sizes: Sizes | None = None) -> dict[str, float]:
     Returns:
         Metric → value: macs and params (counts), size_mb (10⁶ bytes), speedup, sparsity.
     """
-    return {
-        name: metric.express(metric.count(net, sizes), metric.count(net))
-        for name, metric in METRICS.items()
-    }
+    counted = {metric.count for metric in METRICS.values()}
+    counts = {count: (count(net, sizes), count(net)) for count in counted}
+    return {name: metric.express(*counts[metric.count]) for name, metric in METRICS.items()}
 
 
 def _floors(net: Network, floors: Sizes | None) -> Sizes:

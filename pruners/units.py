@@ -60,12 +60,14 @@ def to_all_units(
     if not isinstance(dim, Sum):
         return {a: to_units(per_position, dim, a, axes) for a in atoms(dim) if a in wanted}
     found: dict[str, torch.Tensor] = {}
-    start = 0
-    for term in dim.terms:
-        stop = start + size(term, axes)
-        for axis, units in to_all_units(per_position[start:stop], term, wanted, axes).items():
+    parts = per_position.split([size(term, axes) for term in dim.terms])
+    for term, part in zip(dim.terms, parts, strict=True):
+        if isinstance(term, Atom):
+            along = {term.axis: part} if term.axis in wanted else {}
+        else:
+            along = to_all_units(part, term, wanted, axes)
+        for axis, units in along.items():
             found[axis] = found[axis] + units if axis in found else units
-        start = stop
     return found
 
 

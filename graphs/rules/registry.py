@@ -160,7 +160,8 @@ class Context:
     def freeze(self, dims: Dim | Sequence[Dim], why: str) -> None:
         """Leave all axes of `dims` alone."""
         for dim in dims if isinstance(dims, Sequence) else (dims,):
-            self.solver.freeze(dim, f"{why} ({self.where})")
+            if not isinstance(dim, Fixed):
+                self.solver.freeze(dim, f"{why} ({self.where})")
 
     def extent(self, argument: int | str, value: Any) -> None:
         """Name an argument of the call that follows from dimensions (`Extent`s inside)."""

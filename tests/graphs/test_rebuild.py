@@ -246,6 +246,19 @@ def test_what_is_not_a_weight_is_kept():
     assert model.training
 
 
+def test_the_network_is_left_as_it_was():
+    torch.manual_seed(0)
+    layer = nn.utils.parametrizations.spectral_norm(nn.Conv2d(3, 8, 3))
+    model = nn.Sequential(layer, nn.ReLU(inplace=True), nn.Conv2d(8, 2, 3)).train()
+    small = halved(trace(model, (torch.randn(1, 3, 8, 8),)))
+    before = {name: tensor.value.clone() for name, tensor in small.tensors.items()}
+    made = small.to_model()
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.zero_()
+    assert all(torch.equal(tensor.value, before[name]) for name, tensor in small.tensors.items())
+
+
 def test_an_exported_model_is_copied_moved_cast_and_exported_again():
     model, inputs = build("llama")
     pruned = halved(trace(model, inputs)).to_model()

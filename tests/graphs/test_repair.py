@@ -11,7 +11,7 @@ from torch import nn
 from graphs import trace
 from graphs.configured import configs
 from graphs.layers import restate
-from graphs.probe import agree, enliven, informative, outputs, resized
+from graphs.probe import agree, informative, lively, outputs, resized
 from graphs.repair import Evidence, evidence, fields, readings, words
 from tests.graphs.families import FAMILIES, build
 
@@ -187,7 +187,8 @@ def test_random_weights_tell_models_apart(name):
     net = trace(model, inputs)
     made = net.to_model()
     tensors = dict(made.named_parameters()) | dict(made.named_buffers())
-    enliven(net, {key: tensors[key].detach() for key in net.tensors})
+    for key, value in lively(net).items():
+        tensors[key].data = value
     found = outputs(made, net.source.example)
     assert informative(found)
     assert not agree(found, outputs(model, net.source.example))

@@ -194,3 +194,5 @@ def test_a_sparse_part_needs_calibration():
         metaprune.apply(cnn(), images(), Plan("low-rank", "low-rank", "x", rank={"9.weight": 11}))
     with pytest.raises(PlanError, match=r'rank of "9.weight" must be at least 1'):
         Plan("low-rank", "low-rank", "x", rank={"9.weight": 0})
+    with pytest.raises(ValueError, match="there is no pruning in place"):
+        metaprune.apply(cnn(), images(), plan, calibration=BATCHES, inplace=True)
