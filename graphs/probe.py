@@ -12,6 +12,7 @@ from torch.utils import _pytree as pytree
 from graphs.admission import forward
 from graphs.dims import size
 from graphs.export import Inputs, quiet_evaluation
+from graphs.keeping import forget
 from graphs.network import Network, Tensor
 
 # The class and the program make the same calls: what differs by more differs in more than rounding
@@ -25,7 +26,8 @@ _DRAWN = 65537
 def outputs(model: nn.Module, inputs: Inputs) -> list[torch.Tensor] | Exception:
     """The tensors a module returns in evaluation mode, or what it raised.
 
-    Random numbers in the forward are those of a fixed seed; the caller's generator is not touched.
+    Random numbers in the forward are those of a fixed seed; the caller's generator is not touched,
+    and what the forward keeps for its next call is dropped.
     """
     args, kwargs = inputs
     with quiet_evaluation(model), torch.no_grad(), torch.random.fork_rng(devices=[]):
@@ -34,6 +36,8 @@ def outputs(model: nn.Module, inputs: Inputs) -> list[torch.Tensor] | Exception:
             result = forward(model, args, kwargs)
         except Exception as error:  # whatever a user's forward raises about shapes
             return error
+        finally:
+            forget(model)
     leaves = pytree.tree_leaves(dict(result) if hasattr(result, "items") else result)
     return [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from graphs.attention import widen
 from graphs.configured import configs
 from graphs.export import Inputs
 from graphs.layers import restate
@@ -21,6 +22,11 @@ from graphs.repair import Field, Repair, evidence, fields
 
 MOST_TRIES = 64
 """Readings of attributes that are tried; a forward that fits none is left to the program."""
+
+WIDENED = (
+    "{} nn.MultiheadAttention became graphs.attention.AnyWidthAttention, which computes the same "
+    "with heads that are not together as wide as their input; torch's own class cannot."
+)
 
 EXPERTS = "_experts_implementation_internal"
 """Where a configuration of transformers keeps the kernel for experts."""
@@ -86,7 +92,7 @@ class Search:
     def _attempts(self) -> Iterator[tuple[Choice, str]]:
         """Readings of all fields, and what is done to configurations, the likeliest first."""
         plain: Choice = tuple(0 if f.named else None for f in self.fields)
-        every: Choice = (0,) * len(self.fields)
+        every: Choice = tuple(None if f.named is None else 0 for f in self.fields)
         modes = ["shared"]
         if any(config.varied for config in self.configs):
             modes.append("copied")
@@ -119,6 +125,9 @@ class Search:
         for path, module in self.own.named_modules():
             repaired += [Repair(path, *change) for change in restate(module)]
         shared, notes = self._configure(mode)
+        widened = widen(self.own, self.source)
+        if widened:
+            notes.append(WIDENED.format(widened))
         return [*shared, *repaired], notes
 
     def _configure(self, mode: str) -> tuple[list[Repair], list[str]]:
@@ -171,7 +180,10 @@ def _is_plain(value: Any) -> bool:
 
 def _others(found: Sequence[Field], base: Choice, tried: Choice) -> Iterator[Choice]:
     """`base` with one, then two, then three fields read in another way or left alone."""
-    options = [[*range(1, f.choices), None] for f in found]
+    options = [
+        [value for value in (*range(f.choices), None) if value != start]
+        for f, start in zip(found, base, strict=True)
+    ]
     for count in range(1, min(3, len(found)) + 1):
         for which in combinations(range(len(found)), count):
             for values in product(*(options[i] for i in which)):

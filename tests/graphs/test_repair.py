@@ -12,7 +12,7 @@ from graphs import trace
 from graphs.configured import configs
 from graphs.layers import restate
 from graphs.probe import agree, enliven, informative, outputs, resized
-from graphs.repair import Evidence, evidence, fields, readings, words
+from graphs.repair import Evidence, evidence, fields, is_width, readings, words
 from tests.graphs.families import FAMILIES, build
 
 # A module with four heads of four features, of which one goes; two share keys and values.
@@ -60,8 +60,20 @@ def test_sequences_are_read_whole_before_they_are_read_piece_by_piece():
 
 
 def test_words_of_names():
-    assert words("num_kv_heads") == {"num", "kv", "heads"}
-    assert words("numKVHeads2") >= {"num"}
+    assert words("num_kv_heads") == ["num", "kv", "heads"]
+    assert words("numKVHeads2")[0] == "num"
+
+
+@pytest.mark.parametrize(
+    ("name", "width"),
+    [
+        *(("hidden_size", True), ("num_heads", True), ("time_step_rank", True)),
+        *(("layer_idx", None), ("window_size", None), ("block_width", None), ("anything", False)),
+        *(("pdim", True), ("expand_chs", True), ("nheads", True)),
+    ],
+)
+def test_the_last_word_of_a_name_tells_what_it_states(name, width):
+    assert is_width(name) is width
 
 
 def test_positions_and_kernels_are_not_widths():
@@ -77,10 +89,12 @@ def test_positions_and_kernels_are_not_widths():
 
     net = trace(Numbered().eval(), (torch.randn(2, 4),)).remove("up.out", [0])
     found = {field.name: field for field in fields(net.source.model, evidence(net))}
-    assert set(found) == {"width", "plain"}
-    assert found["width"].named
-    assert not found["plain"].named  # Only because a call of the module has that size.
-    assert found["width"].repairs(0) == [("", "width", 8, 7)]
+    width = found.pop("width")
+    assert width.named is True
+    assert found.pop("plain").named is False  # Only because a call of the module has that size.
+    # The last to be tried, where nothing else fits.
+    assert {f.named for f in found.values()} == {None}
+    assert width.repairs(0) == [("", "width", 8, 7)]
     model = net.to_model()
     assert (model.layer_idx, model.kernel_size, model.plain, model.width) == (8, 8, 8, 7)
 
