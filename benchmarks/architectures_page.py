@@ -6,9 +6,6 @@ import re
 from collections import Counter
 from typing import Any
 
-import torch
-import transformers
-
 FIELDS = {
     "language": "Causal language models",
     "encoders": "Bidirectional encoders",
@@ -44,9 +41,9 @@ python -m benchmarks.architectures --results results.jsonl
 python -m benchmarks.architectures --results results.jsonl --table docs/architectures.md
 ```
 
-Commits {commits}, torch {torch}, transformers {transformers}, one thread. The definitions are in
-`tests/architectures`: a configuration of a class of transformers, or a network after its paper.
-Adding one is one entry.
+Commit {commits}, one thread; {versions}. The definitions
+are in `tests/architectures`: a configuration of a class of transformers, a network after its paper,
+or a builder of torchvision or timm. Adding one is one entry.
 
 Each is traced once and put under
 
@@ -96,8 +93,7 @@ def page(rows: list[dict[str, Any]]) -> str:
         passed=sum(not row["failed"] for row in traced),
         refused=sum("error" in row for row in rows),
         skipped=sum("skipped" in row for row in rows),
-        torch=torch.__version__.partition("+")[0],
-        transformers=transformers.__version__,
+        versions="; ".join(f"{v} ({n})" for v, n in Counter(r["versions"] for r in traced).items()),
         kept=sum(bool(row.get("kept")) for row in traced),
         traced=len(traced),
         silent=sum(len(row.get("silent", ())) for row in traced),

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.module import (
+    register_module_forward_hook,
+    register_module_forward_pre_hook,
+)
 from torch.utils import _pytree as pytree
 
 from graphs.admission import forward
@@ -40,6 +47,44 @@ def outputs(model: nn.Module, inputs: Inputs) -> list[torch.Tensor] | Exception:
             forget(model)
     leaves = pytree.tree_leaves(dict(result) if hasattr(result, "items") else result)
     return [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
+
+
+@dataclass
+class Progress:
+    """How far a forward came.
+
+    Attributes:
+        ended: number of modules that came to their end.
+        inside: paths of the modules that it is in, the outermost first; as it failed, if it did.
+        failed: whether it raised.
+    """
+
+    ended: int = 0
+    inside: list[str] = field(default_factory=list)
+    failed: bool = False
+
+
+@contextmanager
+def following(model: nn.Module) -> Iterator[Progress]:
+    """Follow the next forward of a module."""
+    progress = Progress()
+    paths = {id(module): path for path, module in model.named_modules()}
+
+    def enter(module: nn.Module, given: Any) -> None:
+        if id(module) in paths:
+            progress.inside.append(paths[id(module)])
+
+    def leave(module: nn.Module, given: Any, result: Any) -> None:
+        if id(module) in paths:
+            progress.inside.pop()
+            progress.ended += 1
+
+    handles = [register_module_forward_pre_hook(enter), register_module_forward_hook(leave)]
+    try:
+        yield progress
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def agree(left: list[torch.Tensor] | Exception, right: list[torch.Tensor] | Exception) -> bool:

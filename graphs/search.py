@@ -16,7 +16,7 @@ from graphs.configured import configs
 from graphs.export import Inputs
 from graphs.layers import restate
 from graphs.network import Network
-from graphs.probe import agree, outputs
+from graphs.probe import Progress, agree, following, outputs
 from graphs.program import changed_numbers
 from graphs.repair import Field, Repair, evidence, fields
 
@@ -52,6 +52,7 @@ class Rebuilt:
 
 
 Choice = tuple[int | None, ...]
+Places = dict[tuple[str, str], Any]
 
 
 class Search:
@@ -75,8 +76,8 @@ class Search:
         if isinstance(expected, Exception):
             self.failure = expected
             return None
-        for choice, mode in self._attempts():
-            repaired, notes = self._apply(choice, mode)
+        for choice, mode, places in chain(self._likely(), self._guided(probe), self._unlikely()):
+            repaired, notes = self._apply(choice, mode, places)
             got = outputs(self.own, probe)
             if agree(got, expected):
                 varied = {k: v for config in self.configs for k, v in config.varied.items()}
@@ -89,10 +90,61 @@ class Search:
                 )
         return None
 
-    def _attempts(self) -> Iterator[tuple[Choice, str]]:
-        """Readings of all fields, and what is done to configurations, the likeliest first."""
-        plain: Choice = tuple(0 if f.named else None for f in self.fields)
-        every: Choice = tuple(None if f.named is None else 0 for f in self.fields)
+    def _guided(self, probe: Inputs) -> Iterator[tuple[Choice, str, Places]]:
+        """Readings module by module: where the forward stops, another one that lets it go on.
+
+        One name may ask for other evidence in other modules. Of the modules that the forward was in
+        when it failed, the innermost first, one attribute is read in another way; that stays if
+        more modules come to their end then. Yields readings with which the forward runs through.
+        """
+        plain = self._plain()
+        places: Places = {}
+        progress = self._progress(probe, plain, places)
+        left = MOST_TRIES
+        while progress.failed and left > 0:
+            better = None
+            for place, value in self._alternatives(progress.inside, plain, places):
+                left -= 1
+                tried = {**places, place: value}
+                found = self._progress(probe, plain, tried)
+                if not found.failed or found.ended > progress.ended:
+                    better = (tried, found)
+                    break
+                if left <= 0:
+                    return
+            if better is None:
+                return
+            places, progress = better
+        yield plain, "shared", places
+
+    def _progress(self, probe: Inputs, choice: Choice, places: Places) -> Progress:
+        self._apply(choice, "shared", places)
+        with following(self.own) as progress:
+            progress.failed = isinstance(outputs(self.own, probe), Exception)
+        return progress
+
+    def _alternatives(
+        self, inside: Sequence[str], choice: Choice, places: Places
+    ) -> Iterator[tuple[tuple[str, str], Any]]:
+        """((module path, attribute), value) of other readings in modules, the last one first."""
+        for path in reversed(inside):
+            for found, picked in zip(self.fields, choice, strict=True):
+                for where, old, new in found.values:
+                    if where != path:
+                        continue
+                    at = None if picked is None else min(picked, len(new) - 1)
+                    now = places.get((path, found.name), old if at is None else new[at])
+                    for value in (*new, old):
+                        if value != now:
+                            yield (path, found.name), value
+
+    def _plain(self) -> Choice:
+        """The first reading of all fields whose names say that they are widths."""
+        return tuple(0 if f.named else None for f in self.fields)
+
+    def _likely(self) -> Iterator[tuple[Choice, str, Places]]:
+        """The likeliest reading of all fields, with what may be done to configurations."""
+        plain = self._plain()
         modes = ["shared"]
         if any(config.varied for config in self.configs):
             modes.append("copied")
@@ -101,13 +153,24 @@ class Search:
         if self.configs:
             modes.append("left")
         for mode in modes:
-            yield plain, mode
+            yield plain, mode, {}
+
+    def _unlikely(self) -> Iterator[tuple[Choice, str, Places]]:
+        """Other readings of all fields, the same in every module."""
+        plain = self._plain()
+        every: Choice = tuple(None if f.named is None else 0 for f in self.fields)
         rest = chain([every] if every != plain else [], _others(self.fields, every, plain))
         for choice in islice(rest, MOST_TRIES):
-            yield choice, "shared"
+            yield choice, "shared", {}
 
-    def _apply(self, choice: Choice, mode: str) -> tuple[list[Repair], list[str]]:
-        """Set the attributes of `own` by a reading; whatever an earlier one set is taken back."""
+    def _apply(self, choice: Choice, mode: str, places: Places) -> tuple[list[Repair], list[str]]:
+        """Set the attributes of `own` by a reading; whatever an earlier one set is taken back.
+
+        Args:
+            choice: which reading of each field.
+            mode: what is done to configurations.
+            places: (module path, attribute) → value that is read in another way there.
+        """
         for path, module in self.source.named_modules():
             own = vars(self.own.get_submodule(path))
             for name, value in vars(module).items():
@@ -119,6 +182,11 @@ class Search:
             if picked is not None
             for repair in found.repairs(picked)
         ]
+        repaired = [r for r in repaired if (r.path, r.field) not in places]
+        for (path, name), new in places.items():
+            old = vars(self.source.get_submodule(path))[name]
+            if new != old:
+                repaired.append(Repair(path, name, old, new))
         repaired += _numbers(self.source, self.net)
         for path, name, _, new in repaired:
             vars(self.own.get_submodule(path))[name] = copy.copy(new)

@@ -116,7 +116,10 @@ def program(s: Subject) -> None:
 
 
 def reordered(s: Subject) -> None:
-    """A module with all its units in another order computes the same: nothing stays from before."""
+    """A module with all its units in another order computes what its program does then.
+
+    Nothing is left in it from the order before.
+    """
     generator = torch.Generator().manual_seed(3)
     net = s.net
     for axis in s.net.axes.values():
@@ -124,7 +127,7 @@ def reordered(s: Subject) -> None:
             net = net.permute(axis.name, torch.randperm(axis.size, generator=generator))
     assert_close(
         outputs(net.to_model(), s.inputs),
-        outputs(s.model, s.inputs),
+        outputs(graph_model(net), s.inputs),
         max(1e-8, s.exact),
         "the module with reordered units",
     )
