@@ -132,7 +132,7 @@ def in_child(name: str, limit: int) -> dict[str, Any]:
 def gathered(files: Sequence[Path]) -> dict[str, dict[str, Any]]:
     """Name → row of several files: the last one that ran, else one that says it was skipped."""
     rows: dict[str, dict[str, Any]] = {}
-    for row in (json.loads(line) for file in files for line in file.open()):
+    for row in (json.loads(line) for file in files for line in file.read_text().splitlines()):
         if "skipped" not in row or row["name"] not in rows:
             rows[row["name"]] = row
     return rows
@@ -146,7 +146,7 @@ def main() -> None:
         type=Path,
         required=True,
         nargs="+",
-        help="JSON lines; the first is appended to",
+        help="JSON lines; the first grows",
     )
     parser.add_argument("--only", nargs="*", default=[], help="names or fields")
     parser.add_argument("--limit", type=int, default=90, help="CPU seconds for one architecture")
