@@ -45,65 +45,41 @@ DETECTION = ("fasterrcnn_mobilenet_v3_large_320_fpn", "ssdlite320_mobilenet_v3_l
 _SMALL_VIT = {"img_size": 32, "embed_dim": 36, "depth": 2, "num_heads": 3}
 TIMM: dict[str, tuple[int, dict[str, Any]]] = {
     "beit_base_patch16_224": (32, _SMALL_VIT),
-    "botnet26t_256": (256, {}),
     "cait_xxs24_224": (32, _SMALL_VIT),
-    "coat_lite_tiny": (64, {"img_size": 64}),
-    "coatnet_nano_rw_224": (224, {}),
     "convit_tiny": (32, {**_SMALL_VIT, "depth": 3, "local_up_to_layer": 2}),
     "convnext_atto": (64, {}),
     "convnextv2_atto": (64, {}),
-    "crossvit_9_240": (240, {}),
     "cs3darknet_s": (64, {}),
     "davit_tiny": (64, {"embed_dims": (12, 24, 48, 96), "depths": (1, 1, 1, 1)}),
     "deit3_small_patch16_224": (32, _SMALL_VIT),
     "deit_tiny_patch16_224": (32, _SMALL_VIT),
-    "densenetblur121d": (64, {}),
     "dla46_c": (64, {}),
-    "dpn48b": (64, {}),
-    "eca_resnet33ts": (64, {}),
-    "edgenext_xx_small": (64, {}),
-    "efficientformer_l1": (224, {}),
-    "efficientformerv2_s0": (224, {}),
     "efficientnet_lite0": (64, {}),
     "efficientvit_b0": (64, {}),
-    "efficientvit_m0": (224, {}),
     "eva02_tiny_patch14_224": (28, {**_SMALL_VIT, "img_size": 28}),
     "fasternet_t0": (64, {}),
     "fastvit_t8": (64, {}),
     "gernet_s": (64, {}),
     "ghostnet_050": (64, {}),
-    "ghostnetv2_100": (64, {}),
-    "halonet26t": (256, {}),
-    "hardcorenas_a": (64, {}),
     "hgnetv2_b0": (64, {}),
     "hiera_tiny_224": (224, {"embed_dim": 24, "num_heads": 1, "stages": (1, 1, 2, 1)}),
-    "hrnet_w18_small": (64, {}),
     "inception_next_atto": (64, {}),
-    "lambda_resnet26t": (128, {}),
     "lcnet_050": (64, {}),
     "levit_128s": (224, {}),
     "mambaout_femto": (64, {}),
-    "maxvit_rmlp_pico_rw_256": (256, {}),
     "mixnet_s": (64, {}),
     "mobilenetv4_conv_small": (64, {}),
-    "mobilenetv4_hybrid_medium": (64, {}),
-    "mobileone_s0": (64, {}),
     "mobilevit_xxs": (64, {}),
     "mobilevitv2_050": (64, {}),
     "nf_regnet_b0": (64, {}),
-    "poolformer_s12": (64, {}),
     "pvt_v2_b0": (64, {}),
     "regnety_002": (64, {}),
-    "regnetz_005": (64, {}),
     "repghostnet_050": (64, {}),
     "repvgg_a0": (64, {}),
     "repvit_m0_9": (64, {}),
-    "res2net50_14w_8s": (64, {}),
     "resnest14d": (64, {}),
-    "resnetv2_18": (64, {}),
     "rexnet_100": (64, {}),
     "sequencer2d_s": (224, {"layers": (1, 1, 1, 1), "embed_dims": (24, 36, 36, 36)}),
-    "seresnext26t_32x4d": (64, {}),
     "shvit_s1": (64, {}),
     "skresnet18": (64, {}),
     "starnet_s050": (64, {}),
@@ -120,28 +96,19 @@ TIMM: dict[str, tuple[int, dict[str, Any]]] = {
         64,
         {"img_size": 64, "embed_dim": 24, "depths": (2, 2), "num_heads": (3, 4)},
     ),
-    "tf_efficientnetv2_b0": (64, {}),
     "tiny_vit_5m_224": (64, {}),
     "tnt_s_patch16_224": (32, {"img_size": 32, "depth": 2}),
-    "twins_pcpvt_small": (64, {"depths": (1, 1, 2, 1)}),
     "twins_svt_small": (64, {"depths": (1, 1, 2, 1)}),
-    "visformer_tiny": (224, {}),
     "vit_relpos_small_patch16_224": (32, _SMALL_VIT),
     "vit_small_patch16_dinov3": (32, _SMALL_VIT),
     "vit_so150m_patch16_reg4_map_256": (32, _SMALL_VIT),
     "vit_tiny_patch16_224": (32, _SMALL_VIT),
-    "vovnet39a": (64, {}),
-    "xception41": (64, {}),
     "xcit_nano_12_p16_224": (32, {"depth": 2}),
 }
 # Class → size of the images and arguments, where the builder takes no other widths.
 TIMM_CLASSES: dict[str, tuple[int, dict[str, Any]]] = {
     "convmixer.ConvMixer": (28, {"dim": 24, "depth": 3}),
     "focalnet.FocalNet": (64, {"embed_dim": 12, "depths": (1, 1, 2, 1)}),
-    "gcvit.GlobalContextVit": (
-        224,
-        {"embed_dim": 12, "depths": (1, 1, 1, 1), "num_heads": (2, 3, 4, 6)},
-    ),
     "mlp_mixer.MlpMixer": (
         32,
         {"img_size": 32, "patch_size": 8, "num_blocks": 2, "embed_dim": 36},
@@ -154,10 +121,6 @@ TIMM_CLASSES: dict[str, tuple[int, dict[str, Any]]] = {
             "num_heads": (2, 3, 4),
             "depths": (1, 1, 2),
         },
-    ),
-    "volo.VOLO": (
-        224,
-        {"layers": (1, 1, 1, 1), "embed_dims": (24, 48, 48, 48), "num_heads": (2, 3, 3, 3)},
     ),
 }
 
@@ -184,7 +147,9 @@ def _of_torchvision(make: Callable[[Any], Built]) -> Callable[[Any], Built]:
     def built() -> Built:
         return make(importlib.import_module("torchvision.models"))
 
-    register(f"torchvision.{make.__name__}", built, needs="torchvision")
+    # RAFT makes coordinates in float32 and samples its pictures with them.
+    dtype = torch.float32 if make.__name__.startswith("raft") else torch.float64
+    register(f"torchvision.{make.__name__}", built, needs="torchvision", dtype=dtype)
     return make
 
 
