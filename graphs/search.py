@@ -115,7 +115,8 @@ class Search:
             if better is None:
                 return
             places, progress = better
-        yield plain, "shared", places
+        if places and not progress.failed:
+            yield plain, "shared", places
 
     def _progress(self, probe: Inputs, choice: Choice, places: Places) -> Progress:
         self._apply(choice, "shared", places)

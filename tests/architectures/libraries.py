@@ -292,11 +292,6 @@ def swin3d(models: Any) -> Built:
 
 
 @_of_torchvision
-def s3d(models: Any) -> Built:
-    return models.video.s3d(weights=None, num_classes=5), (torch.randn(1, 3, 16, 64, 64),)
-
-
-@_of_torchvision
 def r2plus1d(models: Any) -> Built:
     """The stem and blocks of R(2+1)D-18 and MC3-18, one block a stage."""
     kinds = models.video.resnet
@@ -333,6 +328,7 @@ for _name in DETECTION:
         f"torchvision.{_name}",
         lambda name=_name: detection(name),
         needs="torchvision",
+        dtype=torch.float32,
         traits="refused",
     )
 for _make, _table in ((timm_model, TIMM), (timm_class, TIMM_CLASSES)):

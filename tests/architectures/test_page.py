@@ -37,7 +37,7 @@ def test_a_page_without_failures_claims_zero():
     text = page([row("good")])
     assert "Silently wrong: zero" in text
     assert "2e-14" in text
-    assert "torch 2 (1)" in text
+    assert "- torch 2: 1 rows" in text
     assert "| good | 1,234 | 3/4 | 50% | exact 2, fold 1 | 25% | 1.0 | 20 | class |" in text
     assert "softmax over units (aten.softmax.int) (1)" in text
     assert "output of the model" not in text.split("## Convolutional")[1]
