@@ -1,12 +1,17 @@
 """Every architecture of the register under every law: the table in docs/architectures.md.
 
 python -m benchmarks.architectures --results results.jsonl
-python -m benchmarks.architectures --results results.jsonl --only llama swin
+python -m benchmarks.architectures --results results.jsonl --only language LlamaForCausalLM
+python -m benchmarks.architectures --results one.jsonl other.jsonl --table docs/architectures.md
+
+torchvision and timm need a torch of their own; their rows may come from another environment, with
+`--only libraries`, into another file.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
 import json
 import os
 import re
@@ -16,6 +21,7 @@ import sys
 import time
 import traceback
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +34,12 @@ from tests.architectures.laws import LAWS, facts, subject
 COMMIT = subprocess.run(
     ["git", "log", "-1", "--format=%h"], capture_output=True, text=True, check=False
 ).stdout.strip()
+
+
+def versions(name: str) -> str:
+    """What an architecture ran on: "torch 2.13.0, timm 1.0.31"."""
+    packages = ("torch", ARCHITECTURES[name].needs or "transformers")
+    return ", ".join(f"{p} {importlib.metadata.version(p).partition('+')[0]}" for p in packages)
 
 
 def peak_megabytes() -> tuple[float, float]:
@@ -46,6 +58,7 @@ def examine(name: str) -> dict[str, Any]:
         "field": ARCHITECTURES[name].field,
         "failed": {},
         "commit": COMMIT,
+        "versions": versions(name),
     }
     Path("/proc/self/clear_refs").write_text("5")
     before, _ = peak_megabytes()
@@ -116,16 +129,31 @@ def in_child(name: str, limit: int) -> dict[str, Any]:
     return {"name": name, "field": ARCHITECTURES[name].field, "failed": {}, "error": ended}
 
 
+def gathered(files: Sequence[Path]) -> dict[str, dict[str, Any]]:
+    """Name → row of several files: the last one that ran, else one that says it was skipped."""
+    rows: dict[str, dict[str, Any]] = {}
+    for row in (json.loads(line) for file in files for line in file.read_text().splitlines()):
+        if "skipped" not in row or row["name"] not in rows:
+            rows[row["name"]] = row
+    return rows
+
+
 def main() -> None:
     """Run and write."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--results", type=Path, required=True, help="JSON lines, appended to")
+    parser.add_argument(
+        "--results",
+        type=Path,
+        required=True,
+        nargs="+",
+        help="JSON lines; the first grows",
+    )
     parser.add_argument("--only", nargs="*", default=[], help="names or fields")
     parser.add_argument("--limit", type=int, default=90, help="CPU seconds for one architecture")
     parser.add_argument("--table", type=Path, help="write this page from the results; run nothing")
     options = parser.parse_args()
     if options.table:
-        rows = {row["name"]: row for row in map(json.loads, options.results.open())}
+        rows = gathered(options.results)
         options.table.write_text(page([rows[name] for name in ARCHITECTURES if name in rows]))
         return
     torch.set_num_threads(1)
@@ -137,7 +165,7 @@ def main() -> None:
             row = {"name": name, "field": entry.field, "skipped": f"{entry.needs} is not there"}
         else:
             row = in_child(name, options.limit)
-        with options.results.open("a") as sink:
+        with options.results[0].open("a") as sink:
             sink.write(json.dumps(row) + "\n")
         print(name, row.get("failed") or row.get("error") or "ok", file=sys.stderr, flush=True)
 

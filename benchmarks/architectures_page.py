@@ -6,9 +6,6 @@ import re
 from collections import Counter
 from typing import Any
 
-import torch
-import transformers
-
 FIELDS = {
     "language": "Causal language models",
     "encoders": "Bidirectional encoders",
@@ -37,21 +34,27 @@ HEAD = """# Architectures
 
 {traced} of {total} architectures, small but structurally faithful, under every law in float64.
 **Silently wrong: {wrong}.** {passed} pass every law, {refused} cannot be traced and are refused
-with the reason, {skipped} come from packages that could not be imported for this table.
+with the reason{skipped}.
 
 ```sh
 python -m benchmarks.architectures --results results.jsonl
-python -m benchmarks.architectures --results results.jsonl --table docs/architectures.md
+python -m benchmarks.architectures --results libraries.jsonl --only libraries
+python -m benchmarks.architectures --results results.jsonl libraries.jsonl \\
+    --table docs/architectures.md
 ```
 
-Commits {commits}, torch {torch}, transformers {transformers}, one thread. The definitions are in
-`tests/architectures`: a configuration of a class of transformers, or a network after its paper.
-Adding one is one entry.
+The rows of torchvision and timm come from an environment of their own, with a torch that fits them.
+Commits {commits}, one thread, with
+
+{versions}
+
+The definitions are in `tests/architectures`: a configuration of a class of transformers, a network
+after its paper, or a builder of torchvision or timm. Adding one is one entry.
 
 Each is traced once and put under
 
 - the round trip, bit for bit, and the traced program against the module;
-- random permutations and scales of everything that is declared;
+- random permutations and scales of everything that is declared, also of the module built from them;
 - removal of dead units, class of exactness by class;
 - removal of a third of what `metaprune.prune` takes from, and of a third of every axis: the result
   must run, give outputs of the same shapes, and compute what the rewritten program computes;
@@ -90,14 +93,16 @@ def page(rows: list[dict[str, Any]]) -> str:
         for law in ("permutation", "scale", "removal, exact")
         if law in row.get("deviations", {})
     ]
+    skipped = sum("skipped" in row for row in rows)
     head = HEAD.format(
         total=len(rows),
         wrong=sum(bool(row["failed"]) for row in traced) or "zero",
         passed=sum(not row["failed"] for row in traced),
         refused=sum("error" in row for row in rows),
-        skipped=sum("skipped" in row for row in rows),
-        torch=torch.__version__.partition("+")[0],
-        transformers=transformers.__version__,
+        skipped=f", {skipped} could not be imported for this table" if skipped else "",
+        versions="\n".join(
+            f"- {what}: {n} rows" for what, n in Counter(row["versions"] for row in traced).items()
+        ),
         kept=sum(bool(row.get("kept")) for row in traced),
         traced=len(traced),
         silent=sum(len(row.get("silent", ())) for row in traced),
@@ -118,9 +123,9 @@ def page(rows: list[dict[str, Any]]) -> str:
     if refused:
         lines = [f"- `{row['name']}`: {_clean(row['error'])}" for row in refused]
         parts.append("\n## Refused\n\n" + "\n".join(lines) + "\n")
-    skipped = [row["name"] for row in rows if "skipped" in row]
     if skipped:
-        parts.append("\n## Not imported here\n\n" + ", ".join(f"`{n}`" for n in skipped) + "\n")
+        names = ", ".join(f"`{row['name']}`" for row in rows if "skipped" in row)
+        parts.append(f"\n## Not imported here\n\n{names}\n")
     return "".join(parts)
 
 

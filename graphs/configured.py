@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import nn
 
-from graphs.repair import NEVER, WIDTHS, Found, Repair, is_size, reading_order, words
+from graphs.repair import Found, Repair, is_size, is_width, reading_order
 
 _CONFIGS = re.compile(r"(^|_)(config|cfg|conf|args|hparams|params|options|opts)$")
 
@@ -77,8 +77,7 @@ def configs(model: nn.Module, found: Found) -> list[Config]:
         wider = found if not places[0][0] else {}
         repairs, varied = [], {}
         for name, value in vars(objects[key]).items():
-            known = words(name) & WIDTHS and not words(name) & NEVER
-            if name.startswith("_") or not known or not is_size(value):
+            if name.startswith("_") or not is_width(name) or not is_size(value):
                 continue
             if isinstance(value, list | tuple):
                 new: Any = _each(name, value, scope)

@@ -14,7 +14,7 @@ from torch import fx, nn
 from torch.export import Dim as ExportDim
 from torch.utils import _pytree as pytree
 
-from graphs.admission import admit, as_written, forward
+from graphs.admission import as_written, forward
 from graphs.diagnosis import not_exportable, not_running
 from graphs.errors import TraceError
 from graphs.recording import Recorded, record
@@ -102,7 +102,6 @@ def capture(model: nn.Module, inputs: Inputs) -> Recorded | fx.GraphModule:
     Raises:
         TraceError: the model does not run on the inputs, or torch.export cannot export it.
     """
-    admit(model)
     with quiet_evaluation(model), as_written(model):
         try:
             return record(model, *inputs)
@@ -125,7 +124,6 @@ def export(model: nn.Module, inputs: Inputs, *, every_size: bool = False) -> fx.
     Raises:
         TraceError: the model does not run on the inputs, or torch.export cannot export it.
     """
-    admit(model)
     args, kwargs = inputs
     with quiet_evaluation(model), as_written(model), torch.no_grad():
         try:

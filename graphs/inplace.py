@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from graphs.configured import is_config
-from graphs.search import Rebuilt
+from graphs.search import Rebuilt, is_plain
 
 
 def put_in_place(model: nn.Module, found: Rebuilt) -> nn.Module:
@@ -40,15 +40,15 @@ def put_in_place(model: nn.Module, found: Rebuilt) -> nn.Module:
         tensor.grad = None
         tensor.data = theirs[name].data
     modules: dict[str, nn.Module] = dict(model.named_modules())
-    configured = False
-    for path, name, _, new in found.repaired:
-        if path in modules and name in vars(modules[path]):
-            vars(modules[path])[name] = new
-        else:
-            configured = True
-    for path, module in pruned.named_modules() if configured else ():
-        configs = {name: held for name, held in vars(module).items() if is_config(name, held)}
-        vars(modules[path]).update(configs)
+    configured = any(path not in modules for path, *_ in found.repaired)
+    for path, module in pruned.named_modules():
+        own = modules[path]
+        # Attention of another width than its input is of a class of its own (`graphs.attention`).
+        own.__class__ = type(module)
+        for name, value in vars(module).items():
+            follows = is_plain(value) or (configured and is_config(name, value))
+            if follows and name != "training":
+                vars(own)[name] = value
     return model
 
 

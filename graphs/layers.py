@@ -11,7 +11,7 @@ Read = Callable[[Any], Any]
 
 
 def _normalized(module: Any) -> Any:
-    return module.normalized_shape if module.weight is None else tuple(module.weight.shape)
+    return None if module.weight is None else tuple(module.weight.shape)
 
 
 _GATES = {"LSTM": 4, "GRU": 3}
@@ -65,13 +65,13 @@ _FIELDS: tuple[tuple[type[nn.Module], dict[str, Read]], ...] = (
         nn.modules.batchnorm._NormBase,
         {
             "num_features": lambda m: next(
-                (t.shape[0] for t in (m.weight, m.running_mean) if t is not None), m.num_features
+                (t.shape[0] for t in (m.weight, m.running_mean) if t is not None), None
             )
         },
     ),
     (
         nn.GroupNorm,
-        {"num_channels": lambda m: m.num_channels if m.weight is None else m.weight.shape[0]},
+        {"num_channels": lambda m: None if m.weight is None else m.weight.shape[0]},
     ),
     (nn.LayerNorm, {"normalized_shape": _normalized}),
     (nn.RMSNorm, {"normalized_shape": _normalized}),
@@ -82,7 +82,7 @@ _FIELDS: tuple[tuple[type[nn.Module], dict[str, Read]], ...] = (
             "embed_dim": lambda m: m.out_proj.weight.shape[0],
             "kdim": lambda m: m.embed_dim if m.k_proj_weight is None else m.k_proj_weight.shape[1],
             "vdim": lambda m: m.embed_dim if m.v_proj_weight is None else m.v_proj_weight.shape[1],
-            "head_dim": lambda m: m.embed_dim // m.num_heads,
+            "head_dim": lambda m: m.out_proj.weight.shape[1] // m.num_heads,
         },
     ),
     (
@@ -104,8 +104,12 @@ _FIELDS: tuple[tuple[type[nn.Module], dict[str, Read]], ...] = (
 
 
 def stated(module: nn.Module) -> Mapping[str, Read]:
-    """Attributes of one of torch's layers that its tensors determine, and how to read them off."""
-    return next((reads for kind, reads in _FIELDS if isinstance(module, kind)), {})
+    """Attributes of one of torch's layers that its tensors determine, and how to read them off.
+
+    A norm without a scale has no tensor to tell its size.
+    """
+    reads = next((reads for kind, reads in _FIELDS if isinstance(module, kind)), {})
+    return {field: read for field, read in reads.items() if read(module) is not None}
 
 
 def restate(module: nn.Module) -> Iterator[tuple[str, Any, Any]]:

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.module import (
+    register_module_forward_hook,
+    register_module_forward_pre_hook,
+)
 from torch.utils import _pytree as pytree
 
 from graphs.admission import forward
 from graphs.dims import size
 from graphs.export import Inputs, quiet_evaluation
+from graphs.keeping import forget
 from graphs.network import Network, Tensor
 
 # The class and the program make the same calls: what differs by more differs in more than rounding
@@ -25,7 +33,8 @@ _DRAWN = 65537
 def outputs(model: nn.Module, inputs: Inputs) -> list[torch.Tensor] | Exception:
     """The tensors a module returns in evaluation mode, or what it raised.
 
-    Random numbers in the forward are those of a fixed seed; the caller's generator is not touched.
+    Random numbers in the forward are those of a fixed seed; the caller's generator is not touched,
+    and what the forward keeps for its next call is dropped.
     """
     args, kwargs = inputs
     with quiet_evaluation(model), torch.no_grad(), torch.random.fork_rng(devices=[]):
@@ -34,8 +43,48 @@ def outputs(model: nn.Module, inputs: Inputs) -> list[torch.Tensor] | Exception:
             result = forward(model, args, kwargs)
         except Exception as error:  # whatever a user's forward raises about shapes
             return error
+        finally:
+            forget(model)
     leaves = pytree.tree_leaves(dict(result) if hasattr(result, "items") else result)
     return [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
+
+
+@dataclass
+class Progress:
+    """How far a forward came.
+
+    Attributes:
+        ended: number of modules that came to their end.
+        inside: paths of the modules that it is in, the outermost first; as it failed, if it did.
+        failed: whether it raised.
+    """
+
+    ended: int = 0
+    inside: list[str] = field(default_factory=list)
+    failed: bool = False
+
+
+@contextmanager
+def following(model: nn.Module) -> Iterator[Progress]:
+    """Follow the next forward of a module."""
+    progress = Progress()
+    paths = {id(module): path for path, module in model.named_modules()}
+
+    def enter(module: nn.Module, given: Any) -> None:
+        if id(module) in paths:
+            progress.inside.append(paths[id(module)])
+
+    def leave(module: nn.Module, given: Any, result: Any) -> None:
+        if id(module) in paths:
+            progress.inside.pop()
+            progress.ended += 1
+
+    handles = [register_module_forward_pre_hook(enter), register_module_forward_hook(leave)]
+    try:
+        yield progress
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def agree(left: list[torch.Tensor] | Exception, right: list[torch.Tensor] | Exception) -> bool:

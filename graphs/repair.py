@@ -27,17 +27,19 @@ def _set(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-# Words of names that never state a width, whatever their value.
+# Words of names that state no width, whatever their value, unless the last word says otherwise
+# (`time_step_rank`).
 NEVER = _set(
     "idx index id ids layer layers depth level stage stages kernel stride strides padding pad "
     "dilation token tokens position positions max min len length seed version iteration iterations "
     "steps step epoch epochs batch vocab image img window patch chunk block top"
 )
+NOUNS = _set("rank dim dims channel channels feature features head heads")
 # Words that a width's name has; other attributes are changed only where the forward needs it.
 WIDTHS = _set(
     "head heads dim dims channel channels chans feature features size sizes width widths hidden "
     "embd embed embedding planes inplanes filters group groups rep experts inner intermediate "
-    "inter ffn ff mlp shape split splits rank d units model kv in out state"
+    "inter ffn ff mlp shape split splits rank d units model kv in out state chs"
 )
 
 # What a name asks for, by the first pattern that it holds: kinds of evidence, the best first.
@@ -72,8 +74,9 @@ class Evidence:
         old, new: number of positions; a list of them where a call takes a list.
         kind: `call` (an argument of a call), `stream` (an axis that many modules share), `local`
             (another axis), `heads` (all heads of a projection), `fewest` (all heads of a projection
-            that has fewer), `inner` (heads of a group), `feature` (features of a head) or `joint`
-            (heads × features).
+            that has fewer), `inner` (heads of a group), `feature` (features of a head), `joint`
+            (heads × features), `flow` (of a value that its calls take or give) or `deep` (of a
+            module further down).
     """
 
     old: Any
@@ -85,7 +88,7 @@ Found = Mapping[str, Sequence[Evidence]]
 
 
 def evidence(net: Network) -> dict[str, list[Evidence]]:
-    """Module path → every size that its calls, its tensors and its children's tensors run along."""
+    """Module path → every size that its calls, its tensors and those of modules in it run along."""
     before, after = net.source.axes, net.axes
     found: dict[str, dict[Evidence, None]] = {}
 
@@ -109,10 +112,24 @@ def evidence(net: Network) -> dict[str, list[Evidence]]:
                 spread.setdefault(axis, set()).add(path.rpartition(".")[0])
     for path, runs_along in own.items():
         seen = [part for dim in runs_along for part in _parts(dim, net, spread)]
-        for holder in {path, path.rpartition(".")[0]}:
+        near = (path, path.rpartition(".")[0])
+        for holder in dict.fromkeys((*near, *_around(near[1]))):
             for part, kind in seen:
-                see(holder, part, kind)
+                see(holder, part, kind if holder in near else "deep")
+    for path, dim in _flows(net):
+        see(path, dim, "flow")
     return {path: _ranked(list(entries)) for path, entries in found.items()}
+
+
+def _flows(net: Network) -> Iterator[tuple[str, Dim]]:
+    """(module path, dimension) of the values that a module's own calls take or give."""
+    program = net.program
+    for node in program.graph.nodes:
+        if node.name in program.modules:
+            for value in (node, *node.all_input_nodes):
+                for dim in program.dims.get(value.name, ()):
+                    if atoms(dim):
+                        yield program.modules[node.name], dim
 
 
 def _arguments(net: Network) -> Iterator[tuple[str, list[Dim]]]:
@@ -123,6 +140,13 @@ def _arguments(net: Network) -> Iterator[tuple[str, list[Dim]]]:
             dims = [leaf.dim for leaf in leaves if isinstance(leaf, Extent | Pinned)]
             if dims:
                 yield net.program.modules.get(node, ""), dims
+
+
+def _around(path: str) -> Iterator[str]:
+    """Paths of the modules around one, inside out."""
+    while path:
+        path = path.rpartition(".")[0]
+        yield path
 
 
 def _parts(dim: Dim, net: Network, spread: Mapping[str, set[str]]) -> Iterator[tuple[Dim, str]]:
@@ -167,9 +191,21 @@ def _ranked(entries: list[Evidence]) -> list[Evidence]:
 
 
 @cache
-def words(name: str) -> frozenset[str]:
+def words(name: str) -> tuple[str, ...]:
     """The words of an attribute's name: `num_kv_heads` → num, kv, heads."""
-    return frozenset(re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", name).lower().split("_"))
+    return tuple(re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", name).lower().split("_"))
+
+
+@cache
+def is_width(name: str) -> bool | None:
+    """Whether a name says that it states a width; None where it says that it states none."""
+    found = words(name)
+    if found[-1] in NOUNS:
+        return True
+    if NEVER.intersection(found):
+        return None
+    # Some run words together: `pdim`, `nheads`.
+    return not WIDTHS.isdisjoint(found) or found[-1].endswith(tuple(NOUNS))
 
 
 def readings(name: str, value: Any, entries: Sequence[Evidence]) -> list[Any]:
@@ -211,12 +247,13 @@ class Field:
 
     Args:
         name: of the attribute.
-        named: whether the name says that it is a width; others change only if the forward asks.
+        named: whether the name says that it is a width. Where it does not, the attribute changes
+            only if the forward asks; where it says that it is none (None), only after all others.
         values: (module path, old value, readings) of each.
     """
 
     name: str
-    named: bool
+    named: bool | None
     values: tuple[tuple[str, Any, tuple[Any, ...]], ...]
 
     @property
@@ -238,15 +275,14 @@ def fields(model: nn.Module, found: Found) -> list[Field]:
         changed = {e.old for e in entries if e.old != e.new}
         called = {e.old for e in entries if e.old != e.new and e.kind == "call"}
         for name, value in vars(module).items():
-            if name.startswith("_") or not is_size(value) or words(name) & NEVER:
+            width = is_width(name)
+            if name.startswith("_") or not is_size(value):
                 continue
             if name in stated(module):
                 continue
-            sizes = changed if words(name) & WIDTHS else called
+            sizes = changed if width else called
             parts = {tuple(value), *value} if isinstance(value, list | tuple) else {value}
             new = tuple(readings(name, value, entries)) if parts & sizes else ()
             if any(v != value for v in new):
                 gathered.setdefault(name, []).append((path, value, new))
-    return [
-        Field(name, bool(words(name) & WIDTHS), tuple(values)) for name, values in gathered.items()
-    ]
+    return [Field(name, is_width(name), tuple(values)) for name, values in gathered.items()]

@@ -11,16 +11,22 @@ from typing import Any
 import torch
 from torch import nn
 
+from graphs.attention import widen
 from graphs.configured import configs
 from graphs.export import Inputs
 from graphs.layers import restate
 from graphs.network import Network
-from graphs.probe import agree, outputs
+from graphs.probe import Progress, agree, following, outputs
 from graphs.program import changed_numbers
 from graphs.repair import Field, Repair, evidence, fields
 
 MOST_TRIES = 64
 """Readings of attributes that are tried; a forward that fits none is left to the program."""
+
+WIDENED = (
+    "{} nn.MultiheadAttention became graphs.attention.AnyWidthAttention, which computes the same "
+    "with heads that are not together as wide as their input; torch's own class cannot."
+)
 
 EXPERTS = "_experts_implementation_internal"
 """Where a configuration of transformers keeps the kernel for experts."""
@@ -46,6 +52,7 @@ class Rebuilt:
 
 
 Choice = tuple[int | None, ...]
+Places = dict[tuple[str, str], Any]
 
 
 class Search:
@@ -67,16 +74,16 @@ class Search:
 
     def likeliest(self) -> Rebuilt:
         """The first reading of all, carried out on `own` and not tried."""
-        choice, mode = next(self._attempts())
-        return self._carry_out(choice, mode)
+        return self._carry_out(*next(self._likely()))
 
     def run(self, probe: Inputs, expected: list[torch.Tensor] | Exception) -> Rebuilt | None:
         """The first reading that agrees, carried out on `own`; None where there is none."""
         if isinstance(expected, Exception):
             self.failure = expected
             return None
-        for choice, mode in self._attempts():
-            found = self._carry_out(choice, mode)
+        attempts = chain(self._likely(), self._guided(probe), self._unlikely())
+        for choice, mode, places in attempts:
+            found = self._carry_out(choice, mode, places)
             got = outputs(self.own, probe)
             if agree(got, expected):
                 return found
@@ -88,10 +95,62 @@ class Search:
                 )
         return None
 
-    def _attempts(self) -> Iterator[tuple[Choice, str]]:
-        """Readings of all fields, and what is done to configurations, the likeliest first."""
-        plain: Choice = tuple(0 if f.named else None for f in self.fields)
-        every: Choice = (0,) * len(self.fields)
+    def _guided(self, probe: Inputs) -> Iterator[tuple[Choice, str, Places]]:
+        """Readings module by module: where the forward stops, another one that lets it go on.
+
+        One name may ask for other evidence in other modules. Of the modules that the forward was in
+        when it failed, the innermost first, one attribute is read in another way; that stays if
+        more modules come to their end then. Yields readings with which the forward runs through.
+        """
+        plain = self._plain()
+        places: Places = {}
+        progress = self._progress(probe, plain, places)
+        left = MOST_TRIES
+        while progress.failed and left > 0:
+            better = None
+            for place, value in self._alternatives(progress.inside, plain, places):
+                left -= 1
+                tried = {**places, place: value}
+                found = self._progress(probe, plain, tried)
+                if not found.failed or found.ended > progress.ended:
+                    better = (tried, found)
+                    break
+                if left <= 0:
+                    return
+            if better is None:
+                return
+            places, progress = better
+        if places and not progress.failed:
+            yield plain, "shared", places
+
+    def _progress(self, probe: Inputs, choice: Choice, places: Places) -> Progress:
+        self._apply(choice, "shared", places)
+        with following(self.own) as progress:
+            progress.failed = isinstance(outputs(self.own, probe), Exception)
+        return progress
+
+    def _alternatives(
+        self, inside: Sequence[str], choice: Choice, places: Places
+    ) -> Iterator[tuple[tuple[str, str], Any]]:
+        """((module path, attribute), value) of other readings in modules, the last one first."""
+        for path in reversed(inside):
+            for found, picked in zip(self.fields, choice, strict=True):
+                for where, old, new in found.values:
+                    if where != path:
+                        continue
+                    at = None if picked is None else min(picked, len(new) - 1)
+                    now = places.get((path, found.name), old if at is None else new[at])
+                    for value in (*new, old):
+                        if value != now:
+                            yield (path, found.name), value
+
+    def _plain(self) -> Choice:
+        """The first reading of all fields whose names say that they are widths."""
+        return tuple(0 if f.named else None for f in self.fields)
+
+    def _likely(self) -> Iterator[tuple[Choice, str, Places]]:
+        """The likeliest reading of all fields, with what may be done to configurations."""
+        plain = self._plain()
         modes = ["shared"]
         if any(config.varied for config in self.configs):
             modes.append("copied")
@@ -100,18 +159,29 @@ class Search:
         if self.configs:
             modes.append("left")
         for mode in modes:
-            yield plain, mode
+            yield plain, mode, {}
+
+    def _unlikely(self) -> Iterator[tuple[Choice, str, Places]]:
+        """Other readings of all fields, the same in every module."""
+        plain = self._plain()
+        every: Choice = tuple(None if f.named is None else 0 for f in self.fields)
         rest = chain([every] if every != plain else [], _others(self.fields, every, plain))
         for choice in islice(rest, MOST_TRIES):
-            yield choice, "shared"
+            yield choice, "shared", {}
 
-    def _carry_out(self, choice: Choice, mode: str) -> Rebuilt:
-        repaired, notes = self._apply(choice, mode)
+    def _carry_out(self, choice: Choice, mode: str, places: Places) -> Rebuilt:
+        repaired, notes = self._apply(choice, mode, places)
         varied = {k: v for config in self.configs for k, v in config.varied.items()}
         return Rebuilt(self.own, tuple(repaired), varied, tuple(notes))
 
-    def _apply(self, choice: Choice, mode: str) -> tuple[list[Repair], list[str]]:
-        """Set the attributes of `own` by a reading; whatever an earlier one set is taken back."""
+    def _apply(self, choice: Choice, mode: str, places: Places) -> tuple[list[Repair], list[str]]:
+        """Set the attributes of `own` by a reading; whatever an earlier one set is taken back.
+
+        Args:
+            choice: which reading of each field.
+            mode: what is done to configurations.
+            places: (module path, attribute) → value that is read in another way there.
+        """
         if self.touched:
             self._take_back()
         self.touched = True
@@ -121,19 +191,27 @@ class Search:
             if picked is not None
             for repair in found.repairs(picked)
         ]
+        repaired = [r for r in repaired if (r.path, r.field) not in places]
+        for (path, name), new in places.items():
+            old = vars(self.source.get_submodule(path))[name]
+            if new != old:
+                repaired.append(Repair(path, name, old, new))
         repaired += _numbers(self.source, self.net)
         for path, name, _, new in repaired:
             vars(self.own.get_submodule(path))[name] = copy.copy(new)
         for path, module in self.own.named_modules():
             repaired += [Repair(path, *change) for change in restate(module)]
         shared, notes = self._configure(mode)
+        widened = widen(self.own, self.source)
+        if widened:
+            notes.append(WIDENED.format(widened))
         return [*shared, *repaired], notes
 
     def _take_back(self) -> None:
         for path, module in self.source.named_modules():
             own = vars(self.own.get_submodule(path))
             for name, value in vars(module).items():
-                if name in own and _is_plain(value):
+                if name in own and is_plain(value):
                     own[name] = copy.copy(value)
 
     def _configure(self, mode: str) -> tuple[list[Repair], list[str]]:
@@ -141,7 +219,7 @@ class Search:
         notes = []
         for config, made in zip(self.configs, self.own_configs, strict=True):
             for name, value in vars(config.of(self.source)).items():
-                if _is_plain(value):
+                if is_plain(value):
                     vars(made)[name] = copy.copy(value)
             for path, name in config.places:
                 vars(self.own.get_submodule(path))[name] = made
@@ -178,15 +256,19 @@ def configured_numbers(net: Network, config: Any) -> Iterator[Repair]:
             yield Repair("config", name, value, changed[value])
 
 
-def _is_plain(value: Any) -> bool:
+def is_plain(value: Any) -> bool:
+    """Whether an attribute is a number, a text, or a list of such."""
     if isinstance(value, list | tuple):
-        return all(map(_is_plain, value))
+        return all(map(is_plain, value))
     return isinstance(value, int | float | str | None)
 
 
 def _others(found: Sequence[Field], base: Choice, tried: Choice) -> Iterator[Choice]:
     """`base` with one, then two, then three fields read in another way or left alone."""
-    options = [[*range(1, f.choices), None] for f in found]
+    options = [
+        [value for value in (*range(f.choices), None) if value != start]
+        for f, start in zip(found, base, strict=True)
+    ]
     for count in range(1, min(3, len(found)) + 1):
         for which in combinations(range(len(found)), count):
             for values in product(*(options[i] for i in which)):

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from graphs.admission import unwrapped
+from graphs.admission import admit, unwrapped
 from graphs.copying import copy_module
 from graphs.dims import Atom, Axis, Dim, Fixed, Prod, Sum, atoms
 from graphs.exactness import classify
@@ -54,7 +54,11 @@ def trace(model: nn.Module, example_inputs: Any, *, every_size: bool = False) ->
     """
     inputs = as_inputs(example_inputs)
     model = unwrapped(model)
-    module = export(model, inputs, every_size=True) if every_size else capture(model, inputs)
+    admit(model)
+    # What a forward keeps for its next call stays in a copy, and what an earlier one kept is no
+    # constant.
+    copied = _structure(model)
+    module = export(copied, inputs, every_size=True) if every_size else capture(copied, inputs)
     return _network(module, model, inputs)
 
 
@@ -65,7 +69,7 @@ def reopened(net: Network) -> Network:
         TraceError: the module cannot be exported.
     """
     model, inputs = net.source.model, net.source.example
-    return _network(export(model, inputs), model, inputs)
+    return _network(export(_structure(model), inputs), model, inputs)
 
 
 def _network(module: Recorded | fx.GraphModule, model: nn.Module, inputs: Inputs) -> Network:
@@ -111,14 +115,15 @@ class _Walk:
                     for dim in value.dims:
                         self.solver.freeze(dim, "output of the model")
         for name, dims in self.tensor_dims.items():
-            reason = None
             if name not in self.used:
-                reason = "the traced forward does not use it"
-            elif name in self.names.buffers and not self.names.buffers[name]:
-                reason = f"{name} is not saved with the model and would come back uncut"
-            if reason:
                 for dim in dims:
-                    self.solver.freeze(dim, reason)
+                    self.solver.freeze(dim, "the traced forward does not use it")
+            elif name in self.names.buffers and not self.names.buffers[name]:
+                # Made anew by the class, at any width, it is the same where its units are alike.
+                for i, dim in enumerate(dims):
+                    if not _uniform(self.names.values[name], i):
+                        reason = f"{name} is not saved with the model and would come back uncut"
+                        self.solver.freeze(dim, reason)
 
     def _input(self, node: fx.Node) -> Any:
         value = node.meta.get("val")
@@ -364,6 +369,12 @@ def _of_tensor(value: Value, operands: Sequence[Value]) -> Value:
     place = {id(d): p for d, p in zip(source.dims, source.places, strict=True)}
     places = tuple(place.get(id(d)) for d in value.dims)
     return replace(value, tensor=source.tensor, places=places)
+
+
+def _uniform(value: torch.Tensor, dim: int) -> bool:
+    """Whether all positions along a dimension hold the same."""
+    known = not value.is_meta and value.numel() > 0
+    return known and bool((value == value.narrow(dim, 0, 1)).all())
 
 
 def _hint(n: Any) -> int:

@@ -134,13 +134,19 @@ def _matmul(ctx: Context, a: Value, b: Value) -> Dims:
         for other in here[1:]:
             dim = ctx.unify(dim, other)
         batch.insert(0, dim)
-    if batch and a.tensor is None and b.tensor is None and atoms(ctx.solver.resolve(batch[-1])):
-        # Two computed matrices for each unit of an axis: attention, spelled out.
-        ctx.solver.set_kind(batch[-1], "head")
-        for dim in (inside, b.dims[-1]):
-            ctx.solver.set_kind(dim, "head feature")
+    if a.tensor is None and b.tensor is None:
+        _heads(ctx, batch[-1:], (inside, b.dims[-1]))
     ctx.cost(*batch, *rows, inside, b.dims[-1])
     return (*batch, *rows, b.dims[-1])
+
+
+def _heads(ctx: Context, batch: Sequence[Dim], features: Sequence[Dim]) -> None:
+    """Two computed matrices for each unit of an axis: attention, spelled out."""
+    heads = [dim for dim in batch if atoms(ctx.solver.resolve(dim))]
+    for dim in heads:
+        ctx.solver.set_kind(dim, "head")
+    for dim in features if heads else ():
+        ctx.solver.set_kind(dim, "head feature")
 
 
 @rule("matmul", "mm", "bmm", "mv", "dot", zero="product", ends=True)
@@ -216,5 +222,9 @@ def einsum(ctx: Context, equation: str, operands: Sequence[Value], **kwargs: Any
     for letters, value in zip(terms, operands, strict=True):
         summed = [i for i, letter in enumerate(letters) if letter not in result]
         ctx.role(value, "weight", consumed=summed)
+    if len(operands) == 2 and all(value.tensor is None for value in operands):
+        batch = set(terms[0]) & set(terms[1]) & set(result)
+        rest = [dim for letter, dim in dims.items() if letter not in batch]
+        _heads(ctx, [dims[letter] for letter in sorted(batch)], rest)
     ctx.cost(*dims.values())
     return tuple(dims[letter] for letter in result)

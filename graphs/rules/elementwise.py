@@ -16,7 +16,7 @@ _UNARY = (
     "fix frac square clamp clip clamp_min clamp_max clone detach to alias contiguous lift_fresh "
     "lift_fresh_copy _to_copy type_as dropout alpha_dropout feature_dropout feature_alpha_dropout "
     "rrelu isnan isinf isfinite logical_not bitwise_not nan_to_num positive zero "
-    "_assert_tensor_metadata native_dropout cpu cuda"
+    "_assert_tensor_metadata cpu cuda"
 )
 _ADDITIVE = (
     "max.other min.other add sub rsub maximum minimum fmax fmin eq ne lt le gt ge isclose "
@@ -55,6 +55,12 @@ def _still(*args: Any) -> bool:
 def unary(ctx: Context, x: Value, *args: Any, **kwargs: Any) -> Dims:
     """Entry by entry; the dimensions pass through."""
     return broadcast(ctx, [x, *_operands(*args)]) if ctx.shapes else ()
+
+
+@rule("native_dropout", zero="move")
+def native_dropout(ctx: Context, x: Value, *args: Any, **kwargs: Any) -> Any:
+    """Entry by entry, with the mask of what stays."""
+    return x.dims, x.dims
 
 
 @rule("pow")

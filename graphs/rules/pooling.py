@@ -12,7 +12,7 @@ _RANK = {"1d": 1, "2d": 2, "3d": 3}
 @rule(
     *(f"{name}_pool{rank}" for name in ("avg", "max", "adaptive_avg") for rank in _RANK),
     *(f"adaptive_max_pool{rank}" for rank in _RANK),
-    *(f"{name}{n}d" for name in ("_adaptive_avg_pool", "fractional_max_pool") for n in (2, 3)),
+    *(f"_adaptive_avg_pool{n}d" for n in (2, 3)),
     *(f"max_pool{rank}_with_indices" for rank in ("2d", "3d")),
     *(f"{kind}_pad{rank}" for kind in ("reflection", "replication") for rank in _RANK),
     zero="move",
@@ -32,6 +32,13 @@ def pool(ctx: Context, x: Value, *args: Any, **kwargs: Any) -> Any:
         ctx.freeze(dim, "pooled over")
     results = tuple(dims(s) for s in ctx.shapes)
     return results[0] if len(results) == 1 else results
+
+
+@rule("fractional_max_pool2d", "fractional_max_pool3d", zero="first")
+def fractional_pool(ctx: Context, x: Value, kernel: Any, size: Any, samples: Value) -> Any:
+    """Windows at places that are drawn for every channel (batch, channels, spatial dimensions)."""
+    ctx.unify(x.dims[-_spatial(ctx) - 1], samples.dims[1])
+    return pool(ctx, x)
 
 
 def _spatial(ctx: Context) -> int:

@@ -56,16 +56,23 @@ def outer(ctx: Context, a: Value, b: Value) -> Dims:
     return (*a.dims, *b.dims)
 
 
-@rule("cosine_similarity", "pairwise_distance", zero="move", ends=True)
+@rule("cosine_similarity", zero="move", ends=True)
 def similarity(ctx: Context, a: Value, b: Value, *args: Any, **kwargs: Any) -> Dims:
-    """A number for two vectors, which units that are zero in both leave as it is."""
-    cosine = "cosine" in str(ctx.node.target)
-    dim = args[0] if args and cosine else kwargs.get("dim", 1) if cosine else -1
+    """The cosine of two vectors, which units that are zero in both leave as it is."""
+    return _compared(ctx, a, b, args[0] if args else kwargs.get("dim", 1))
+
+
+@rule("pairwise_distance", zero="never", ends=True)
+def distance(ctx: Context, a: Value, b: Value, *args: Any, **kwargs: Any) -> Dims:
+    """|a − b + ε|: a pair of zeros still counts ε, and two vectors of zeros are ε apart."""
+    ctx.exactness(a.dims[-1], "norm-changed")
+    return _compared(ctx, a, b, -1)
+
+
+def _compared(ctx: Context, a: Value, b: Value, dim: int) -> Dims:
+    """Dimensions of a number for two vectors along `dim`."""
     both = Context(ctx.node, ctx.solver, ctx.facts, ctx.module, (_stretched(a, b),))
     dims = broadcast(both, [a, b])
-    if not cosine:
-        # |a − b + ε|: a pair of zeros still counts ε.
-        ctx.exactness(dims[-1], "norm-changed")
     dim %= len(dims)
     keepdim = len(ctx.shape) == len(dims)
     kept = ctx.fixed((1,), "similarity") if keepdim else ()
@@ -80,9 +87,12 @@ def _stretched(a: Value, b: Value) -> tuple[int, ...]:
     return tuple(max(n, m) for n, m in pairs)
 
 
-@rule("cdist", "_cdist_forward", zero="move", ends=True)
+@rule("cdist", "_cdist_forward", zero="never", ends=True)
 def cdist(ctx: Context, a: Value, b: Value, p: float = 2.0, *args: Any) -> Dims:
-    """Distances between all rows of two matrices: units that are zero in both add nothing."""
+    """Distances between all rows of two matrices: units that are zero in both add nothing.
+
+    A row of zeros is a point like any other.
+    """
     feature = ctx.unify(a.dims[-1], b.dims[-1])
     if p <= 0:
         ctx.freeze(feature, f"a distance of order {p}")

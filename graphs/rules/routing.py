@@ -120,6 +120,8 @@ def count(ctx: Context, x: Value, *args: Any, **kwargs: Any) -> Dims:
     if x.numbers is None or not stated or ctx.solver.size(x.numbers) != n:
         if x.numbers is not None:
             ctx.freeze(x.numbers, "counted in other bins than one for each unit")
+        for dim in x.dims:
+            ctx.exactness(dim, "data-dependent")  # zeros are counted too
         return ctx.fixed(ctx.shape, "counted")
     ctx.extent(1, Extent(x.numbers))
     ctx.extent(3, Extent(x.numbers, offset=args[2] - n))

@@ -18,7 +18,7 @@ from metaprune.testing.subject import Outputs, Subject
 _STATISTICS = (
     *("layer_norm", "native_layer_norm", "group_norm", "instance_norm"),
     *("rms_norm", "_fused_rms_norm", "_weight_norm", "_weight_norm_interface"),
-    *("mean", "var", "std", "var_mean", "linalg_vector_norm"),
+    *("mean", "var", "std", "var_mean", "std_mean", "linalg_vector_norm"),
 )
 
 

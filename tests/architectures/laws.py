@@ -115,6 +115,24 @@ def program(s: Subject) -> None:
     )
 
 
+def reordered(s: Subject) -> None:
+    """A module with all its units in another order computes what its program does then.
+
+    Nothing is left in it from the order before.
+    """
+    generator = torch.Generator().manual_seed(3)
+    net = s.net
+    for axis in s.net.axes.values():
+        if axis.frozen is None:
+            net = net.permute(axis.name, torch.randperm(axis.size, generator=generator))
+    assert_close(
+        outputs(net.to_model(), s.inputs),
+        outputs(graph_model(net), s.inputs),
+        max(1e-8, s.exact),
+        "the module with reordered units",
+    )
+
+
 def removal(s: Subject) -> nn.Module:
     """A third of what `metaprune.prune` takes from goes; the result runs, as the program says.
 
@@ -177,6 +195,7 @@ def other_weights(s: Subject) -> None:
 LAWS: dict[str, Callable[[Subject], Any]] = {
     "certificate": certified,
     "program": program,
+    "reordered": reordered,
     "removal": removal,
     "removal, every axis": every_axis,
     "other weights": other_weights,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+
+from benchmarks.architectures import gathered
 from benchmarks.architectures_page import page
 
 
@@ -11,6 +14,7 @@ def row(name: str, **more):
         "field": "convnets",
         "failed": {},
         "commit": "0000000",
+        "versions": "torch 2",
         "params": 1234,
         "axes": 4,
         "free": 3,
@@ -33,6 +37,7 @@ def test_a_page_without_failures_claims_zero():
     text = page([row("good")])
     assert "Silently wrong: zero" in text
     assert "2e-14" in text
+    assert "- torch 2: 1 rows" in text
     assert "| good | 1,234 | 3/4 | 50% | exact 2, fold 1 | 25% | 1.0 | 20 | class |" in text
     assert "softmax over units (aten.softmax.int) (1)" in text
     assert "output of the model" not in text.split("## Convolutional")[1]
@@ -51,3 +56,12 @@ def test_what_is_refused_or_skipped_is_listed_with_the_reason():
     text = page([row("good"), refused, skipped])
     assert "- `r`: why" in text
     assert "## Not imported here\n\n`s`" in text
+
+
+def test_a_row_that_was_skipped_gives_way_to_one_that_ran(tmp_path):
+    ran, skipped = {"name": "s", "params": 1}, {"name": "s", "skipped": "timm is not there"}
+    files = [tmp_path / "one.jsonl", tmp_path / "other.jsonl"]
+    for file, rows in zip(files, ([ran], [skipped, {"name": "t", "skipped": "…"}]), strict=True):
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert gathered(files) == gathered(files[::-1])
+    assert gathered(files)["s"] == ran

@@ -173,6 +173,46 @@ def constant_per_channel() -> Pair:
 
 
 @case("embed.out")
+def constants_that_are_the_same_for_every_channel() -> Pair:
+    return features(lambda m, y: y * torch.full((6,), 0.5) + torch.zeros(6))
+
+
+@case("embed.out:bias-fold")
+def ones_for_every_channel() -> Pair:
+    return features(lambda m, y: y + torch.ones(6))
+
+
+@case("embed.out")
+def unsaved_buffer_that_is_the_same_for_every_channel() -> Pair:
+    """Made anew by the class at any width, it is the same; a bias of keys that is zero."""
+
+    class Shifts(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed, self.head = nn.Linear(4, 6), nn.Linear(6, 3)
+            self.register_buffer("offset", torch.full((6,), 0.5), persistent=False)
+
+        def forward(self, x: Any) -> Any:
+            return self.head(self.embed(x) * self.offset)
+
+    return Shifts(), (sequence(),)
+
+
+@case(embed__out="scale is not saved with the model and would come back uncut")
+def unsaved_buffer_that_differs_from_channel_to_channel() -> Pair:
+    class Scales(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed, self.head = nn.Linear(4, 6), nn.Linear(6, 3)
+            self.register_buffer("scale", torch.arange(6) / 3, persistent=False)
+
+        def forward(self, x: Any) -> Any:
+            return self.head(self.embed(x) * self.scale)
+
+    return Scales(), (sequence(),)
+
+
+@case("embed.out")
 def buffers_per_channel() -> Pair:
     def forward(m: Any, x: Any) -> Any:
         return m.head((torch.relu(m.embed(x)) - m.mean) / m.deviation)

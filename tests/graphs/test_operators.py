@@ -13,6 +13,7 @@ from graphs import trace
 from graphs.cost import count_macs, count_params
 from graphs.rebuild import graph_model
 from graphs.rules import RULES
+from graphs.rules.registry import operator_name
 from metaprune import testing
 from tests.graphs import (  # noqa: F401  each registers its cases
     families_attention,
@@ -21,8 +22,11 @@ from tests.graphs import (  # noqa: F401  each registers its cases
     families_layouts,
     families_norms,
     families_recurrent,
+    families_spellings,
 )
 from tests.graphs.cases import CASES
+from tests.graphs.families import FAMILIES
+from tests.graphs.families import build as build_family
 
 # Said by torch once a process, on machines with oneDNN.
 pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections is not supported")
@@ -140,7 +144,36 @@ def test_rules_are_for_operators_that_there_are():
         return any(hasattr(torch.ops.aten, word) for word in spelled)
 
     others = [name for name in RULES if not exists(name)]
-    assert set(others) <= {"grouped_mm", "transformers.grouped_mm_fallback"}
+    # torch 2.14 has no cholesky beside linalg_cholesky any more.
+    assert set(others) <= {"grouped_mm", "transformers.grouped_mm_fallback", "cholesky"}
+
+
+# Operators that no small model calls, and why.
+NOT_CALLED = {
+    **dict.fromkeys(("_grouped_mm", "grouped_mm"), "the experts of tests/architectures"),
+    "transformers.grouped_mm_fallback": "the experts of tests/architectures",
+    "bincount": "its shape depends on values, as those of experts do",
+    "index_reduce": "torch warns that it is in beta",
+    **dict.fromkeys(("cpu", "cuda"), "to where a model is already, nothing is called"),
+    "conj": "torch calls it _conj",
+    "cholesky": "torch warns of it; linalg_cholesky has the same rule",
+    **dict.fromkeys(("lift_fresh", "_assert_tensor_metadata"), "torch.export takes them out"),
+}
+
+
+def called(net):
+    """Registered names of the operators that a program calls."""
+    for node in net.program.graph.nodes:
+        if node.op == "call_function":
+            name = operator_name(node.target)
+            one = f"{name}.{getattr(node.target, '_overloadname', '')}"
+            yield one if one in RULES else name
+
+
+def test_every_operator_is_called_by_some_model():
+    seen = {name for case in CASES for name in called(trace(*build(case)))}
+    seen |= {name for family in FAMILIES for name in called(trace(*build_family(family)))}
+    assert set(RULES) - seen == set(NOT_CALLED)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from graphs import trace
+from graphs.attention import AnyWidthAttention
 from graphs.cost import count_macs, count_params
 from graphs.program import ExportedModule
 from graphs.rebuild import graph_model, rebuild
@@ -200,9 +201,12 @@ def test_a_multihead_attention_keeps_its_class_where_its_heads_fit():
     assert type(fits) is Attends
     assert (fits.attend.embed_dim, fits.attend.num_heads, fits.attend.head_dim) == (12, 3, 4)
     assert fits.attend.kdim == fits.attend.vdim == 12
+    assert type(fits.attend) is nn.MultiheadAttention
     wide = rebuild(net.remove(heads, [1]))
-    assert isinstance(wide.model, ExportedModule)
-    assert "does not fit the new shapes" in wide.notes[0]
+    assert type(wide.model) is Attends
+    assert isinstance(wide.model.attend, AnyWidthAttention)
+    assert wide.model.attend.embed_dim == 16
+    assert (wide.model.attend.num_heads, wide.model.attend.head_dim) == (3, 4)
 
 
 def test_flat_weights_and_ties_follow():

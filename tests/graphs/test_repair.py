@@ -11,8 +11,9 @@ from torch import nn
 from graphs import trace
 from graphs.configured import configs
 from graphs.layers import restate
-from graphs.probe import agree, informative, lively, outputs, resized
-from graphs.repair import Evidence, evidence, fields, readings, words
+from graphs.probe import agree, following, informative, lively, outputs, resized
+from graphs.rebuild import graph_model, rebuild
+from graphs.repair import Evidence, evidence, fields, is_width, readings, words
 from tests.graphs.families import FAMILIES, build
 
 # A module with four heads of four features, of which one goes; two share keys and values.
@@ -60,8 +61,20 @@ def test_sequences_are_read_whole_before_they_are_read_piece_by_piece():
 
 
 def test_words_of_names():
-    assert words("num_kv_heads") == {"num", "kv", "heads"}
-    assert words("numKVHeads2") >= {"num"}
+    assert words("num_kv_heads") == ["num", "kv", "heads"]
+    assert words("numKVHeads2")[0] == "num"
+
+
+@pytest.mark.parametrize(
+    ("name", "width"),
+    [
+        *(("hidden_size", True), ("num_heads", True), ("time_step_rank", True)),
+        *(("layer_idx", None), ("window_size", None), ("block_width", None), ("anything", False)),
+        *(("pdim", True), ("expand_chs", True), ("nheads", True)),
+    ],
+)
+def test_the_last_word_of_a_name_tells_what_it_states(name, width):
+    assert is_width(name) is width
 
 
 def test_positions_and_kernels_are_not_widths():
@@ -77,10 +90,12 @@ def test_positions_and_kernels_are_not_widths():
 
     net = trace(Numbered().eval(), (torch.randn(2, 4),)).remove("up.out", [0])
     found = {field.name: field for field in fields(net.source.model, evidence(net))}
-    assert set(found) == {"width", "plain"}
-    assert found["width"].named
-    assert not found["plain"].named  # Only because a call of the module has that size.
-    assert found["width"].repairs(0) == [("", "width", 8, 7)]
+    width = found.pop("width")
+    assert width.named is True
+    assert found.pop("plain").named is False  # Only because a call of the module has that size.
+    # The last to be tried, where nothing else fits.
+    assert {f.named for f in found.values()} == {None}
+    assert width.repairs(0) == [("", "width", 8, 7)]
     model = net.to_model()
     assert (model.layer_idx, model.kernel_size, model.plain, model.width) == (8, 8, 8, 7)
 
@@ -192,3 +207,45 @@ def test_random_weights_tell_models_apart(name):
     found = outputs(made, net.source.example)
     assert informative(found)
     assert not agree(found, outputs(model, net.source.example))
+
+
+class Views(nn.Module):
+    """Its one attribute restates what it reads, or what it makes."""
+
+    def __init__(self, reads: bool) -> None:
+        super().__init__()
+        self.up, self.down = nn.Linear(8, 8), nn.Linear(8, 8)
+        self.dim, self.reads = 8, reads
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x.view(-1, self.dim if self.reads else x.shape[-1])
+        y = self.up(x)
+        return x + self.down(y.view(-1, y.shape[-1] if self.reads else self.dim).relu())
+
+
+def test_one_name_is_read_in_another_way_in_another_module():
+    torch.manual_seed(0)
+    parts = [Views(True), Views(False), Views(True), Views(False)]
+    model = nn.Sequential(nn.Linear(5, 8), *parts, nn.Linear(8, 3)).eval()
+    x = torch.randn(2, 5)
+    net = trace(model, (x,))
+    small = net.remove({"0.out": [1], **{f"{i}.up.out": [0, 2] for i in range(1, 5)}})
+    made = rebuild(small)
+    assert type(made.model) is nn.Sequential
+    assert [made.model[i].dim for i in range(1, 5)] == [7, 6, 7, 6]
+    torch.testing.assert_close(made.model(x), graph_model(small)(x))
+
+
+def test_how_far_a_forward_came():
+    model = nn.Sequential(nn.Linear(3, 4), nn.Sequential(nn.ReLU(), nn.Linear(5, 2)))
+    with following(model) as progress:
+        failure = outputs(model, ((torch.randn(2, 3),), {}))
+    assert isinstance(failure, RuntimeError)
+    assert progress.inside == ["", "1", "1.1"]
+    assert progress.ended == 2
+    with following(model[0]) as progress:
+        model[0](torch.randn(2, 3))
+    assert (progress.inside, progress.ended) == ([], 1)
+    with following(model[1]) as progress:
+        model[0](torch.randn(2, 3))
+    assert progress.ended == 0
