@@ -67,6 +67,16 @@ CHANNELS = {
 
 IN_ORDER = ", in order"
 
+RANKS = {
+    "uniform": "uniform",
+    "global": "global",
+    "price 8": {"rule": "price", "steps": 7},
+    "price 16": {"rule": "price", "steps": 15},
+}
+
+SHAPES = {"channels": CHANNELS, "low-rank": RANKS}
+"""Pattern of smaller shapes → label → budget."""
+
 SOLVERS: dict[str, tuple[str, int]] = {
     # label: solver and steps of the repair; in order, layers see the inputs of pruned ones
     "magnitude": ("magnitude", 0),
@@ -226,10 +236,10 @@ class Bench:
         asks = {weight: Ask(share, mask) for weight, share in shares.items()}
         return solve_in_order(self.net, self.model, name, asks, self.batches).refit.values
 
-    def channels(self, label: str, speedup: float) -> None:
-        """One cell of the table of channels."""
+    def shaped(self, pattern: str, label: str, speedup: float) -> None:
+        """One cell of the table of channels, or of low rank."""
         key = {
-            "network": self.arguments.network, "pattern": "channels", "speedup": speedup,
+            "network": self.arguments.network, "pattern": pattern, "speedup": speedup,
             "budget": label,
         }  # fmt: skip
         if self.store.find(key) is not None:
@@ -237,8 +247,8 @@ class Bench:
         example = self.data.example_inputs()
         started = time.process_time()
         plan = metaprune.plan(
-            self.model, example, target={"speedup": speedup}, metanet=None,
-            budget=CHANNELS[label], calibration=self.batches,
+            self.model, example, target={"speedup": speedup}, metanet=None, pattern=pattern,
+            budget=SHAPES[pattern][label], calibration=self.batches,
         )  # fmt: skip
         seconds = round(time.process_time() - started, 1)
         result = metaprune.apply(self.model, example, plan, calibration=self.batches)
@@ -264,10 +274,11 @@ def table(store: Store) -> None:
             chosen = [c for c in cells if c["key"].get("solver") == solver]
             columns = sorted({c["key"]["sparsity"] for c in chosen})
             show(f"{network} (dense {dense}), {solver}, sparsity", chosen, "sparsity", columns)
-        chosen = [c for c in cells if c["key"]["pattern"] == "channels"]
-        columns = sorted({c["key"]["speedup"] for c in chosen})
-        if chosen:
-            show(f"{network} (dense {dense}), channels, speed-up", chosen, "speedup", columns)
+        for pattern in SHAPES:
+            chosen = [c for c in cells if c["key"]["pattern"] == pattern]
+            columns = sorted({c["key"]["speedup"] for c in chosen})
+            if chosen:
+                show(f"{network} (dense {dense}), {pattern}, speed-up", chosen, "speedup", columns)
 
 
 def show(title: str, cells: list[dict[str, Any]], by: str, columns: list[float]) -> None:
@@ -291,6 +302,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--solvers", nargs="*", default=["magnitude"], choices=list(SOLVERS))
     parser.add_argument("--speedup", type=float, nargs="*", default=[])
     parser.add_argument("--channels", nargs="*", default=list(CHANNELS), choices=list(CHANNELS))
+    parser.add_argument("--ranks", nargs="*", default=list(RANKS), choices=list(RANKS))
     parser.add_argument("--limit", type=int, default=4000)
     parser.add_argument("--table", action="store_true", help="print what is there, and stop")
     return parser.parse_args()
@@ -306,9 +318,10 @@ def main() -> None:
             for solver in given.solvers:
                 for sparsity in given.sparsity:
                     bench.masked(label, sparsity, solver)
-        for label in given.channels:
-            for speedup in given.speedup:
-                bench.channels(label, speedup)
+        for pattern, labels in (("channels", given.channels), ("low-rank", given.ranks)):
+            for label in labels:
+                for speedup in given.speedup:
+                    bench.shaped(pattern, label, speedup)
     table(Store(given.output))
 
 
