@@ -59,9 +59,9 @@ def rebuild(net: Network, *, share: bool = False) -> Rebuilt:
     if all(net.source.axes[name].size == axis.size for name, axis in net.axes.items()):
         found = Rebuilt(own)
     else:
-        search = Search(net, own)
         # Reading the shape of a spectral norm's weight in training changes its buffers.
-        with evaluation(own):
+        with evaluation(own), evaluation(net.source.model):
+            search = Search(net, own)
             found = _followed(net, own, search) or _compared(net, own, search)
     if not share:
         _put(found.model, {name: t.value.clone() for name, t in net.tensors.items()})

@@ -274,12 +274,12 @@ def fields(model: nn.Module, found: Found) -> list[Field]:
         entries = found.get(path, ())
         changed = {e.old for e in entries if e.old != e.new}
         called = {e.old for e in entries if e.old != e.new and e.kind == "call"}
-        for name, value in vars(module).items():
+        sizes_of = {n: v for n, v in vars(module).items() if n[0] != "_" and is_size(v)}
+        known = stated(module) if sizes_of else {}
+        for name, value in sizes_of.items():
+            if name in known:
+                continue
             width = is_width(name)
-            if name.startswith("_") or not is_size(value):
-                continue
-            if name in stated(module):
-                continue
             sizes = changed if width else called
             parts = {tuple(value), *value} if isinstance(value, list | tuple) else {value}
             new = tuple(readings(name, value, entries)) if parts & sizes else ()

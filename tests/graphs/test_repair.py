@@ -61,7 +61,7 @@ def test_sequences_are_read_whole_before_they_are_read_piece_by_piece():
 
 
 def test_words_of_names():
-    assert words("num_kv_heads") == ["num", "kv", "heads"]
+    assert words("num_kv_heads") == ("num", "kv", "heads")
     assert words("numKVHeads2")[0] == "num"
 
 
