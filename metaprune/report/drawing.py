@@ -1,7 +1,8 @@
 """The network drawn: a row for every axis, an arc for every weight, and what each method leaves.
 
 Weights that read an earlier axis and produce a later one arc on the left side close to the rows;
-those that lead back (into a residual stream) are dashed.
+those that lead back (into a residual stream) are dashed. Where methods leave shares of weights
+instead of units, a row is a weight, without arcs.
 """
 
 from __future__ import annotations
@@ -18,16 +19,23 @@ LABEL = 250
 
 
 def drawing(report: Report, entries: Sequence[Entry]) -> str:
-    """An SVG element: axes as rows, weights as arcs, kept shares of the entries as bars.
+    """An SVG element: axes as rows, weights as arcs (or weights as rows), kept shares as bars.
 
     Args:
         report: with nodes and edges.
         entries: one a method, at one target; a column of bars each.
     """
-    outside = [Node("", 0, "", "", True)] if any(not e.source for e in report.edges) else []
-    nodes = [*outside, *report.nodes]
+    nodes: list[Node] = []
+    edges: Sequence[Edge] = ()
+    if of_weights(report):
+        found = {layer.name: layer.of for entry in entries for layer in entry.layers}
+        nodes = [Node(name, of, "numbers", "stored", False) for name, of in found.items()]
+    else:
+        edges = report.edges
+        outside = [Node("", 0, "", "", True)] if any(not e.source for e in edges) else []
+        nodes = [*outside, *report.nodes]
     place = {node.name: index for index, node in enumerate(nodes)}
-    arcs = _arcs(report.edges, place)
+    arcs = _arcs(edges, place)
     reach = max((width for _, _, width in arcs), default=0)
     left = reach + 16
     width = left + LABEL + len(entries) * (BAR + GAP) + 24
@@ -49,6 +57,12 @@ def drawing(report: Report, entries: Sequence[Entry]) -> str:
             if node.name in kept
         ]
     return "\n".join([*parts, "</svg>"])
+
+
+def of_weights(report: Report) -> bool:
+    """Whether the budgets of a report are shares of weights, not units of axes."""
+    axes = {node.name for node in report.nodes}
+    return any(layer.name not in axes for entry in report.entries for layer in entry.layers)
 
 
 def _y(index: int) -> float:

@@ -9,7 +9,7 @@ from string import Template
 from typing import Any
 
 from metaprune.report import words
-from metaprune.report.drawing import drawing
+from metaprune.report.drawing import drawing, of_weights
 from metaprune.report.schema import Entry, Report
 from metaprune.report.table import rows
 from metaprune.report.tradeoff import tradeoff
@@ -44,13 +44,11 @@ def _summary(report: Report) -> str:
     for entries in by_target(report):
         best = _best(report, entries)
         value = words.metric(report.score, (best.after or best.before)[report.score])
-        parts.append(
-            f"At {best.achieved['speedup']:.2f}× fewer MACs, {escape(best.method)} leads "
-            f"with {value}{' after finetuning' if best.after else ''}."
-            if len(entries) > 1
-            else f"At {best.achieved['speedup']:.2f}× fewer MACs it reaches {value}"
-            f"{' after finetuning' if best.after else ''}."
-        )
+        smaller = f"{best.achieved['speedup']:.2f}× fewer MACs"
+        if best.achieved["speedup"] <= 1:  # masks leave shapes as they are
+            smaller = f"{100 * best.achieved['sparsity']:.0f} % of the weights gone"
+        leads = f", {escape(best.method)} leads with" if len(entries) > 1 else " it reaches"
+        parts.append(f"With {smaller}{leads} {value}{' after finetuning' if best.after else ''}.")
     return " ".join(parts)
 
 
@@ -106,9 +104,16 @@ def _table(report: Report) -> str:
     return f"<thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody>"
 
 
+AXES = (
+    "A row is an axis: units that are cut together. An arc is a weight that reads one axis and "
+    "produces another; dashed arcs lead back into an earlier one. Bars show the share that is kept."
+)
+WEIGHTS = "A row is a weight. Bars show the share of its numbers that is kept."
+
+
 def _budgets(report: Report) -> str:
     """The network drawn with the budgets of every method, a section for each target."""
-    sections = []
+    sections = [f'<p class="muted">{WEIGHTS if of_weights(report) else AXES}</p>']
     groups = by_target(report) or [[]]
     for index, entries in enumerate(groups):
         asked = words.asked(entries[0].asked) if entries else "dense"

@@ -1,4 +1,4 @@
-"""Score against speed-up, before and after finetuning, one curve a method."""
+"""Score against speed-up or sparsity, before and after finetuning, one curve a method."""
 
 from __future__ import annotations
 
@@ -75,14 +75,17 @@ def _draw(axes: Axes, report: Report) -> None:
         finetuned = [(entry, entry.after) for entry in entries if entry.after]
         if finetuned:
             _curve(axes, report, finetuned, colour, f"{method}, finetuned", False)
-    axes.set_xlabel("speed-up (MACs before / after)")
+    across = _across(report)
+    axes.set_xlabel("speed-up (MACs before / after)" if across == "speedup" else across)
     axes.set_ylabel(words.label(report.score))
     if not report.higher_is_better and _span(report) > 20:
         axes.set_yscale("log")
     axes.grid(axis="y", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.tick_params(length=0)
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}×")
+    axes.xaxis.set_major_formatter(
+        lambda value, _: f"{value:g}×" if across == "speedup" else f"{100 * value:g} %"
+    )
     axes.margins(x=0.06, y=0.12)
     columns = max(1, len(report.methods))
     legend = axes.legend(
@@ -99,9 +102,10 @@ def _curve(
     label: str,
     hollow: bool,
 ) -> None:
-    points = sorted(points, key=lambda point: point[0].achieved["speedup"])
+    across = _across(report)
+    points = sorted(points, key=lambda point: point[0].achieved[across])
     axes.plot(
-        [entry.achieved["speedup"] for entry, _ in points],
+        [entry.achieved[across] for entry, _ in points],
         [words.scaled(report.score, metrics[report.score]) for _, metrics in points],
         color=colour,
         label=label,
@@ -114,6 +118,12 @@ def _curve(
         markeredgewidth=1.6,
         zorder=3,
     )
+
+
+def _across(report: Report) -> str:
+    """The metric of the horizontal axis: the speed-up, or where masks give none, the sparsity."""
+    faster = any(entry.achieved["speedup"] > 1 for entry in report.entries)
+    return "speedup" if faster or not report.entries else "sparsity"
 
 
 def _span(report: Report) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import pytest
@@ -103,6 +104,27 @@ def test_pictures_are_well_formed_and_follow_the_theme():
     assert "#0101" not in plot  # no stand-in colour is left
     assert drawing(report(), entries).count('class="track"') == 2
     assert "8 of 16 kept" in drawing(report(), entries)
+
+
+def test_budgets_of_weights_have_rows_of_their_own():
+    """Masks and factors leave shares of weights, which are no axes."""
+    entries = tuple(
+        replace(entry, layers=(Layer("a.weight", 40, 10), Layer("b.weight", 8, 8)))
+        for entry in report().entries
+    )
+    found = replace(report(), entries=entries)
+    shown = drawing(found, entries[:2])
+    ElementTree.fromstring(shown)
+    assert shown.count('class="track"') == 4
+    assert "a.weight: 10 of 40 kept" in shown
+    assert 'class="arc' not in shown
+    assert "A row is a weight" in page(found)
+    assert "A row is an axis" in page(report())
+    masked = [replace(e, achieved={**e.achieved, "speedup": 1.0, "sparsity": 0.5}) for e in entries]
+    alike = replace(found, entries=tuple(masked))
+    assert "With 50 % of the weights gone" in page(alike)
+    assert "sparsity" in tradeoff(alike)
+    assert "speed-up (MACs before / after)" in tradeoff(found)
 
 
 def test_table_marks_the_best_of_each_target():
