@@ -55,7 +55,8 @@ def plan(
             for one), "unstructured", "row" or "N:M" (masks), "sparse+low-rank" or "N:M+low-rank"
             (a mask and two thin layers beside it).
         metanet: name or path of a metanetwork that transforms the weights and advises the budget
-            by a feedforward pass; None does without.
+            by a feedforward pass; None does without. Blocks and low rank, which none has learned,
+            do without as well.
         budget: how the target is divided: "metanet", or a rule of `pruners.budgets` for channels or
             masks; a rule with options, `{"rule": "search", "evaluations": 400}`; or kept shares by
             name or glob pattern, `{"layer3.*": 0.2}`. For N:M patterns a rule mixes different N.
