@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from metaprune.report import theme
+from metaprune.report import theme, words
 from metaprune.report.schema import Edge, Entry, Node, Report
 
 ROW, HEAD, BAR, GAP = 22, 30, 150, 18
@@ -101,21 +101,26 @@ def _row(node: Node, index: int, left: float) -> str:
         )
     colour = theme.MUTED if node.frozen else theme.INK
     radius = 3 + min(5.0, node.size**0.5 / 4)
-    words = f"{node.name}: {node.size} × {node.kind}; " + (
+    told = f"{node.name}: {node.size} × {node.kind}; " + (
         f"left alone: {node.state}" if node.frozen else node.state
     )
     name = node.name if len(node.name) <= 30 else "…" + node.name[-29:]
     return (
-        _dot(left, y, radius, colour, words)
+        _dot(left, y, radius, colour, told)
         + _text(left + 12, y, name, "muted" if node.frozen else "")
-        + _text(left + LABEL - 14, y, str(node.size), "number")
+        + _text(left + LABEL - 14, y, _short(node.size), "number")
     )
 
 
-def _dot(x: float, y: float, radius: float, colour: str, words: str) -> str:
+def _short(size: int) -> str:
+    """A number in four characters or so, beside a long name."""
+    return str(size) if size < 10_000 else words.count(size)
+
+
+def _dot(x: float, y: float, radius: float, colour: str, title: str) -> str:
     return (
         f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}" style="fill: {colour}">'
-        f"<title>{escape(words)}</title></circle>"
+        f"<title>{escape(title)}</title></circle>"
     )
 
 

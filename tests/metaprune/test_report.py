@@ -109,14 +109,15 @@ def test_pictures_are_well_formed_and_follow_the_theme():
 def test_budgets_of_weights_have_rows_of_their_own():
     """Masks and factors leave shares of weights, which are no axes."""
     entries = tuple(
-        replace(entry, layers=(Layer("a.weight", 40, 10), Layer("b.weight", 8, 8)))
+        replace(entry, layers=(Layer("a.weight", 11008, 10), Layer("b.weight", 8, 8)))
         for entry in report().entries
     )
     found = replace(report(), entries=entries)
     shown = drawing(found, entries[:2])
     ElementTree.fromstring(shown)
     assert shown.count('class="track"') == 4
-    assert "a.weight: 10 of 40 kept" in shown
+    assert "a.weight: 10 of 11008 kept" in shown
+    assert ">11k<" in shown
     assert 'class="arc' not in shown
     assert "A row is a weight" in page(found)
     assert "A row is an axis" in page(report())
