@@ -97,7 +97,7 @@ def _scripted(module: nn.Module) -> Why:
 
 
 def _quantized(module: nn.Module) -> Why:
-    packed = any(isinstance(value, torch.ScriptObject) for value in vars(module).values())
+    packed = torch.ScriptObject in map(type, vars(module).values())
     if not packed and ".quantized" not in type(module).__module__:
         return None
     return (

@@ -60,6 +60,12 @@ def _names_a_config(name: str) -> bool:
     return bool(_CONFIGS.search(name))
 
 
+def has_configs(model: nn.Module) -> bool:
+    """Whether any module refers to a configuration."""
+    named = (vars(module).items() for module in model.modules())
+    return any(is_config(name, value) for attributes in named for name, value in attributes)
+
+
 def configs(model: nn.Module, found: Found) -> list[Config]:
     """The configurations that a model's modules refer to, and what the new shapes make of them."""
     holders: dict[int, list[tuple[str, str]]] = {}

@@ -18,6 +18,7 @@ from graphs.keeping import forget
 _ATOMIC = frozenset(
     (int, float, bool, str, bytes, complex, NoneType, torch.dtype, torch.device, torch.Size)
 )
+_TABLES = frozenset((dict, OrderedDict, set))
 _HOOKS = ("__deepcopy__", "__copy__", "__reduce__", "__reduce_ex__", "__getstate__", "__setstate__")
 
 
@@ -52,7 +53,7 @@ def _copied(value: Any, memo: dict[int, Any]) -> Any:
     if kind is dict or kind is OrderedDict:
         memo[id(value)] = made = kind()
         for key, entry in value.items():
-            made[_copied(key, memo)] = _copied(entry, memo)
+            made[key if type(key) is str else _copied(key, memo)] = _copied(entry, memo)
         return made
     if kind is list:
         memo[id(value)] = made = []
@@ -66,7 +67,13 @@ def _copied(value: Any, memo: dict[int, Any]) -> Any:
         memo[id(value)] = made = object.__new__(kind)
         state = vars(made)
         for name, entry in vars(value).items():
-            state[name] = entry if type(entry) in _ATOMIC else _copied(entry, memo)
+            form: Any = type(entry)
+            if form in _ATOMIC:
+                state[name] = entry
+            elif form in _TABLES and not entry and id(entry) not in memo:
+                memo[id(entry)] = state[name] = form()  # most tables of a module are empty
+            else:
+                state[name] = _copied(entry, memo)
         return made
     return copy.deepcopy(value, memo)
 

@@ -3,7 +3,8 @@
 Values are numbered: the same operator on values of the same numbers gives a value of the same
 number, whatever the weights and the inputs are. A forward that returns the numbers that the program
 returns computes the same, which no comparison of outputs can tell; so it takes no program that runs
-beside it and no random weights. One that does not may still compute the same in other calls.
+beside it and no random weights, nor what its layers give (`graphs.standins`). One that does not may
+still compute the same in other calls.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from graphs.export import Inputs, quiet_evaluation
 from graphs.network import Network
 from graphs.program import changed_calls
 from graphs.recording import makes_a_constant, order_matters, shows_values
+from graphs.standins import stand_in
 
 # Where a view is allowed, the two are one.
 _SAME = {torch.ops.aten.reshape.default: torch.ops.aten.view.default}
@@ -39,17 +41,29 @@ def follows(net: Network, own: nn.Module, inputs: Inputs) -> bool:
         own: of the class that was traced, with tensors of the shapes in `net`.
         inputs: (args, kwargs) of its forward.
     """
+    try:
+        return _follows(net, own, inputs, compute=False)
+    except _Strayed:
+        return False
+    except Exception:  # zeros that no weights give, or a forward that does not run at all
+        try:
+            return _follows(net, own, inputs, compute=True)
+        except Exception:
+            return False
+
+
+def _follows(net: Network, own: nn.Module, inputs: Inputs, compute: bool) -> bool:
     args, kwargs = inputs
-    follower = _Follower(net, own, pytree.tree_leaves((args, kwargs)))
+    follower = _Follower(net, own, pytree.tree_leaves((args, kwargs)), compute)
     below = torch._C._AutoDispatchBelowAutograd()
     with quiet_evaluation(own), torch.no_grad(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        try:
-            with below, follower:
-                result = own(*args, **kwargs)
-        except Exception:  # it strays, or raises something about shapes
-            return False
+        with below, follower:
+            result = own(*args, **kwargs)
     found = [follower.numbered(leaf) for leaf in pytree.tree_leaves(result)]
+    del result
+    if follower.left_behind():
+        raise _LeftBehindError
     return not follower.lost and found == follower.returned
 
 
@@ -57,11 +71,26 @@ class _Strayed(Exception):
     """The forward multiplies what the program does not."""
 
 
-class _Follower(TorchDispatchMode):
-    """Lets every call run, and numbers what it gives as the program's values are numbered."""
+class _LeftBehindError(Exception):
+    """A module keeps what was not computed."""
 
-    def __init__(self, net: Network, own: nn.Module, leaves: list[Any]) -> None:
+
+class _Follower(TorchDispatchMode):
+    """Lets every call run, or stands in for it, and numbers what it gives as the program does.
+
+    Args:
+        net: whose program is followed.
+        own: the module that runs.
+        leaves: its inputs.
+        compute: whether to stand in for no call.
+    """
+
+    def __init__(self, net: Network, own: nn.Module, leaves: list[Any], compute: bool) -> None:
         super().__init__()
+        self.compute, self.stood_in = compute, False
+        # Numbers of the inputs, and of all that follows from them.
+        self.inputs: set[int] = set()
+        self.fed: set[int] = set()
         self.numbers: dict[Hashable, int] = {}
         # Values were looked at, or changed in another order than others were read.
         self.lost, self.changes = False, 0
@@ -84,6 +113,7 @@ class _Follower(TorchDispatchMode):
         """Number all nodes; the numbers that the program returns."""
         changed = dict(changed_calls(net.program, net.source.axes, net.axes))
         tensors = dict(chain(own.named_parameters(), own.named_buffers()))
+        fed: set[fx.Node] = set()
         for node in net.program.graph.nodes:
             if node.op == "call_function" and node.target is not operator.getitem:
                 call = changed.get(node.name, (node.target, node.args, node.kwargs))
@@ -100,6 +130,11 @@ class _Follower(TorchDispatchMode):
                     self._came(held, self.nodes[node])
                 elif isinstance(constant, torch.Tensor):
                     self.constants.append((constant, self.nodes[node]))
+            if node.op == "placeholder" or not fed.isdisjoint(node.all_input_nodes):
+                fed.add(node)
+                self.fed.add(self.nodes[node])
+            if node.op == "placeholder":
+                self.inputs.add(self.nodes[node])
         raise AssertionError("the program returns nothing")
 
     def __torch_dispatch__(
@@ -114,13 +149,31 @@ class _Follower(TorchDispatchMode):
         self.lost = self.lost or (function._schema.is_mutable and self._is_kept(args[0]))
         if self.lost:
             raise _Strayed
-        out = function(*args, **given)
+        out = None
+        if not self.compute and args and self._is_fed(args[0]):
+            out = stand_in(function, args)
+        if out is None:
+            out = function(*args, **given)
+        else:
+            self.stood_in = True
         if isinstance(out, tuple | list):
             for i, value in enumerate(out):
                 self._came(value, self._of((number, i)))
         else:
             self._came(out, number)
         return out
+
+    def left_behind(self) -> bool:
+        """Whether something is still there that may follow from what was not computed."""
+        return self.stood_in and any(
+            held() is not None and number not in self.inputs
+            for held, number in self.known.values()
+            if number in self.fed or number >= self.ours
+        )
+
+    def _is_fed(self, value: Any) -> bool:
+        found = self.known.get(id(value))
+        return found is not None and found[1] in self.fed and found[0]() is value
 
     def _is_kept(self, value: Any) -> bool:
         """Whether a value lies in the memory of the network, which nothing may change."""

@@ -45,10 +45,13 @@ def put_in_place(model: nn.Module, found: Rebuilt) -> nn.Module:
         own = modules[path]
         # Attention of another width than its input is of a class of its own (`graphs.attention`).
         own.__class__ = type(module)
+        state = vars(own)
         for name, value in vars(module).items():
+            if state.get(name) is value:
+                continue
             follows = is_plain(value) or (configured and is_config(name, value))
             if follows and name != "training":
-                vars(own)[name] = value
+                state[name] = value
     return model
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from typing import Any
 
 from torch import nn
@@ -108,8 +109,13 @@ def stated(module: nn.Module) -> Mapping[str, Read]:
 
     A norm without a scale has no tensor to tell its size.
     """
-    reads = next((reads for kind, reads in _FIELDS if isinstance(module, kind)), {})
+    reads = _fields(module.__class__)
     return {field: read for field, read in reads.items() if read(module) is not None}
+
+
+@cache
+def _fields(kind: Any) -> Mapping[str, Read]:
+    return next((reads for base, reads in _FIELDS if issubclass(kind, base)), {})
 
 
 def restate(module: nn.Module) -> Iterator[tuple[str, Any, Any]]:

@@ -241,6 +241,23 @@ def is_size(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value > 1
 
 
+def may_restate(net: Network) -> bool:
+    """Whether any attribute of the traced module may restate a size, so that evidence counts.
+
+    Torch's own layers say the sizes of their tensors only, which `graphs.layers` reads off; names
+    that state no width count where calls state sizes.
+    """
+    return bool(net.program.arguments) or any(
+        isinstance(value, int | tuple | list)
+        and name[0] != "_"
+        and is_size(value)
+        and is_width(name) is not None
+        and name not in stated(module)
+        for module in net.source.model.modules()
+        for name, value in vars(module).items()
+    )
+
+
 @dataclass(frozen=True)
 class Field:
     """All attributes of one name that a size that changed may stand in, in every module.
@@ -271,7 +288,9 @@ def fields(model: nn.Module, found: Found) -> list[Field]:
     """The attributes of all modules that may restate a size that changed."""
     gathered: dict[str, list[tuple[str, Any, tuple[Any, ...]]]] = {}
     for path, module in model.named_modules():
-        entries = found.get(path, ())
+        entries = found.get(path)
+        if not entries:
+            continue
         changed = {e.old for e in entries if e.old != e.new}
         called = {e.old for e in entries if e.old != e.new and e.kind == "call"}
         sizes_of = {n: v for n, v in vars(module).items() if n[0] != "_" and is_size(v)}

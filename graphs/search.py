@@ -12,13 +12,13 @@ import torch
 from torch import nn
 
 from graphs.attention import widen
-from graphs.configured import configs
+from graphs.configured import configs, has_configs
 from graphs.export import Inputs
 from graphs.layers import restate
 from graphs.network import Network
 from graphs.probe import Progress, agree, following, outputs
 from graphs.program import changed_numbers
-from graphs.repair import Field, Repair, evidence, fields
+from graphs.repair import Field, Repair, evidence, fields, may_restate
 
 MOST_TRIES = 64
 """Readings of attributes that are tried; a forward that fits none is left to the program."""
@@ -64,8 +64,8 @@ class Search:
     """
 
     def __init__(self, net: Network, own: nn.Module) -> None:
-        found = evidence(net)
         self.net, self.own, self.source = net, own, net.source.model
+        found = evidence(net) if has_configs(self.source) or may_restate(net) else {}
         self.fields = fields(self.source, found)
         self.configs = configs(self.source, found)
         self.own_configs = [config.of(own) for config in self.configs]

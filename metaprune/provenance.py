@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import platform
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +27,17 @@ def _installed() -> tuple[tuple[str, str], ...]:
     found = []
     for package in PACKAGES:
         try:
-            found.append((package, version(package)))
+            found.append((package, _version(distribution(package))))
         except PackageNotFoundError:
             found.append((package, "not installed"))
     return tuple(found)
+
+
+def _version(package: Distribution) -> str:
+    """The line of the metadata that says it: to parse all the others takes ten times as long."""
+    lines = (package.read_text("METADATA") or "").splitlines()
+    stated = (line.partition(":")[2].strip() for line in lines if line.startswith("Version:"))
+    return next(stated, None) or package.version
 
 
 def machine() -> dict[str, Any]:

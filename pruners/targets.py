@@ -35,6 +35,12 @@ def count_bytes(net: Network, sizes: Sizes | None = None) -> int:
     )
 
 
+def count_units(net: Network, sizes: Sizes | None = None) -> int:
+    """Channels, heads and experts of all axes that may be pruned; `sizes` overrides axis sizes."""
+    widths = sizes_of(net, sizes)
+    return sum(widths[name] for name, axis in net.axes.items() if axis.frozen is None)
+
+
 @dataclass(frozen=True)
 class Metric:
     """A quantity a person asks for, as an upper limit on something that can be counted.
@@ -67,12 +73,13 @@ def _absolute(count: Callable[..., int], unit: float, name: str) -> Metric:
     )
 
 
-COUNTS = ("macs", "params")
+COUNTS = ("macs", "params", "units")
 
 METRICS: Mapping[str, Metric] = {
     "macs": _absolute(count_macs, 1, "macs"),
     "params": _absolute(count_params, 1, "params"),
     "size_mb": _absolute(count_bytes, 1e6, "size_mb"),
+    "units": _absolute(count_units, 1, "units"),
     "speedup": Metric(
         count_macs,
         limit=lambda amount, dense: dense / amount,

@@ -98,10 +98,10 @@ def _sums(
     Block by block where no gradient is wanted, so that the powers stay in the processor's cache.
     """
     wide = torch.promote_types(value.dtype, torch.float32)
-    if value.ndim < 2 or value.requires_grad:
+    rows = max(1, _BLOCK * len(value) // max(1, value.numel())) if value.ndim > 1 else 0
+    if not rows or rows >= len(value) or value.requires_grad:
         entries = power(value.to(wide))
         return {i: sum_over_others(entries, i) for i in sides}
-    rows = max(1, _BLOCK * value.shape[0] // max(1, value.numel()))
     found: dict[int, list[torch.Tensor]] = {i: [] for i in sides}
     for block in value.split(rows):
         entries = power(block.to(wide))
