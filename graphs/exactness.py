@@ -67,110 +67,158 @@ def classify(
 
 
 def _over(dims: Iterable[Dim]) -> Axes:
-    return frozenset().union(*map(atoms, dims))
+    return frozenset(name for dim in dims for name in atoms(dim))
 
 
 def _summed_alive(program: Program, tensors: Mapping[str, Any]) -> set[tuple[str, str]]:
     """(axis, class) wherever an operator sums over an axis whose dead units are not zero."""
-    carries: dict[str, Axes] = {}
-    zero: dict[str, Axes] = {}
-    # Axes along which a dead unit does not depend on the input; `still` nodes depend on no input.
-    constant: dict[str, Axes] = {}
-    # Axes that a parameter is only read along (its columns).
-    read: dict[str, Axes] = {}
-    # Axes along some dimension that a parameter is read along; a square weight has both sides.
-    columns: dict[str, Axes] = {}
-    still: set[str] = set()
-    # Values that are zero everywhere.
-    blank: set[str] = set()
-    alive: set[tuple[str, str]] = set()
-    # Values that share memory, all in one list: writing into one writes into the others.
-    sharing: dict[str, list[str]] = {}
+    fates = _Fates(program, tensors)
     for node in program.graph.nodes:
         if node.op == "placeholder" and isinstance(node.meta.get("val"), torch.Tensor):
-            carries[node.name] = zero[node.name] = constant[node.name] = frozenset()
-            continue
-        if node.op == "get_attr":
-            tensor = tensors.get(str(node.target))
-            dims = tensor.dims if tensor is not None else ()
-            carries[node.name] = constant[node.name] = _over(dims)
-            produced = (
-                [d for d, p in zip(dims, tensor.produces, strict=True) if p] if tensor else []
-            )
-            zero[node.name] = _over(produced)
-            read[node.name] = carries[node.name] - zero[node.name]
-            columns[node.name] = _over(
-                [d for d, p in zip(dims, tensor.produces, strict=True) if not p] if tensor else []
-            )
-            still.add(node.name)
-            held = program.constants.get(str(node.target))
-            if isinstance(held, torch.Tensor) and not held.is_meta and not held.any():
-                blank.add(node.name)
-            continue
-        if node.op != "call_function" or node.name not in program.dims:
-            continue
-        operands = [n for n in node.all_input_nodes if n.name in carries]
-        others = [n for n in node.all_input_nodes if n.name not in carries]
-        if not others and all(n.name in still for n in operands):
-            still.add(node.name)
-        out = _over(program.dims[node.name])
+            fates.enter(node)
+        elif node.op == "get_attr":
+            fates.read_in(node)
+        elif node.op == "call_function" and node.name in program.dims:
+            fates.call(node)
+    return fates.alive
+
+
+class _Fates:
+    """What becomes of a dead unit in every value of a program, from call to call.
+
+    Args:
+        program: the traced program.
+        tensors: name → `graphs.Tensor`.
+    """
+
+    def __init__(self, program: Program, tensors: Mapping[str, Any]) -> None:
+        self.program, self.tensors = program, tensors
+        self.alive: set[tuple[str, str]] = set()
+        # Axes of a value; of these, those along which a dead unit is zero, and those along which it
+        # does not depend on the input.
+        self.carries: dict[fx.Node, Axes] = {}
+        self.zero: dict[fx.Node, Axes] = {}
+        self.constant: dict[fx.Node, Axes] = {}
+        # Axes that a parameter is only read along (its columns).
+        self.read: dict[fx.Node, Axes] = {}
+        # Axes along some dimension that a parameter is read along; a square weight has both sides.
+        self.columns: dict[fx.Node, Axes] = {}
+        # Values that depend on no input, and values that are zero everywhere.
+        self.still: set[fx.Node] = set()
+        self.blank: set[fx.Node] = set()
+        # Values that share memory, all in one list: writing into one writes into the others.
+        self.sharing: dict[fx.Node, list[fx.Node]] = {}
+
+    def enter(self, node: fx.Node) -> None:
+        """An input of the model carries no units."""
+        self.carries[node] = self.zero[node] = self.constant[node] = frozenset()
+
+    def read_in(self, node: fx.Node) -> None:
+        """A dead unit of a parameter is zero where the parameter produces."""
+        tensor = self.tensors.get(str(node.target))
+        pairs = zip(tensor.dims, tensor.produces, strict=True) if tensor is not None else ()
+        rows: set[str] = set()
+        columns: set[str] = set()
+        for dim, produced in pairs:
+            (rows if produced else columns).update(atoms(dim))
+        self.zero[node], self.columns[node] = frozenset(rows), frozenset(columns)
+        self.carries[node] = self.constant[node] = frozenset(rows | columns)
+        self.read[node] = frozenset(columns - rows)
+        self.still.add(node)
+        held = self.program.constants.get(str(node.target))
+        if isinstance(held, torch.Tensor) and not held.is_meta and not held.any():
+            self.blank.add(node)
+
+    def call(self, node: fx.Node) -> None:
+        """What the operator makes of the dead units of its operands, and whether it sums over any.
+
+        Operands that carry nothing (sizes) are told apart: what depends on them is not known.
+        """
+        given = node.all_input_nodes
+        operands = [n for n in given if n in self.carries]
+        known = len(operands) == len(given)
+        if known and self.still.issuperset(operands):
+            self.still.add(node)
         found = lookup(node.target)
         mode = found.zero if found else "map"
         if node.target is operator.getitem:
             mode = "move" if _holds_values(node) else "never"  # places of zeros are not zero
-        carries[node.name] = out
+        self.carries[node] = _over(self.program.dims[node.name])
+        self._hand_columns_on(node, operands)
+        if mode == "zero" or (operands and mode == "map" and self._blank_again(node, operands)):
+            self.blank.add(node)
+        self.zero[node] = self._stay_zero(node, mode, operands)
+        self.constant[node] = self._stay_constant(node, mode, operands, known)
+        self._share(node)
+        if node.target is operator.getitem or operator_name(node.target) in _CUTS:
+            return
+        if node in self.still and operator_name(node.target) in _STATISTICS:
+            return
+        self._sum(node, mode, operands)
+
+    def _hand_columns_on(self, node: fx.Node, operands: Sequence[fx.Node]) -> None:
         if operands and moves_only(node):
-            columns[node.name] = columns.get(operands[0].name, frozenset())
-        elif node.name in still and reparametrises(node):
-            columns[node.name] = frozenset().union(*(columns.get(n.name, ()) for n in operands))
-        if mode == "zero" or (operands and mode == "map" and _blank_again(node, operands, blank)):
-            blank.add(node.name)
-        dead = zero
+            self.columns[node] = self._columns(operands[0])
+        elif node in self.still and reparametrises(node):
+            self.columns[node] = frozenset().union(*map(self._columns, operands))
+
+    def _columns(self, node: fx.Node) -> Axes:
+        return self.columns.get(node, frozenset())
+
+    def _blank_again(self, node: fx.Node, operands: Sequence[fx.Node]) -> bool:
+        return self.blank.issuperset(operands) and _maps_zero_to_zero(node)
+
+    def _stay_zero(self, node: fx.Node, mode: str, operands: Sequence[fx.Node]) -> Axes:
+        zero: Mapping[fx.Node, Axes] = self.zero
         if mode == "recurrent":
             # What is fed back is read by the columns of a weight and made by its rows.
-            dead = {n.name: zero[n.name] | read.get(n.name, frozenset()) for n in operands}
-        zero[node.name] = frozenset(
-            a for a in out if _stays_zero(a, mode, node, operands, carries, dead, blank)
+            zero = {n: self.zero[n] | self.read.get(n, frozenset()) for n in operands}
+        return frozenset(
+            axis
+            for axis in self.carries[node]
+            if _stays_zero(axis, mode, node, operands, self.carries, zero, self.blank)
         )
-        unmoved = [n for n in operands if n.name not in still]
-        uniform = not others and not _uneven(node, mode)
+
+    def _stay_constant(
+        self, node: fx.Node, mode: str, operands: Sequence[fx.Node], known: bool
+    ) -> Axes:
+        if not known or _uneven(node, mode):
+            return self.zero[node]
+        unmoved = [n for n in operands if n not in self.still]
         # What differs from place to place makes a constant differ, unless it is along the axis.
-        varied = [n for n in operands if n.name in still and not _single(n)]
-        constant[node.name] = zero[node.name] | frozenset(
-            a
-            for a in out
-            if uniform
-            and all(a in constant[n.name] for n in unmoved)
-            and all(a in carries[n.name] for n in varied)
+        varied = [n for n in operands if n in self.still and not _single(n)]
+        found = self.carries[node].intersection(
+            *(self.constant[n] for n in unmoved), *(self.carries[n] for n in varied)
         )
-        views = sharing.get(node.args[0].name, []) if _aliases(node) else []
-        views.append(node.name)
-        sharing[node.name] = views
-        if _writes(node):
-            for name in views:
-                zero[name] -= out - zero[node.name]
-                whole = node.args[0].name == views[0]
-                constant[name] -= out - (constant if whole else zero)[node.name]
-        if node.target is operator.getitem or operator_name(node.target) in _CUTS:
-            continue
-        if node.name in still and operator_name(node.target) in _STATISTICS:
-            continue
-        summed = frozenset().union(*(carries[n.name] for n in operands)) - out
-        if mode in _PRODUCTS and node.name not in still:
-            summed = summed.union(*(columns.get(n.name, ()) for n in operands))
+        return self.zero[node] | found
+
+    def _share(self, node: fx.Node) -> None:
+        """Let a value that is written to change those that share its memory."""
+        views = self.sharing.get(node.args[0], []) if _aliases(node) else []
+        views.append(node)
+        self.sharing[node] = views
+        if not _writes(node.target):
+            return
+        out = self.carries[node]
+        whole = node.args[0] is views[0]
+        for view in views:
+            self.zero[view] -= out - self.zero[node]
+            self.constant[view] -= out - (self.constant if whole else self.zero)[node]
+
+    def _sum(self, node: fx.Node, mode: str, operands: Sequence[fx.Node]) -> None:
+        summed = frozenset().union(*(self.carries[n] for n in operands)) - self.carries[node]
+        product = mode in _PRODUCTS
+        if product and node not in self.still:
+            summed = summed.union(*map(self._columns, operands))
         for axis in summed:
-            gone = [
-                axis in zero[n.name] and axis not in columns.get(n.name, ())
-                for n in operands
-                if axis in carries[n.name]
-            ]
-            if any(gone) if mode in _PRODUCTS else all(gone):
+            having = [n for n in operands if axis in self.carries[n]]
+            gone = (axis in self.zero[n] and axis not in self._columns(n) for n in having)
+            if any(gone) if product else all(gone):
                 continue
-            moved = [n for n in operands if axis in carries[n.name] and n.name not in still]
-            fixed = bool(moved) and all(axis in constant[n.name] for n in moved)
+            moved = [n for n in having if n not in self.still]
+            fixed = bool(moved) and all(axis in self.constant[n] for n in moved)
             fixed = fixed and not _padded(node)
-            alive.add((axis, "bias-fold" if fixed else "data-dependent"))
-    return alive
+            self.alive.add((axis, "bias-fold" if fixed else "data-dependent"))
 
 
 def _single(node: fx.Node) -> bool:
@@ -199,14 +247,19 @@ def _aliases(node: fx.Node) -> bool:
     """Whether the result shares memory with the first operand."""
     if node.target is operator.getitem:
         return True
-    schema = getattr(node.target, "_schema", None)
-    shares = schema is not None and any(r.alias_info is not None for r in schema.returns)
-    return shares and isinstance(node.args[0], fx.Node)
+    return _returns_a_view(node.target) and isinstance(node.args[0], fx.Node)
 
 
-def _writes(node: fx.Node) -> bool:
-    """Whether the operator changes its first operand in place."""
-    return bool(getattr(getattr(node.target, "_schema", None), "is_mutable", False))
+@cache
+def _returns_a_view(target: Any) -> bool:
+    schema = getattr(target, "_schema", None)
+    return schema is not None and any(r.alias_info is not None for r in schema.returns)
+
+
+@cache
+def _writes(target: Any) -> bool:
+    """Whether an operator changes its first operand in place."""
+    return bool(getattr(getattr(target, "_schema", None), "is_mutable", False))
 
 
 def _stays_zero(
@@ -214,14 +267,14 @@ def _stays_zero(
     mode: str,
     node: fx.Node,
     operands: Sequence[fx.Node],
-    carries: Mapping[str, Axes],
-    zero: Mapping[str, Axes],
-    blank: Collection[str],
+    carries: Mapping[fx.Node, Axes],
+    zero: Mapping[fx.Node, Axes],
+    blank: Collection[fx.Node],
 ) -> bool:
     def zero_at(n: fx.Node) -> bool:
-        return axis in zero[n.name]
+        return axis in zero[n]
 
-    having = [n for n in operands if axis in carries[n.name]]
+    having = [n for n in operands if axis in carries[n]]
     if mode == "zero":
         return True
     if mode == "pad":
@@ -238,7 +291,7 @@ def _stays_zero(
         return zero_at(having[0]) and having[0] is node.args[0]
     if mode == "choice":
         values = [n for n in operands if _holds_values(n)]
-        return all(n.name in blank or zero_at(n) for n in values) and not any(_numbers(node))
+        return all(n in blank or zero_at(n) for n in values) and not any(_numbers(node))
     if mode in ("affine", "bias-first"):
         bias = _bias(node) if mode == "affine" else node.args[0]
         factors = [n for n in having if n is not bias]
@@ -253,7 +306,7 @@ def _stays_zero(
         return plain and zero_at(having[0])
     if mode in ("move", "recurrent"):
         return all(map(zero_at, having))
-    return all(n.name in blank or zero_at(n) for n in operands) and _maps_zero_to_zero(node)
+    return all(n in blank or zero_at(n) for n in operands) and _maps_zero_to_zero(node)
 
 
 def _holds_values(node: fx.Node) -> bool:
@@ -262,10 +315,6 @@ def _holds_values(node: fx.Node) -> bool:
     if not isinstance(value, torch.Tensor):
         return True
     return value.dtype.is_floating_point or value.dtype.is_complex
-
-
-def _blank_again(node: fx.Node, operands: Sequence[fx.Node], blank: Collection[str]) -> bool:
-    return all(n.name in blank for n in operands) and _maps_zero_to_zero(node)
 
 
 def _numbers(node: fx.Node) -> list[int | float]:
