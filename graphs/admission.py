@@ -77,11 +77,12 @@ def admit(model: Any) -> None:
             if why:
                 what = f"{type(model).__name__} cannot be traced: {_named(path, module)} {why[0]}"
                 raise TraceError(what, remedy=why[1])
-    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
-        why = _unusual(tensor)
-        if why:
-            what = f"{type(model).__name__} cannot be traced: {name} {why[0]}"
-            raise TraceError(what, remedy=why[1])
+        for name, tensor in (*module._parameters.items(), *module._buffers.items()):
+            why = None if tensor is None or type(tensor) in _PLAIN else _unusual(tensor)
+            if why:
+                where = f"{path}.{name}" if path else name
+                what = f"{type(model).__name__} cannot be traced: {where} {why[0]}"
+                raise TraceError(what, remedy=why[1])
 
 
 Why = tuple[str, str] | None
@@ -106,18 +107,16 @@ def _quantized(module: nn.Module) -> Why:
     )
 
 
-def _unusual(tensor: torch.Tensor) -> Why:
+def _unusual(tensor: torch.Tensor) -> tuple[str, str]:
     if nn.parameter.is_lazy(tensor):
         return (
             "has no shape yet (a lazy module)",
             "Run the model once on an input, then trace it.",
         )
-    if type(tensor) not in _PLAIN:
-        return (
-            f"is a {type(tensor).__name__}, a quantized or sharded tensor",
-            "Trace the model with plain tensors: before quantizing, or gathered on one device.",
-        )
-    return None
+    return (
+        f"is a {type(tensor).__name__}, a quantized or sharded tensor",
+        "Trace the model with plain tensors: before quantizing, or gathered on one device.",
+    )
 
 
 def _named(path: str, module: nn.Module) -> str:

@@ -62,8 +62,9 @@ def _names_a_config(name: str) -> bool:
 
 def has_configs(model: nn.Module) -> bool:
     """Whether any module refers to a configuration."""
-    named = (vars(module).items() for module in model.modules())
-    return any(is_config(name, value) for attributes in named for name, value in attributes)
+    names = set().union(*map(vars, model.modules()))
+    named = [name for name in names if _names_a_config(name)]
+    return any(is_config(n, vars(m).get(n)) for m in model.modules() for n in named)
 
 
 def configs(model: nn.Module, found: Found) -> list[Config]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from itertools import chain
+from typing import Any
 
-import torch
 from torch import nn
 
 from graphs.configured import is_config
@@ -29,23 +28,25 @@ def put_in_place(model: nn.Module, found: Rebuilt) -> nn.Module:
             graph; the model is then as it was.
     """
     pruned = found.model
-    mine, theirs = _tensors(model), _tensors(pruned)
-    if type(pruned) is not type(model) or mine.keys() != theirs.keys():
+    mine, theirs = dict(model.named_modules()), dict(pruned.named_modules())
+    if type(pruned) is not type(model) or _names(mine) != _names(theirs):
         raise ValueError(
             f"the pruned model is a {type(pruned).__name__}, which does not fit into the "
             f"{type(model).__name__} in place; that is left as it was. Prune it without inplace: "
             "the report then says why"
         )
-    for name, tensor in mine.items():
-        tensor.grad = None
-        tensor.data = theirs[name].data
-    modules: dict[str, nn.Module] = dict(model.named_modules())
-    configured = any(path not in modules for path, *_ in found.repaired)
-    for path, module in pruned.named_modules():
-        own = modules[path]
-        # Attention of another width than its input is of a class of its own (`graphs.attention`).
-        own.__class__ = type(module)
-        state = vars(own)
+    configured = any(path not in mine for path, *_ in found.repaired)
+    for path, own in mine.items():
+        module = theirs[path]
+        for table, made in zip(_tables(own), _tables(module), strict=True):
+            for name, tensor in table.items():
+                if tensor is not None:
+                    tensor.grad = None
+                    tensor.data = made[name].data
+        if own.__class__ is not type(module):
+            # Attention of another width than its input (`graphs.attention`).
+            own.__class__ = type(module)
+        state: dict[str, Any] = own.__dict__
         for name, value in vars(module).items():
             if state.get(name) is value:
                 continue
@@ -55,5 +56,16 @@ def put_in_place(model: nn.Module, found: Rebuilt) -> nn.Module:
     return model
 
 
-def _tensors(module: nn.Module) -> dict[str, torch.Tensor]:
-    return dict(chain(module.named_parameters(), module.named_buffers()))
+def _tables(module: nn.Module) -> tuple[dict[str, Any], dict[str, Any]]:
+    return module._parameters, module._buffers
+
+
+def _names(modules: dict[str, nn.Module]) -> list[tuple[str, str]]:
+    """(module path, name) of every parameter and buffer."""
+    return [
+        (path, name)
+        for path, module in modules.items()
+        for table in _tables(module)
+        for name, tensor in table.items()
+        if tensor is not None
+    ]

@@ -165,7 +165,7 @@ class _Tape:
         if name is None:
             name = f"_constant_{len(self.root._buffers)}"
             self.root.register_buffer(name, tensor)
-        node = self.graph.create_node("get_attr", name)
+        node = self.graph.create_node("get_attr", name, name=name)
         if id(tensor) not in self.names:
             self.constant.add(node)
         elif tensor.dtype in _MASKS:

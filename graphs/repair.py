@@ -247,14 +247,15 @@ def may_restate(net: Network) -> bool:
     Torch's own layers say the sizes of their tensors only, which `graphs.layers` reads off; names
     that state no width count where calls state sizes.
     """
-    return bool(net.program.arguments) or any(
-        isinstance(value, int | tuple | list)
-        and name[0] != "_"
-        and is_size(value)
-        and is_width(name) is not None
-        and name not in stated(module)
-        for module in net.source.model.modules()
-        for name, value in vars(module).items()
+    if net.program.arguments:
+        return True
+    modules = list(net.source.model.modules())
+    names = set().union(*map(vars, modules))
+    widths = [name for name in names if name[0] != "_" and is_width(name) is not None]
+    return any(
+        is_size(vars(module).get(name)) and name not in stated(module)
+        for module in modules
+        for name in widths
     )
 
 

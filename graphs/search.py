@@ -65,9 +65,10 @@ class Search:
 
     def __init__(self, net: Network, own: nn.Module) -> None:
         self.net, self.own, self.source = net, own, net.source.model
-        found = evidence(net) if has_configs(self.source) or may_restate(net) else {}
+        configured = has_configs(self.source)
+        found = evidence(net) if configured or may_restate(net) else {}
         self.fields = fields(self.source, found)
-        self.configs = configs(self.source, found)
+        self.configs = configs(self.source, found) if configured else []
         self.own_configs = [config.of(own) for config in self.configs]
         self.failure: Exception | None = None
         self.touched = False

@@ -401,4 +401,5 @@ def _result(node: fx.Node) -> Any:
 
 def _structure(model: nn.Module) -> nn.Module:
     """A copy of the module tree that shares the tensors: structure without more weights."""
-    return copy_module(model, {id(t): t for t in (*model.parameters(), *model.buffers())})
+    tables = (t for module in model.modules() for t in (module._parameters, module._buffers))
+    return copy_module(model, {id(t): t for table in tables for t in table.values()})
