@@ -39,7 +39,7 @@ def copy_module(model: nn.Module, replaced: Mapping[int, torch.Tensor]) -> nn.Mo
 
 def _copied(value: Any, memo: dict[int, Any]) -> Any:
     kind: Any = type(value)
-    if kind in _ATOMIC:
+    if kind in _ATOMIC or (kind is tuple and _ATOMIC.issuperset(map(type, value))):
         return value
     if id(value) in memo:
         return memo[id(value)]

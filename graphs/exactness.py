@@ -326,11 +326,16 @@ def _numbers(node: fx.Node) -> list[int | float]:
 
 
 def _bias(node: fx.Node) -> Any:
-    names = [argument.name for argument in node.target._schema.arguments]
-    if "bias" not in names:
+    position = _place_of_bias(node.target)
+    if position is None:
         return None
-    position = names.index("bias")
     return node.args[position] if len(node.args) > position else node.kwargs.get("bias")
+
+
+@cache
+def _place_of_bias(target: Any) -> int | None:
+    names = [argument.name for argument in target._schema.arguments]
+    return names.index("bias") if "bias" in names else None
 
 
 def _maps_zero_to_zero(node: fx.Node) -> bool:

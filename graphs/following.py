@@ -22,6 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from graphs.export import Inputs, quiet_evaluation
 from graphs.network import Network
+from graphs.probe import seeded
 from graphs.program import changed_calls
 from graphs.recording import makes_a_constant, order_matters, shows_values
 from graphs.standins import stand_in
@@ -56,10 +57,8 @@ def _follows(net: Network, own: nn.Module, inputs: Inputs, compute: bool) -> boo
     args, kwargs = inputs
     follower = _Follower(net, own, pytree.tree_leaves((args, kwargs)), compute)
     below = torch._C._AutoDispatchBelowAutograd()
-    with quiet_evaluation(own), torch.no_grad(), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        with below, follower:
-            result = own(*args, **kwargs)
+    with quiet_evaluation(own), torch.no_grad(), seeded(), below, follower:
+        result = own(*args, **kwargs)
     found = [follower.numbered(leaf) for leaf in pytree.tree_leaves(result)]
     del result
     if follower.left_behind():

@@ -7,6 +7,7 @@ from typing import Any
 from torch import nn
 
 from graphs.configured import is_config
+from graphs.keeping import forget
 from graphs.search import Rebuilt, is_plain
 
 
@@ -53,6 +54,7 @@ def put_in_place(model: nn.Module, found: Rebuilt) -> nn.Module:
             follows = is_plain(value) or (configured and is_config(name, value))
             if follows and name != "training":
                 state[name] = value
+    forget(model)  # what dense weights gave
     return model
 
 

@@ -37,8 +37,7 @@ def outputs(model: nn.Module, inputs: Inputs) -> list[torch.Tensor] | Exception:
     and what the forward keeps for its next call is dropped.
     """
     args, kwargs = inputs
-    with quiet_evaluation(model), torch.no_grad(), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with quiet_evaluation(model), torch.no_grad(), seeded():
         try:
             result = forward(model, args, kwargs)
         except Exception as error:  # whatever a user's forward raises about shapes
@@ -47,6 +46,20 @@ def outputs(model: nn.Module, inputs: Inputs) -> list[torch.Tensor] | Exception:
             forget(model)
     leaves = pytree.tree_leaves(dict(result) if hasattr(result, "items") else result)
     return [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
+
+
+@contextmanager
+def seeded() -> Iterator[None]:
+    """Random numbers of a fixed seed; afterwards the caller's generators are as they were.
+
+    `torch.manual_seed` would also seed accelerators that are only used later.
+    """
+    used = torch.cuda.is_initialized()
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count()) if used else []):
+        torch.default_generator.manual_seed(0)
+        if used:
+            torch.cuda.manual_seed_all(0)
+        yield
 
 
 @dataclass

@@ -235,7 +235,9 @@ class _Tape:
     def _node(self, function: Any, args: Any, kwargs: Any, name: str, constant: bool) -> fx.Node:
         node = self.graph.create_node("call_function", function, name=name)
         # Arguments are set afterwards because `create_node` searches them for symbolic sizes.
-        node.args, node.kwargs = args, kwargs
+        node.args = args
+        if kwargs:
+            node.kwargs = kwargs
         if constant:
             self.constant.add(node)
         return node

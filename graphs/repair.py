@@ -252,11 +252,11 @@ def may_restate(net: Network) -> bool:
     modules = list(net.source.model.modules())
     names = set().union(*map(vars, modules))
     widths = [name for name in names if name[0] != "_" and is_width(name) is not None]
-    return any(
-        is_size(vars(module).get(name)) and name not in stated(module)
-        for module in modules
-        for name in widths
-    )
+    for module in modules:
+        sized = {name for name in widths if is_size(vars(module).get(name))}
+        if sized and not sized <= stated(module).keys():
+            return True
+    return False
 
 
 @dataclass(frozen=True)

@@ -63,6 +63,8 @@ def root_mean_square_scales(
         resolve: brings a dimension into normal form.
         tensor_dims: tensor name → dimensions.
     """
+    if not facts.mean_squares:
+        return []
     carried = {name: all_atoms(tuple(map(resolve, dims))) for name, dims in tensor_dims.items()}
     found: dict[str, Rescale] = {}
     for node, dim in facts.mean_squares:

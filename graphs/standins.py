@@ -69,7 +69,8 @@ def _convolved(
     out, inner, *kernel = weight.shape
     if len(sizes) != len(kernel) or channels != inner * groups or out % groups:
         return None
-    if not (_plain(x) and _plain(weight)):
+    # Where no size is 1, a contiguous tensor is in the order of its dimensions.
+    if any(1 in t.shape[1:] and not _plain(t) for t in (x, weight)):
         return None
     shape = [batch, out]
     for i, (n, k) in enumerate(zip(sizes, kernel, strict=True)):
@@ -94,11 +95,13 @@ def _plain(tensor: torch.Tensor) -> bool:
 def _normed(x: torch.Tensor, *others: Any) -> torch.Tensor | None:
     """Zeros for a batch norm that leaves its statistics alone."""
     *vectors, training = others
-    given = [v for v in vectors if v is not None]
-    fits = x.dim() > 1 and all(
-        v.shape == x.shape[1:2] and v.dtype == x.dtype and v.device == x.device for v in given
-    )
-    return torch.zeros_like(x) if fits and not training else None
+    if training or x.dim() < 2:
+        return None
+    shape, dtype, device = x.shape[1:2], x.dtype, x.device
+    for v in vectors:
+        if v is not None and (v.shape != shape or v.dtype != dtype or v.device != device):
+            return None
+    return torch.zeros_like(x)
 
 
 def shape_of(tensor: torch.Tensor) -> torch.Tensor:

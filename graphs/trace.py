@@ -136,7 +136,8 @@ class _Walk:
         target = str(node.target)
         name = self.names.aliases.get(target)
         if name is not None:
-            node.target = name
+            if name != target:
+                node.target = name
             self.used.add(name)
             shape = tuple(self.names.values[name].shape)
             places = tuple(range(len(shape)))

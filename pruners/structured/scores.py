@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from graphs.dims import atoms
+from graphs.dims import Atom, atoms
 from pruners.units import sum_over_others, to_all_units
 
 if TYPE_CHECKING:
@@ -78,7 +78,11 @@ def unit_scores(
             raise ValueError(f"{name} is on the meta device and has no values to score")
         sums = _sums(value, power, [i for i, axes in enumerate(prunable) if axes])
         for i, per_position in sums.items():
-            along = to_all_units(per_position, tensor.dims[i], prunable[i], net.axes)
+            dim = tensor.dims[i]
+            if isinstance(dim, Atom):
+                along = {dim.axis: per_position}
+            else:
+                along = to_all_units(per_position, dim, prunable[i], net.axes)
             for axis, found in along.items():
                 totals[axis] = totals[axis] + found if axis in totals else found
     scores = {

@@ -68,6 +68,14 @@ def test_the_search_for_a_reading_leaves_nothing_behind(warm):
     assert small(x).shape == (2, 3, 3)
 
 
+def test_a_module_pruned_in_place_starts_without():
+    model, x = biased(warm=True)
+    small = trace(model, (x,)).remove(heads(trace(model, (x,))), [1])
+    expected = small.to_model()(x)
+    small.to_model(into=model)
+    torch.testing.assert_close(model(x), expected, rtol=0, atol=0)
+
+
 def test_tracing_leaves_nothing_in_the_model():
     model, x = biased(False)
     trace(model, (x,))
