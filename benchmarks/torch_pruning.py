@@ -11,8 +11,9 @@ libraries; `again` is the processor time of a second run in the same process. Me
 above what was resident before, the smallest of all repeats.
 
 What is measured:
-    metaprune           trace, plan(global L2 to 50 % of the multiply-accumulates), remove,
-                        to_model. The pruned module has run and computes the traced program.
+    metaprune           trace, plan(global L2 to 50 % of the channels, or of what `target` says),
+                        remove, to_model. The pruned module's forward has run, call by call as the
+                        traced program.
     metaprune in place  The same into the dense module, as Torch-Pruning does it.
     Torch-Pruning       BasePruner (dependency graph) with global group L2 importance and a pruning
                         ratio of 50 % of the channels, step. It counts and runs nothing. Its
@@ -47,7 +48,9 @@ COMPARED = ("ResNet-56", "VGG-19 CIFAR", "ResNet-50")
 """Networks where every group of Torch-Pruning is one axis."""
 
 
-def ours(model: nn.Module, inputs: tuple[Any, ...], inplace: bool = False) -> nn.Module:
+def ours(
+    model: nn.Module, inputs: tuple[Any, ...], inplace: bool = False, target: str = "units=50%"
+) -> nn.Module:
     """The pruned module of metaprune: another one, or `model` itself."""
     from graphs import trace
     from metaprune.planning import plan_network
@@ -56,7 +59,7 @@ def ours(model: nn.Module, inputs: tuple[Any, ...], inplace: bool = False) -> nn
     plan = plan_network(
         net,
         model,
-        target={"macs": "50%"},
+        target=dict([target.split("=")]),
         pattern="channels",
         metanet=None,
         budget="global",
@@ -106,11 +109,11 @@ def load(library: str) -> None:
         importlib.import_module(name)
 
 
-def run(library: str, built: Built) -> nn.Module:
+def run(library: str, built: Built, target: str) -> nn.Module:
     """One run of a library on a network that it may change."""
     if library == "torch-pruning":
         return theirs(*built)[0]
-    return ours(*built, inplace=library != "metaprune")
+    return ours(*built, inplace=library != "metaprune", target=target)
 
 
 def resident(field: str) -> float:
@@ -131,7 +134,7 @@ def worker(job: dict[str, Any]) -> dict[str, float]:
         Path("/proc/self/clear_refs").write_text("5")  # resets the peak
         before = resident("VmRSS")
         wall, processor = time.perf_counter(), time.process_time()
-        pruned = run(job["library"], built)
+        pruned = run(job["library"], built, job["target"])
         found[f"{which}wall"] = time.perf_counter() - wall
         found[f"{which}seconds"] = time.process_time() - processor
         found[f"{which}peak_mb"] = resident("VmHWM") - before
@@ -140,7 +143,7 @@ def worker(job: dict[str, Any]) -> dict[str, float]:
     return found
 
 
-def alternating(networks: list[str], repeats: int) -> None:
+def alternating(networks: list[str], repeats: int, target: str) -> None:
     """Print processor seconds of runs that take turns in this process: medians of `repeats`."""
     torch.set_num_threads(1)
     for library in LIBRARIES:
@@ -151,7 +154,7 @@ def alternating(networks: list[str], repeats: int) -> None:
             for library in LIBRARIES:
                 built = build(network)
                 started = time.process_time()
-                run(library, built)
+                run(library, built, target)
                 found[library].append(time.process_time() - started)
         cells = [f"{statistics.median(seconds):.3f}" for seconds in found.values()]
         print(f"| {network} | {' | '.join(cells)} |", flush=True)
@@ -168,14 +171,15 @@ def fresh(job: dict[str, Any]) -> dict[str, float] | str:
     return figures
 
 
-def measure(networks: list[str], repeats: int) -> list[dict[str, Any]]:
+def measure(networks: list[str], repeats: int, target: str) -> list[dict[str, Any]]:
     """One row for each network: the figures of both libraries."""
     rows = []
     for network in networks:
         runs: dict[str, list[Any]] = {library: [] for library in LIBRARIES}
         for _ in range(repeats):
             for library in LIBRARIES:
-                runs[library].append(fresh({"library": library, "network": network}))
+                job = {"library": library, "network": network, "target": target}
+                runs[library].append(fresh(job))
         row: dict[str, Any] = {"network": network}
         for library, found in runs.items():
             failed = [f for f in found if isinstance(f, str)]
@@ -258,6 +262,7 @@ def main() -> None:
     parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=list(NETWORKS))
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--output", type=Path, default=Path("torch_pruning.json"))
+    parser.add_argument("--target", default="units=50%", help="of metaprune: metric=amount")
     parser.add_argument("--alternating", action="store_true", help="seconds only, in one process")
     parser.add_argument("--worker", type=json.loads, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -265,10 +270,10 @@ def main() -> None:
         print(json.dumps(worker(options.worker)))
         return
     if options.alternating:
-        alternating(options.networks, options.repeats)
+        alternating(options.networks, options.repeats, options.target)
         return
     load_before = os.getloadavg()[0]
-    rows = measure(options.networks, options.repeats)
+    rows = measure(options.networks, options.repeats, options.target)
     checks = [compare(network) for network in COMPARED if network in options.networks]
     print(table(rows, checks))
     machine = {
@@ -277,6 +282,7 @@ def main() -> None:
         "processors": os.cpu_count(),
         "threads": 1,
         "repeats": options.repeats,
+        "target": options.target,
         "load_before": load_before,
     }
     temporary = options.output.with_suffix(".partial")

@@ -12,6 +12,7 @@ from graphs.cost import count_macs, count_params
 from metaprune.provenance import machine, versions
 from pruners import Plan, fingerprint, measure
 from pruners.plan import SHAPES
+from pruners.targets import count_units
 
 
 def summary(
@@ -73,6 +74,7 @@ def achieved(net: Network, small: Network, pruned: nn.Module, plan: Plan) -> dic
         "macs": macs,
         "params": params,
         "size_mb": bytes_ / 1e6,
+        "units": count_units(small),
         "speedup": count_macs(net) / macs if macs else 1.0,
         "sparsity": sparsity,
     }

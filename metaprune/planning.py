@@ -15,13 +15,13 @@ from metaprune import factoring
 from metaprune.blocks import IMITATION, plan_blocks
 from metaprune.calibration import Calibration
 from metaprune.provenance import versions
-from metaprune.spared import SPARED
 from metaprune.transform import Advisor, share_that_stays
 from metaprune.uniform import select as select_uniform
 from metaprune.valueless import FIRST_UNITS, equal_scores, refuse, without_values
 from pruners import Plan, Target, budgets, fingerprint, measure, structured
 from pruners.plan import BLOCKS, CHANNELS, LOW_RANK, SHAPES, factors_of, mask_of
 from pruners.solvers import SOLVERS, Pattern
+from pruners.spared import SPARED
 
 if TYPE_CHECKING:
     from metanet import Transformation

@@ -17,10 +17,8 @@ from typing import Any
 import torch
 
 from graphs import Network
-from graphs.cost import count_macs, count_params
 from metaprune.plain import is_transformer, plain_config, resized
 from pruners import Target, UnreachableTargetError, structured
-from pruners.targets import count_bytes
 
 TRIED = (1, 2, 4, 8)
 """Steps that are taken from a tie, and half of them, to see whether its class has a configuration
@@ -93,7 +91,7 @@ def select(
         sizes = {axis: n for i, k in fixed.items() for axis, n in found[i].sizes(k).items()}
         free = {axis: score for axis, score in levelled.items() if axis not in sizes}
         smaller = resized(net, sizes)
-        kept = structured.select(smaller, free, _absolute(net, target), scope, floors, round_to)
+        kept = structured.select(smaller, free, target.in_counts(net), scope, floors, round_to)
         return [
             fixed[i] if i in fixed else min(len(kept[a]) // u for a, u in tie.units.items())
             for i, tie in enumerate(found)
@@ -207,14 +205,6 @@ def _accepted(
         return max(count(net, sizes) / limit for count, limit in limits.items())
 
     return max(accepted, key=used, default=first)
-
-
-def _absolute(net: Network, target: Target) -> Target:
-    """The target in counts, so that it means the same for a network that is already smaller."""
-    limits = target.limits(net)
-    named = {count_macs: "macs", count_params: "params", count_bytes: "size_mb"}
-    units = {"size_mb": 1e6}
-    return Target.parse({named[f]: limit / units.get(named[f], 1) for f, limit in limits.items()})
 
 
 def _plain(net: Network, found: Sequence[Tie], counts: Sequence[int]) -> bool:

@@ -4,7 +4,8 @@
     Target.parse({"params": 6e6, "speedup": 2.0})     both; the binding one decides
 
 A target is a conjunction of upper limits on counts that fall when units are removed (multiply-
-accumulates, parameters, bytes), so the cheapest network that may be built bounds what is reachable.
+accumulates, parameters, bytes, the units themselves), so the cheapest network that may be built
+bounds what is reachable.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from math import inf, isfinite
 from typing import TYPE_CHECKING, TypeAlias
 
 from graphs.cost import count_macs, count_params, sizes_of
+from pruners.spared import SPARED
 
 if TYPE_CHECKING:
     from graphs import Network
@@ -36,9 +38,10 @@ def count_bytes(net: Network, sizes: Sizes | None = None) -> int:
 
 
 def count_units(net: Network, sizes: Sizes | None = None) -> int:
-    """Channels, heads and experts of all axes that may be pruned; `sizes` overrides axis sizes."""
+    """Channels, heads and experts that may be pruned; `sizes` overrides axis sizes."""
     widths = sizes_of(net, sizes)
-    return sum(widths[name] for name, axis in net.axes.items() if axis.frozen is None)
+    free = (a for a in net.axes.values() if a.frozen is None and a.kind not in SPARED)
+    return sum(widths[axis.name] for axis in free)
 
 
 @dataclass(frozen=True)
@@ -133,8 +136,9 @@ class Target:
 
         Args:
             asked: metric → amount. `macs` and `params`: a count or "50%" of the dense network;
-                `size_mb`: millions of bytes as stored, or a percentage; `speedup`: dense MACs /
-                pruned MACs; `sparsity`: share of the weights that goes (0.5 or "50%").
+                `size_mb`: millions of bytes as stored, or a percentage; `units`: channels, heads
+                and experts that may be pruned, a number or "50%"; `speedup`: dense MACs / pruned
+                MACs; `sparsity`: share of the weights that goes (0.5 or "50%").
 
         Raises:
             ValueError: no metric, an unknown metric, or an amount that makes no sense.
@@ -164,6 +168,16 @@ class Target:
             limit = condition.limit(count(net))
             found[count] = min(limit, found.get(count, inf))
         return found
+
+    def in_counts(self, net: Network) -> Target:
+        """The same target in absolute amounts, for a network that is smaller than `net` already."""
+        named = {METRICS[name].count: name for name in (*COUNTS, "size_mb")}
+        return Target(
+            tuple(
+                Condition(named[count], limit / 1e6 if named[count] == "size_mb" else limit)
+                for count, limit in self.limits(net).items()
+            )
+        )
 
     def reachable(
         self, net: Network, floors: Sizes | None = None
@@ -257,7 +271,7 @@ def measure(net: Network, sizes: Sizes | None = None) -> dict[str, float]:
         sizes: axis name → units kept; axes that are not named keep their size.
 
     Returns:
-        Metric → value: macs and params (counts), size_mb (10⁶ bytes), speedup, sparsity.
+        Metric → value: macs, params and units (counts), size_mb (10⁶ bytes), speedup, sparsity.
     """
     counted = {metric.count for metric in METRICS.values()}
     counts = {count: (count(net, sizes), count(net)) for count in counted}

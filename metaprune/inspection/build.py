@@ -19,10 +19,14 @@ from metaprune.inspection.layers import layers
 from metaprune.inspection.reasons import left_alone
 from metaprune.inspection.schema import Inspection, Module
 from metaprune.inspection.words import MEANINGS
-from metaprune.spared import SPARED
 from pruners import Target, measure
+from pruners.spared import SPARED
 
-ASKED = {"macs": "50%", "params": "50%", "size_mb": "50%", "sparsity": 0.5, "speedup": 2.0}
+ASKED = {
+    **dict.fromkeys(("macs", "params", "size_mb", "units"), "50%"),
+    "sparsity": 0.5,
+    "speedup": 2.0,
+}
 
 
 def inspect(
@@ -68,7 +72,7 @@ def inspect(
     return Inspection(
         model=type(model).__name__,
         inputs=described(example_inputs),
-        cost={name: dense[name] for name in ("macs", "params", "size_mb")},
+        cost={name: dense[name] for name in ("macs", "params", "size_mb", "units")},
         reachable=reachable,
         min_units=min_units,
         groups=found,

@@ -135,7 +135,7 @@ class Inspection:
     Args:
         model: name of its class.
         inputs: dtypes and shapes it was traced on; MACs are of one example of them.
-        cost: macs, params, size_mb of the dense network.
+        cost: macs, params, size_mb, units of the dense network.
         reachable: metric → (lowest, highest); `latency_ms` where it was measured.
         min_units: fewest units of an axis that stay, a share or a number, for `reachable`.
         groups: what may be pruned.

@@ -33,7 +33,7 @@ class Entry:
     Args:
         method: for instance "metanet", "uniform", "global".
         asked: the target as a person writes it.
-        achieved: macs, params (counts), size_mb (10⁶ bytes), speedup, sparsity.
+        achieved: macs, params, units (counts), size_mb (10⁶ bytes), speedup, sparsity.
         before: metrics before finetuning.
         after: metrics after finetuning; empty without one.
         latency_ms: of one forward pass; None where it was not measured.

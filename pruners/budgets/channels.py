@@ -16,7 +16,7 @@ from pruners.budgets.problem import Loss, finite
 from pruners.budgets.structure import first_use
 from pruners.budgets.widths import WidthProblem, place
 from pruners.structured.select import MinUnits, select
-from pruners.targets import Condition, Target
+from pruners.targets import Target
 
 if TYPE_CHECKING:
     from graphs import Network
@@ -241,17 +241,7 @@ def manual_widths(request: Request, *, values: Mapping[str, float] = MappingProx
     small = request.net.remove({axis: index for axis, index in gone.items() if len(index)})
     kept = request.cut(
         small,
-        rest, absolute(request.target, request.net), "uniform",
+        rest, request.target.in_counts(request.net), "uniform",
         request.min_units, request.round_to,
     )  # fmt: skip
     return {axis: fixed[axis] if axis in fixed else kept[axis] for axis in request.scores}
-
-
-def absolute(target: Target, net: Network) -> Target:
-    """The same target in absolute counts, for a network that is smaller already."""
-    names = {"count_macs": ("macs", 1.0), "count_params": ("params", 1.0)}
-    found = []
-    for count, limit in target.limits(net).items():
-        metric, unit = names.get(count.__name__, ("size_mb", 1e6))
-        found.append(Condition(metric, limit / unit))
-    return Target(tuple(found))

@@ -49,11 +49,17 @@ def limits(net: Network, target: Target, names: Sequence[str], fewest: torch.Ten
 
     Raises:
         UnreachableTargetError: less is asked than the fewest numbers cost; with the range.
+        ValueError: a number of units is asked.
     """
     sizes = torch.tensor([net.tensors[n].value.numel() for n in names], dtype=torch.float64)
     found = []
     for condition in target.conditions:
         metric = METRICS[condition.metric]
+        if condition.metric == "units":
+            raise ValueError(
+                f"low rank leaves units as they are, so it cannot meet units {condition.written}: "
+                'ask for macs, params, size_mb, speedup or sparsity, or prune "channels"'
+            )
         cost = _costs(net, condition.metric, names)
         named = float((cost * sizes).sum())
         dense = int(sizes.sum()) if condition.metric == "sparsity" else metric.count(net)

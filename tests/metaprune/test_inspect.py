@@ -146,7 +146,8 @@ def test_the_reachable_range_can_be_built(resnet):
     assert resnet.reachable["macs"] == (count_macs(small), count_macs(net))
     assert resnet.reachable["speedup"][1] == pytest.approx(count_macs(net) / count_macs(small))
     assert resnet.reachable["sparsity"][0] == 0
-    assert set(resnet.reachable) == {"macs", "params", "size_mb", "sparsity", "speedup"}
+    assert resnet.reachable["units"] == (sum(least.values()), resnet.cost["units"])
+    assert set(resnet.reachable) == {"macs", "params", "size_mb", "units", "sparsity", "speedup"}
 
 
 def test_latency_is_measured_when_asked():

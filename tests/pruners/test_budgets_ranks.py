@@ -80,6 +80,12 @@ def test_metrics_are_those_of_the_factored_network():
         assert limit.room == pytest.approx(0.6 * count(case.net) - rest)
 
 
+def test_a_number_of_units_is_refused():
+    case = make("cnn")
+    with pytest.raises(ValueError, match='prune "channels"'):
+        budgets.rank_limits(case.net, budgets.prunable_weights(case.net), {"units": "50%"})
+
+
 @pytest.mark.parametrize("rule", ["uniform", "global"])
 def test_full_budget_leaves_everything_dense(rule):
     case = make("cnn")

@@ -15,6 +15,7 @@ METRICS = {
     "macs": lambda share: f"{100 * share}%",
     "params": lambda share: f"{100 * share}%",
     "size_mb": lambda share: f"{100 * share}%",
+    "units": lambda share: f"{100 * share}%",
     "speedup": lambda share: 1 / share,
     "sparsity": lambda share: 1 - share,
 }
@@ -93,6 +94,16 @@ def test_uniform_takes_the_same_share_of_every_axis(share):
     shares = [indices.numel() / net.axes[axis].size for axis, indices in kept.items()]
     smallest = min(net.axes[axis].size for axis in kept)
     assert max(shares) - min(shares) <= 1 / smallest
+
+
+def test_a_share_of_the_units_is_a_pruning_ratio(cnn):
+    scores = unit_scores(cnn.net)
+    kept = select(cnn.net, scores, {"units": "50%"}, min_units=1)
+    together = torch.cat(list(scores.values()))
+    best = together.topk(together.numel() // 2).values.min()
+    assert sum(map(len, kept.values())) == together.numel() // 2
+    for axis, score in scores.items():
+        assert torch.equal(kept[axis], (score >= best).nonzero().flatten())
 
 
 def test_the_binding_condition_decides():

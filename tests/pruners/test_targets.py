@@ -4,7 +4,8 @@ import pytest
 
 from graphs.cost import count_macs, count_params
 from pruners import Target, UnreachableTargetError, measure
-from pruners.targets import count_bytes
+from pruners.targets import count_bytes, count_units
+from tests.pruners.conftest import make
 
 
 @pytest.mark.parametrize(
@@ -17,6 +18,7 @@ from pruners.targets import count_bytes
         {"sparsity": 0.5},
         {"size_mb": 12.5, "speedup": 1.5},
         {"params": "33.3%"},
+        {"units": "50%", "macs": "60%"},
     ],
 )
 def test_asked_is_read_back(asked):
@@ -66,6 +68,7 @@ def test_measure_agrees_with_the_pruned_model(cnn):
     stored = [*model.parameters(), *model.buffers()]
     assert found["size_mb"] * 1e6 == sum(t.numel() * t.element_size() for t in stored)
     assert found["speedup"] == count_macs(cnn.net) / count_macs(small)
+    assert found["units"] == sum(sizes.values()) == count_units(small)
     assert found["sparsity"] == pytest.approx(1 - count_params(small) / count_params(cnn.net))
 
 
@@ -84,6 +87,19 @@ def test_reachable_range_is_that_of_the_smallest_network(cnn):
     assert (slow, fast) == (1.0, high / low)
     single = Target.parse({"params": 1}).reachable(cnn.net)["params"]
     assert single[0] == count_params(cnn.net, {"stem.out": 1, "conv1.out": 1})
+
+
+def test_head_features_are_no_units_that_may_go():
+    net = make("attention").net
+    free = [a for a in net.axes.values() if a.frozen is None]
+    assert {a.kind for a in free} > {"head feature"}
+    assert count_units(net) == sum(a.size for a in free if a.kind != "head feature")
+
+
+def test_in_counts_means_the_same_for_a_smaller_network(cnn):
+    target = Target.parse({"units": "50%", "size_mb": "60%", "speedup": 2.0, "params": 999})
+    small = cnn.net.remove("stem.out", [0])
+    assert target.in_counts(cnn.net).limits(small) == target.limits(cnn.net)
 
 
 def test_out_of_reach_names_the_range(cnn):
