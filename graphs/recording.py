@@ -91,7 +91,7 @@ def _record(
     tape = _Tape(model)
     tape.begin(model, args, kwargs)
     calls = _Calls(tape, compute)
-    with torch.no_grad(), _exporting(), torch._C._AutoDispatchBelowAutograd(), calls:
+    with torch.no_grad(), exporting(), torch._C._AutoDispatchBelowAutograd(), calls:
         result = model(*args, **kwargs)
     tape.end(result)
     del result
@@ -314,8 +314,8 @@ class _Calls(TorchDispatchMode):
 
 
 @contextmanager
-def _exporting() -> Iterator[None]:
-    """Forwards that ask `torch.compiler.is_exporting()` go the way that they go in torch.export.
+def exporting() -> Iterator[None]:
+    """Forwards that ask `torch.compiler.isexporting()` go the way that they go in torch.export.
 
     `nn.MultiheadAttention` goes in its own steps instead of one fused call, as it does there.
     """

@@ -312,3 +312,32 @@ def test_generation_with_a_cache_equals_generation_without(name, varied):
     cached = pruned.generate(ids[:, :3], use_cache=True, **options)
     assert torch.equal(cached, pruned.generate(ids[:, :3], use_cache=False, **options))
     assert cached.shape == (2, 15)
+
+
+class Asks(nn.Module):
+    """Adds a mask of zeros where it is exported, and multiplies by `factor` elsewhere."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.a, self.b, self.factor = nn.Linear(6, 8), nn.Linear(8, 5), factor
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.a(x).relu()
+        if torch.compiler.is_exporting():
+            return self.b(y + torch.zeros(y.shape[0], 1))
+        return self.b(y * self.factor)
+
+
+@pytest.mark.parametrize("factor", [1.0, 1.001])
+def test_a_forward_that_asks_whether_it_is_exported_computes_the_same_elsewhere(
+    factor, monkeypatch
+):
+    model, x = Asks(factor).eval(), torch.randn(4, 6)
+    small = trace(model, (x[:1],)).remove("a.out", [1, 4])
+    if factor == 1:
+        monkeypatch.setattr("graphs.rebuild._compared", None)
+        made = rebuild(small)
+        assert type(made.model) is Asks
+        assert not made.notes
+    else:
+        assert isinstance(rebuild(small).model, ExportedModule)
