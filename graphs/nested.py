@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+_NESTED = (list, tuple, dict)
+
 
 def mapped(function: Callable[[Any], Any], value: Any) -> Any:
     """`value` with every leaf replaced by what `function` makes of it; lists become plain lists."""
+    if not isinstance(value, _NESTED):
+        return function(value)
     if isinstance(value, list):
         return [mapped(function, entry) for entry in value]
     if isinstance(value, tuple):
-        return tuple(mapped(function, entry) for entry in value)
-    if isinstance(value, dict):
-        return {key: mapped(function, entry) for key, entry in value.items()}
-    return function(value)
+        return tuple([mapped(function, entry) for entry in value])
+    return {key: mapped(function, entry) for key, entry in value.items()}
 
 
 def leaves(value: Any) -> list[Any]:
@@ -25,11 +27,8 @@ def leaves(value: Any) -> list[Any]:
 
 
 def _gather(value: Any, found: list[Any]) -> None:
-    if isinstance(value, list | tuple):
-        for entry in value:
-            _gather(entry, found)
-    elif isinstance(value, dict):
-        for entry in value.values():
-            _gather(entry, found)
-    else:
+    if not isinstance(value, _NESTED):
         found.append(value)
+        return
+    for entry in value.values() if isinstance(value, dict) else value:
+        _gather(entry, found)

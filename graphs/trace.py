@@ -111,8 +111,8 @@ class _Walk:
             elif node.op == "call_function":
                 self.env[node] = self._call(node)
             elif node.op == "output":
-                for value in self._tensors(node.args):
-                    for dim in value.dims:
+                for value in leaves(mapped(self._operand, node.args)):
+                    for dim in value.dims if isinstance(value, Value) else ():
                         self.solver.freeze(dim, "output of the model")
         for name, dims in self.tensor_dims.items():
             if name not in self.used:
@@ -169,15 +169,15 @@ class _Walk:
         shapes = tuple(_hints(v.shape) for v in results)
         context = Context(node, self.solver, self.facts, path, shapes)
         args, kwargs = mapped(self._operand, (node.args, dict(node.kwargs)))
+        operands = [v for v in leaves((args, kwargs)) if isinstance(v, Value)]
         found = lookup(node.target)
         if found is None:
-            context.opaque(self._tensors((node.args, node.kwargs)), "no rule for the operator")
+            context.opaque(operands, "no rule for the operator")
             dims: Any = tuple(context.fixed(s, f"result of {describe(node)}") for s in shapes)
         else:
             dims = found.function(context, *args, **kwargs)
             if len(shapes) == 1 and not isinstance(node.meta["val"], tuple | list):
                 dims = (dims,)
-        operands = self._tensors((node.args, node.kwargs))
         still = all(operand.still for operand in operands)
         pairs = zip(dims, shapes, strict=True)
         values = tuple(Value(tuple(d), s, node=node, still=still) for d, s in pairs)
@@ -198,11 +198,6 @@ class _Walk:
         if isinstance(held, torch.SymInt):
             return _hint(held)
         return held
-
-    def _tensors(self, args: Any) -> list[Value]:
-        held = [self.env.get(n) for n in leaves(args) if isinstance(n, fx.Node)]
-        entries = (v for h in held for v in (h if isinstance(h, tuple | list) else (h,)))
-        return [v for v in entries if isinstance(v, Value)]
 
     def network(self, model: nn.Module, inputs: Inputs) -> Network:
         """Solve, name and freeze what is left, and put the values in."""
@@ -389,7 +384,7 @@ def _hint(n: Any) -> int:
 
 
 def _hints(shape: Sequence[Any]) -> tuple[int, ...]:
-    return tuple(_hint(n) for n in shape)
+    return tuple([n if type(n) is int else _hint(n) for n in shape])
 
 
 def _result(node: fx.Node) -> Any:

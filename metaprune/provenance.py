@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
+import sys
 from functools import cache
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
@@ -26,8 +27,9 @@ def versions() -> dict[str, str]:
 def _installed() -> tuple[tuple[str, str], ...]:
     found = []
     for package in PACKAGES:
+        loaded = getattr(sys.modules.get(package.replace("-", "_")), "__version__", None)
         try:
-            found.append((package, _version(distribution(package))))
+            found.append((package, str(loaded or _version(distribution(package)))))
         except PackageNotFoundError:
             found.append((package, "not installed"))
     return tuple(found)
