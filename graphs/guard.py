@@ -3,11 +3,15 @@
 Two things no rule may do: let an axis end at an operator that does not sum over it or pick from it,
 for then the operator's result has positions that nothing accounts for; and use one axis twice in
 one product, whose positions are pairs of units.
+
+Nor is an axis free that a parameter is only cut along, such as the positions of a table beyond
+those that were traced: longer inputs need them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from operator import getitem
 
 from torch import fx
 
@@ -33,20 +37,32 @@ def overlooked(
             for axis in _squared(dim):
                 found.setdefault(axis, "an axis meets itself in one dimension")
     carried: dict[fx.Node, frozenset[str]] = {}
+    # Parameters, and parts of them in another place or shape.
+    moved: set[fx.Node] = set()
+    read: set[str] = set()
+    used: set[str] = set()
     for node in graph.nodes:
         if node.op == "get_attr":
             carried[node] = _over(tensors.get(str(node.target), ()))
+            read |= carried[node]
+            moved.add(node)
         if node.op != "call_function" or node.name not in dims:
             continue
         carried[node] = _over(dims[node.name])
-        rule = lookup(node.target)
+        rule, given = lookup(node.target), node.all_input_nodes
+        if moved.issuperset(given) and (node.target is getitem or (rule and rule.zero == "move")):
+            moved.add(node)
+        else:
+            used = used.union(carried[node], *(carried.get(source, ()) for source in given))
         if rule is None or rule.ends:
             continue
-        for source in node.all_input_nodes:
+        for source in given:
             for axis in carried.get(source, frozenset()) - carried[node]:
                 found.setdefault(
                     axis, f"the rule does not say what becomes of it: {describe(node)}"
                 )
+    for axis in read - used:
+        found.setdefault(axis, "the traced forward cuts it away")
     return found
 
 
