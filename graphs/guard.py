@@ -11,12 +11,17 @@ those that were traced: longer inputs need them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from operator import getitem
 
 from torch import fx
 
 from graphs.dims import Atom, Dim, Prod, Sum, atoms
-from graphs.rules.registry import describe, lookup
+from graphs.rules.registry import describe, lookup, operator_name
+
+# Operators whose results are some positions of their operand.
+_CUTS = (
+    *("slice", "narrow", "select", "split", "split_with_sizes", "chunk", "tensor_split"),
+    *("unbind", "index", "index_select", "getitem"),
+)
 
 
 def overlooked(
@@ -37,23 +42,26 @@ def overlooked(
             for axis in _squared(dim):
                 found.setdefault(axis, "an axis meets itself in one dimension")
     carried: dict[fx.Node, frozenset[str]] = {}
-    # Parameters, and parts of them in another place or shape.
-    moved: set[fx.Node] = set()
+    # Parameters, and what follows from them alone.
+    still: set[fx.Node] = set()
     read: set[str] = set()
     used: set[str] = set()
     for node in graph.nodes:
         if node.op == "get_attr":
             carried[node] = _over(tensors.get(str(node.target), ()))
             read |= carried[node]
-            moved.add(node)
+            still.add(node)
         if node.op != "call_function" or node.name not in dims:
             continue
         carried[node] = _over(dims[node.name])
         rule, given = lookup(node.target), node.all_input_nodes
-        if moved.issuperset(given) and (node.target is getitem or (rule and rule.zero == "move")):
-            moved.add(node)
+        met = carried[node].union(*(carried.get(source, ()) for source in given))
+        if not still.issuperset(given):
+            used |= met
         else:
-            used = used.union(carried[node], *(carried.get(source, ()) for source in given))
+            still.add(node)
+            if operator_name(node.target) not in _CUTS:
+                used |= met - carried[node]  # summed over, as in a product of two weights
         if rule is None or rule.ends:
             continue
         for source in given:
