@@ -31,6 +31,11 @@ from graphs.standins import stand_in
 _SAME = {torch.ops.aten.reshape.default: torch.ops.aten.view.default}
 
 
+def can_be_followed(net: Network) -> bool:
+    """Whether the program of a network is one pass over values, which `follows` compares with."""
+    return net.program.recorded and not any(t.value.is_meta for t in net.tensors.values())
+
+
 def follows(net: Network, own: nn.Module, inputs: Inputs) -> bool:
     """Whether a module runs, and its calls compute what a network's program computes.
 

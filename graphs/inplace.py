@@ -2,13 +2,64 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Any
 
 from torch import nn
 
-from graphs.configured import is_config
+from graphs.configured import has_configs, is_config
+from graphs.export import evaluation
+from graphs.following import can_be_followed, follows
 from graphs.keeping import forget
-from graphs.search import Rebuilt, is_plain
+from graphs.network import Network
+from graphs.probe import resized
+from graphs.rebuild import rebuild
+from graphs.search import Rebuilt, Search, is_plain
+
+
+def prune_in_place(model: nn.Module, net: Network) -> nn.Module:
+    """Turn the dense module into one that computes a network, whose tensors it then has.
+
+    Args:
+        model: the module that was traced.
+        net: the pruned network.
+
+    Raises:
+        ValueError: see `put_in_place`.
+    """
+    return model if _adopts(model, net) else put_in_place(model, rebuild(net, share=True))
+
+
+def _adopts(model: nn.Module, net: Network) -> bool:
+    """Whether the module computes a network call by call once it has its tensors and sizes.
+
+    The usual case, for which no other module need be built. Otherwise it is as it was.
+    """
+    tensors = dict(chain(model.named_parameters(), model.named_buffers()))
+    attention = any(isinstance(module, nn.MultiheadAttention) for module in model.modules())
+    alike = type(model) is type(net.source.model) and tensors.keys() == net.tensors.keys()
+    if not alike or attention or has_configs(model) or not can_be_followed(net):
+        return False
+    forget(model)  # what dense weights gave
+    states = [(vars(module), dict(vars(module))) for module in model.modules()]
+    dense = [(tensor, tensor.data, tensor.grad) for tensor in tensors.values()]
+    adopted = False
+    try:
+        for name, tensor in tensors.items():
+            tensor.grad = None
+            tensor.data = net.tensors[name].value
+        with evaluation(model):
+            Search(net, model).likeliest()
+            adopted = follows(net, model, resized(net.source.example, net.program.batch))
+    finally:
+        if not adopted:
+            for tensor, data, grad in dense:
+                tensor.data, tensor.grad = data, grad
+            for state, before in states:
+                state.clear()
+                state.update(before)
+        forget(model)
+    return adopted
 
 
 def put_in_place(model: nn.Module, found: Rebuilt) -> nn.Module:

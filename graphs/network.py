@@ -251,19 +251,17 @@ class Network:
 
         Args:
             into: the module that was traced, to be turned into the pruned one instead of making
-                another: see `graphs.inplace.put_in_place`. It then shares this network's tensors.
+                another: see `graphs.inplace.prune_in_place`. It then shares this network's tensors.
                 Until the pruned module has run it is left as it was, so after an error it is dense.
                 The dense memory is free once no dense network is held any more.
 
         Raises:
             ValueError: this network does not fit into the class of `into`.
         """
-        from graphs.inplace import put_in_place
+        from graphs.inplace import prune_in_place
         from graphs.rebuild import rebuild
 
-        if into is None:
-            return rebuild(self).model
-        return put_in_place(into, rebuild(self, share=True))
+        return rebuild(self).model if into is None else prune_in_place(into, self)
 
     def to_pyg(self, level: str = "neuron") -> Any:
         """The network as a `torch_geometric.data.HeteroData`; see `graphs.views.to_pyg`."""

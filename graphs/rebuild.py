@@ -15,7 +15,7 @@ from graphs import widening
 from graphs.copying import copy_module
 from graphs.errors import TraceError
 from graphs.export import Inputs, evaluation
-from graphs.following import follows
+from graphs.following import can_be_followed, follows
 from graphs.network import Network
 from graphs.probe import agree, informative, lively, outputs, resized
 from graphs.program import ExportedModule, exported_module, insist_on_batch, rewritten
@@ -71,7 +71,7 @@ def rebuild(net: Network, *, share: bool = False) -> Rebuilt:
 
 def _followed(net: Network, own: nn.Module, search: Search) -> Rebuilt | None:
     """The likeliest reading, where the forward then computes the program call by call."""
-    if not net.program.recorded or any(t.value.is_meta for t in net.tensors.values()):
+    if not can_be_followed(net):
         return None
     found = search.likeliest()
     example = net.source.example

@@ -20,11 +20,12 @@ from tests.graphs.test_rebuild import halved
 def test_in_place_is_the_copy_bit_for_bit_or_refused(name):
     model, inputs = build(name)
     small = halved(trace(model, inputs))
-    expected, dense = small.to_model(), copy.deepcopy(model.state_dict())
+    expected, dense, said = small.to_model(), copy.deepcopy(model.state_dict()), str(model)
     if isinstance(expected, ExportedModule):
         with pytest.raises(ValueError, match="left as it was"):
             small.to_model(into=model)
         assert all(torch.equal(value, dense[key]) for key, value in model.state_dict().items())
+        assert str(model) == said
         return
     assert small.to_model(into=model) is model
     assert model.state_dict().keys() == expected.state_dict().keys()
