@@ -13,6 +13,7 @@ import operator
 import weakref
 from collections.abc import Hashable
 from itertools import chain
+from types import NoneType
 from typing import Any
 
 import torch
@@ -24,9 +25,10 @@ from graphs.export import Inputs, quiet_evaluation
 from graphs.network import Network
 from graphs.probe import seeded
 from graphs.program import changed_calls
-from graphs.recording import makes_a_constant, order_matters, shows_values
+from graphs.recording import conduct
 from graphs.standins import stand_in
 
+_PLAIN = frozenset((int, float, bool, str, NoneType))
 # Where a view is allowed, the two are one.
 _SAME = {torch.ops.aten.reshape.default: torch.ops.aten.view.default}
 
@@ -145,12 +147,16 @@ class _Follower(TorchDispatchMode):
         self, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None
     ) -> Any:
         given = kwargs or {}
-        if makes_a_constant(function):
+        known = conduct(function)
+        if known.fresh:
             return function(*args, **given)  # told by its value where it is used
-        self.lost = self.lost or shows_values(function)
         number = self._number(function, args, given)
-        self.lost = self.lost or (number >= self.ours and function in self.costly)
-        self.lost = self.lost or (function._schema.is_mutable and self._is_kept(args[0]))
+        self.lost = (
+            self.lost
+            or known.looks
+            or (number >= self.ours and function in self.costly)
+            or (known.mutates and self._is_kept(args[0]))
+        )
         if self.lost:
             raise _Strayed
         out = None
@@ -192,13 +198,15 @@ class _Follower(TorchDispatchMode):
 
     def _number(self, function: Any, args: Any, kwargs: Any) -> int:
         """The number of what a call gives, between the changes that came before and after it."""
-        self.changes += order_matters(function)
+        self.changes += conduct(function).ordered
         operands = tuple(map(self.numbered, args))
         named = tuple((key, self.numbered(kwargs[key])) for key in sorted(kwargs))
         return self._of((self.changes, _SAME.get(function, function), operands, named))
 
     def numbered(self, value: Any) -> Any:
         """An operand, with numbers for values."""
+        if type(value) in _PLAIN:
+            return type(value), value
         if isinstance(value, torch.Tensor):
             found = self.known.get(id(value))
             number = found[1] if found and found[0]() is value else self._constant(value)

@@ -370,19 +370,26 @@ def _facts(function: Any) -> _Facts:
     )
 
 
-def order_matters(function: Any) -> bool:
-    """Whether an operator changes its operands, or draws random numbers."""
-    return function._schema.is_mutable or torch.Tag.nondeterministic_seeded in function.tags
+class Conduct(NamedTuple):
+    """What a call does beside giving a value that follows from its operands."""
+
+    fresh: bool  # one that `torch.tensor` calls on the numbers it was given
+    looks: bool  # hands values to Python, or makes a shape of them
+    mutates: bool
+    ordered: bool  # changes its operands, or draws random numbers
 
 
-def makes_a_constant(function: Any) -> bool:
-    """Whether an operator is one that `torch.tensor` calls on the numbers it was given."""
-    return function.namespace == "aten" and _facts(function).fresh
-
-
-def shows_values(function: Any) -> bool:
-    """Whether an operator hands values to Python, or makes a shape of them."""
-    return function.namespace == "aten" and _facts(function).looks
+@cache
+def conduct(function: Any) -> Conduct:
+    """What calls of an operator do beside giving a value."""
+    known = _facts(function) if function.namespace == "aten" else None
+    mutates = function._schema.is_mutable
+    return Conduct(
+        fresh=known is not None and known.fresh,
+        looks=known is not None and known.looks,
+        mutates=mutates,
+        ordered=mutates or torch.Tag.nondeterministic_seeded in function.tags,
+    )
 
 
 def _by_mask(nodes: list[fx.Node]) -> bool:

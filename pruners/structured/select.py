@@ -102,6 +102,8 @@ def _queue(
     # The first chunk brings the width to a multiple of round_to, later ones keep it there.
     first = size % round_to or round_to
     number = max(0, (size - floor - first) // round_to + 1) if size > floor else 0
+    if round_to == 1:
+        return _Queue(order, torch.ones(number, dtype=torch.int64), rank(score[order])[:number])
     chunks = torch.full((number,), round_to)
     chunks[:1] = first
     of_unit = torch.repeat_interleave(torch.arange(number), chunks)
