@@ -181,16 +181,15 @@ class Network:
             index = torch.as_tensor(gone, dtype=torch.int64).reshape(-1)
             if index.numel() == 0:
                 continue
-            if index.min() < 0 or index.max() >= n or index.unique().numel() != index.numel():
+            stays = torch.ones(n, dtype=torch.bool)
+            if int(index.min()) >= 0 and int(index.max()) < n:
+                stays[index] = False
+            kept[name] = stays.nonzero().flatten()
+            left, least = n - index.numel(), self.axes[name].minimum
+            if kept[name].numel() != left:
                 raise ValueError(f"{name}: indices must be distinct and below {n} (got {gone})")
-            if n - index.numel() < self.axes[name].minimum:
-                least = self.axes[name].minimum
-                raise ValueError(
-                    f"{name}: {n - index.numel()} units would stay; keep at least {least}"
-                )
-            mask = torch.ones(n, dtype=torch.bool)
-            mask[index] = False
-            kept[name] = mask.nonzero().flatten()
+            if left < least:
+                raise ValueError(f"{name}: {left} units would stay; keep at least {least}")
         return self._keep(kept) if kept else self
 
     def _free(self, name: str) -> Axis:
@@ -208,7 +207,9 @@ class Network:
                 index = kept_positions(dim, kept, self.axes)
                 if index is not None:
                     value = value.index_select(i, index.to(value.device))
-            tensors[name] = tensor if value is tensor.value else replace(tensor, value=value)
+            if value is not tensor.value:
+                tensor = Tensor(value, tensor.dims, tensor.role, tensor.produces)
+            tensors[name] = tensor
         axes = {
             name: replace(a, size=kept[name].numel()) if name in kept else a
             for name, a in self.axes.items()

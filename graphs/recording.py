@@ -18,6 +18,7 @@ import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
+from itertools import chain
 from typing import Any, NamedTuple
 
 import torch
@@ -27,6 +28,7 @@ from torch.fx.immutable_collections import immutable_list
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from graphs.names import named
 from graphs.nested import leaves
 from graphs.standins import shape_of, stand_in
 
@@ -107,9 +109,8 @@ class _Tape:
     def __init__(self, model: nn.Module) -> None:
         self.graph, self.root = fx.Graph(), Recorded()
         self.names: dict[int, str] = {}
-        for named in (model.named_parameters, model.named_buffers):
-            for name, tensor in named(remove_duplicate=False):
-                self.names.setdefault(id(tensor), name)
+        for name, tensor in chain(*named(model)):
+            self.names.setdefault(id(tensor), name)
         self.paths = {id(m): path for path, m in model.named_modules()}
         # Tensors that outlive the pass, with their nodes. They are held, so that ids stay theirs.
         self.lasting: dict[int, tuple[torch.Tensor, fx.Node]] = {}

@@ -292,7 +292,11 @@ def fingerprint(net: Network) -> dict[str, str]:
 
 def _checksum(value: torch.Tensor) -> int:
     """CRC-32 of a tensor's bytes: it need not withstand forgery, and takes no memory."""
-    return crc32(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    held = value.detach().cpu().contiguous()
+    try:
+        return crc32(held.numpy())
+    except TypeError:  # numpy has no bfloat16
+        return crc32(held.reshape(-1).view(torch.uint8).numpy())
 
 
 def _check_kept(axis: str, kept: Kept) -> None:
