@@ -116,6 +116,8 @@ class _Tape:
         self.lasting: dict[int, tuple[torch.Tensor, fx.Node]] = {}
         self.model = model
         self.kept: set[int] | None = None
+        # Path of a module → what its nodes say of it.
+        self.stacks: dict[str, dict[str, tuple[str, None]]] = {}
         # Nodes whose values follow from numbers in the forward alone.
         self.constant: set[fx.Node] = set()
         # Nodes whose values follow from the inputs.
@@ -208,7 +210,7 @@ class _Tape:
         if fed:
             self.fed.add(node)
         module, place = self._where()
-        node.meta["nn_module_stack"] = {"": (module, None)}
+        node.meta["nn_module_stack"] = self.stacks.setdefault(module, {"": (module, None)})
         node.meta["stack_trace"] = place
         if not many:
             node.meta["val"] = shape_of(out)

@@ -8,6 +8,7 @@ neither recorded nor followed.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -105,5 +106,10 @@ def _normed(x: torch.Tensor, *others: Any) -> torch.Tensor | None:
 
 
 def shape_of(tensor: torch.Tensor) -> torch.Tensor:
-    """Shape, strides and dtype without values."""
-    return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
+    """Shape, strides and dtype without values; one meta tensor for all that are alike."""
+    return _shape(tensor.shape, tensor.stride(), tensor.dtype)
+
+
+@lru_cache(maxsize=4096)
+def _shape(sizes: tuple[int, ...], strides: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+    return torch.empty_strided(sizes, strides, dtype=dtype, device="meta")

@@ -68,9 +68,10 @@ def unit_scores(
         ValueError: unknown norm or normalisation, or a tensor on the meta device.
     """
     power, root = _look_up("norm", norm, NORMS)
+    free = {name for name, axis in net.axes.items() if axis.frozen is None}
     totals: dict[str, torch.Tensor] = {}
     for name, tensor in net.tensors.items():
-        prunable = [[a for a in atoms(d) if net.axes[a].frozen is None] for d in tensor.dims]
+        prunable = [[a for a in atoms(d) if a in free] for d in tensor.dims]
         value = tensor.value if values is None else values.get(name, tensor.value)
         if tensor.role not in SCORED_ROLES or not any(prunable) or not value.is_floating_point():
             continue
