@@ -100,7 +100,7 @@ def put_in_place(model: nn.Module, found: Rebuilt) -> nn.Module:
             own.__class__ = type(module)
         state: dict[str, Any] = own.__dict__
         for name, value in vars(module).items():
-            if isinstance(value, dict) or state.get(name) is value:
+            if state.get(name) is value:
                 continue
             follows = is_plain(value) or (configured and is_config(name, value))
             if follows and name != "training":
