@@ -47,8 +47,11 @@ def _summary(report: Report) -> str:
         smaller = f"{best.achieved['speedup']:.2f}× fewer MACs"
         if best.achieved["speedup"] <= 1:  # masks leave shapes as they are
             smaller = f"{100 * best.achieved['sparsity']:.0f} % of the weights gone"
-        leads = f", {escape(best.method)} leads with" if len(entries) > 1 else " it reaches"
-        parts.append(f"With {smaller}{leads} {value}{' after finetuning' if best.after else ''}.")
+        leads = f", {escape(best.method)} leads" if len(entries) > 1 else ""
+        # Methods that were asked for the same may differ in MACs.
+        asked = escape(words.asked(best.asked) or "the pattern")
+        after = " after finetuning" if best.after else ""
+        parts.append(f"At {asked}{leads}: {value}{after} with {smaller}.")
     return " ".join(parts)
 
 

@@ -123,7 +123,10 @@ def test_budgets_of_weights_have_rows_of_their_own():
     assert "A row is an axis" in page(report())
     masked = [replace(e, achieved={**e.achieved, "speedup": 1.0, "sparsity": 0.5}) for e in entries]
     alike = replace(found, entries=tuple(masked))
-    assert "With 50 % of the weights gone" in page(alike)
+    assert (
+        "At speedup 2.0, metanet leads: 85.00 % after finetuning with 50 % of the weights gone."
+        in (page(alike))
+    )
     assert "sparsity" in tradeoff(alike)
     assert "speed-up (MACs before / after)" in tradeoff(found)
 
