@@ -19,6 +19,7 @@ _ATOMIC = frozenset(
     (int, float, bool, str, bytes, complex, NoneType, torch.dtype, torch.device, torch.Size)
 )
 _TABLES = frozenset((dict, OrderedDict, set))
+_OWN = frozenset(vars(nn.Module()))
 _HOOKS = ("__deepcopy__", "__copy__", "__reduce__", "__reduce_ex__", "__getstate__", "__setstate__")
 
 
@@ -70,8 +71,8 @@ def _copied(value: Any, memo: dict[int, Any]) -> Any:
             form: Any = type(entry)
             if form in _ATOMIC:
                 state[name] = entry
-            elif form in _TABLES and not entry and id(entry) not in memo:
-                memo[id(entry)] = state[name] = form()  # most tables of a module are empty
+            elif form in _TABLES and not entry and name in _OWN:
+                state[name] = form()  # most tables of a module are empty, and no other has them
             else:
                 state[name] = _copied(entry, memo)
         return made

@@ -22,6 +22,7 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from graphs.export import Inputs, quiet_evaluation
+from graphs.names import named
 from graphs.network import Network
 from graphs.probe import seeded
 from graphs.program import changed_calls
@@ -118,7 +119,7 @@ class _Follower(TorchDispatchMode):
     def _number_program(self, net: Network, own: nn.Module, leaves: Any) -> list[Any]:
         """Number all nodes; the numbers that the program returns."""
         changed = dict(changed_calls(net.program, net.source.axes, net.axes))
-        tensors = dict(chain(own.named_parameters(), own.named_buffers()))
+        tensors = dict(chain(*named(own)))
         fed: set[fx.Node] = set()
         for node in net.program.graph.nodes:
             if node.op == "call_function" and node.target is not operator.getitem:

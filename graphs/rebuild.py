@@ -16,6 +16,7 @@ from graphs.copying import copy_module
 from graphs.errors import TraceError
 from graphs.export import Inputs, evaluation
 from graphs.following import can_be_followed, follows
+from graphs.names import named
 from graphs.network import Network
 from graphs.probe import agree, informative, lively, outputs, resized
 from graphs.program import ExportedModule, exported_module, insist_on_batch, rewritten
@@ -200,7 +201,7 @@ def _own_class(net: Network) -> nn.Module:
     flat weights of a recurrent layer, ties).
     """
     source = net.source.model
-    old = dict(chain(source.named_parameters(), source.named_buffers()))
+    old = dict(chain(*named(source)))
     memo: dict[int, Any] = {}
     for name, tensor in net.tensors.items():
         made = tensor.value.detach()
