@@ -128,6 +128,11 @@ def atoms(dim: Dim) -> tuple[str, ...]:
     return dim.names
 
 
+def all_atoms(dims: Iterable[Dim]) -> frozenset[str]:
+    """Names of the axes in any of `dims`."""
+    return frozenset(name for dim in dims for name in atoms(dim))
+
+
 def unit_index(dim: Dim, axis: str, axes: Mapping[str, Axis] | Mapping[str, int]) -> torch.Tensor:
     """For every position along `dim`, its unit of `axis`, or -1 where `axis` is not involved.
 

@@ -15,7 +15,7 @@ half), or something that depends on the input (a query head of zeros still avera
 from __future__ import annotations
 
 import operator
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from graphs.dims import EXACTNESS, Axis, Dim, atoms
+from graphs.dims import EXACTNESS, Axis, all_atoms, atoms
 from graphs.nested import leaves
 from graphs.program import Program
 from graphs.rules.registry import lookup, moves_only, operator_name, reparametrises
@@ -64,10 +64,6 @@ def classify(
         return max(found.get(axis.name, {"exact"}), key=EXACTNESS.index, default="exact")
 
     return {name: replace(axis, exactness=worst(axis)) for name, axis in axes.items()}
-
-
-def _over(dims: Iterable[Dim]) -> Axes:
-    return frozenset(name for dim in dims for name in atoms(dim))
 
 
 def _summed_alive(program: Program, tensors: Mapping[str, Any]) -> set[tuple[str, str]]:
@@ -143,7 +139,7 @@ class _Fates:
         mode = found.zero if found else "map"
         if node.target is operator.getitem:
             mode = "move" if _holds_values(node) else "never"  # places of zeros are not zero
-        self.carries[node] = _over(self.program.dims[node.name])
+        self.carries[node] = all_atoms(self.program.dims[node.name])
         self._hand_columns_on(node, operands)
         if mode == "zero" or (operands and mode == "map" and self._blank_again(node, operands)):
             self.blank.add(node)

@@ -10,11 +10,11 @@ those that were traced: longer inputs need them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 from torch import fx
 
-from graphs.dims import Atom, Dim, Prod, Sum, atoms
+from graphs.dims import Atom, Dim, Prod, Sum, all_atoms, atoms
 from graphs.rules.registry import describe, lookup, operator_name
 
 # Operators whose results are some positions of their operand.
@@ -48,12 +48,12 @@ def overlooked(
     used: set[str] = set()
     for node in graph.nodes:
         if node.op == "get_attr":
-            carried[node] = _over(tensors.get(str(node.target), ()))
+            carried[node] = all_atoms(tensors.get(str(node.target), ()))
             read |= carried[node]
             still.add(node)
         if node.op != "call_function" or node.name not in dims:
             continue
-        carried[node] = _over(dims[node.name])
+        carried[node] = all_atoms(dims[node.name])
         rule, given = lookup(node.target), node.all_input_nodes
         met = carried[node].union(*(carried.get(source, ()) for source in given))
         if not still.issuperset(given):
@@ -72,10 +72,6 @@ def overlooked(
     for axis in read - used:
         found.setdefault(axis, "the traced forward cuts it away")
     return found
-
-
-def _over(dims: Sequence[Dim]) -> frozenset[str]:
-    return frozenset().union(*map(atoms, dims))
 
 
 def _squared(dim: Dim) -> Iterable[str]:

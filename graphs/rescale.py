@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from graphs.dims import Axis, Dim, atoms, size
+from graphs.dims import Axis, Dim, all_atoms, atoms, size
 from graphs.rules.registry import Facts, Inverse, operator_name
 
 _CASTS = ("to", "_to_copy", "type_as", "float", "alias", "clone", "contiguous", "detach", "dropout")
@@ -153,8 +153,3 @@ def _parameter(node: fx.Node) -> tuple[str, float] | None:
             return None
         node = nodes[0]
     return (str(node.target), offset) if node.op == "get_attr" else None
-
-
-def all_atoms(dims: tuple[Dim, ...]) -> frozenset[str]:
-    """The axes in several dimensions."""
-    return frozenset(name for dim in dims for name in atoms(dim))

@@ -102,3 +102,25 @@ def test_another_module_is_refused():
     small = halved(trace(model, inputs))
     with pytest.raises(ValueError, match="does not fit into the Linear in place"):
         small.to_model(into=nn.Linear(2, 2))
+
+
+def test_the_usual_case_builds_no_other_module(monkeypatch):
+    monkeypatch.setattr("graphs.inplace.rebuild", None)
+    model, inputs = build("plain_cnn_flatten")
+    small = halved(trace(model, inputs))
+    assert small.to_model(into=model) is model
+    assert all(torch.equal(v, small.tensors[k].value) for k, v in model.state_dict().items())
+
+
+def test_what_stops_the_forward_leaves_the_module_dense(monkeypatch):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    model, inputs = build("plain_cnn_flatten")
+    expected, said = copy.deepcopy(model.state_dict()), str(model)
+    small = halved(trace(model, inputs))
+    monkeypatch.setattr("graphs.inplace.follows", stop)
+    with pytest.raises(KeyboardInterrupt):
+        small.to_model(into=model)
+    assert str(model) == said
+    assert all(torch.equal(v, expected[k]) for k, v in model.state_dict().items())
