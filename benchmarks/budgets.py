@@ -32,11 +32,11 @@ from torch import nn
 import metaprune
 from graphs import trace
 from metaprune.calibration import Calibration
-from pruners import budgets, solvers, structured
-from pruners.sequential import Ask, solve_in_order
+from pruners import budgets, recovery, solvers
+from pruners.recovery.solve_in_order import Ask, solve_in_order
 from pruners.statistics import input_statistics
 from training import data as datasets
-from training import evaluate, models
+from training import evaluate, sources
 
 BUDGETS: dict[str, tuple[str, dict[str, Any]]] = {
     # label: rule and its options
@@ -126,7 +126,7 @@ class Bench:
         self.store = Store(arguments.output)
         self.data = datasets.load("cifar10", path=arguments.cifar10)
         options = {"depth": int(arguments.network.removeprefix("resnet")), "width": 16}
-        self.model = models.load(
+        self.model = sources.load(
             "family", family="cifar_resnet", options=options, path=arguments.checkpoint
         ).eval()
         self.calibration = Calibration.from_data(self.data, 512, 128)
@@ -208,7 +208,7 @@ class Bench:
         model = copy.deepcopy(self.model)
         model.load_state_dict({**model.state_dict(), **values})
         if not solver.endswith(IN_ORDER):
-            structured.recalibrate_batch_norm(model, self.batches)
+            recovery.recalibrate_batch_norm(model, self.batches)
         total = sum(values[name].numel() for name in shares)
         self.tell(
             self.store.add(key, accuracy=self.accuracy(model), achieved=round(1 - kept / total, 5))

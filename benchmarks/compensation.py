@@ -5,7 +5,7 @@
 CHECKPOINT is one of akamaster/pytorch_resnet_cifar10, CIFAR10 a folder of parquet files or a hub
 name. The plan is made once (budget "global", 512 calibration images of train); accuracy is that of
 the first `--limit` test images. "second-order" keeps the widths of that plan and chooses the units
-by `pruners.structured.second_order_scores`, then refits.
+by `pruners.units.second_order_scores`, then refits.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from rich.console import Console
 import metaprune
 from graphs import trace
 from metaprune.calibration import Calibration
-from pruners import Plan, structured
+from pruners import Plan, recovery, units
 from training import data as datasets
-from training import evaluate, models
+from training import evaluate, sources
 
 
 def arguments() -> argparse.Namespace:
@@ -42,7 +42,7 @@ def main() -> None:
     console = Console()
     data = datasets.load("cifar10", path=given.cifar10)
     options = {"depth": int(given.network.removeprefix("resnet")), "width": 16}
-    model = models.load(
+    model = sources.load(
         "family", family="cifar_resnet", options=options, path=given.checkpoint
     ).eval()
     batches = Calibration.from_data(data, 512, 128).model_inputs
@@ -64,7 +64,7 @@ def main() -> None:
     for compensate in (False, "bias", "refit"):
         tell(str(compensate), plan, compensate)
     net = trace(model, example)
-    scores = structured.second_order_scores(net, structured.input_moments(net, model, batches))
+    scores = units.second_order_scores(net, recovery.input_moments(net, model, batches))
     kept = {
         axis: scores[axis].argsort(descending=True)[: len(index)].sort().values
         if axis in scores

@@ -24,7 +24,7 @@ from metaprune.calibration import Calibration
 from pruners.solvers import solve, solve_many
 from pruners.statistics import input_statistics
 from training import data as datasets
-from training import models
+from training import sources
 
 SOLVERS = ("magnitude", "wanda", "sparsegpt", "admm")
 DENSITY = 0.3
@@ -36,7 +36,7 @@ def resnet(checkpoint: str, cifar10: str) -> tuple[dict[str, torch.Tensor], Know
     """Every convolution of ResNet-56, and the statistics of 128 images."""
     data = datasets.load("cifar10", path=cifar10)
     options = {"depth": 56, "width": 16}
-    model = models.load("family", family="cifar_resnet", options=options, path=checkpoint).eval()
+    model = sources.load("family", family="cifar_resnet", options=options, path=checkpoint).eval()
     images = Calibration.from_data(data, 128, 128).model_inputs
     weights = {n: p.detach() for n, p in model.named_parameters() if p.ndim == 4}
     return weights, input_statistics(model, images, weights)

@@ -29,7 +29,7 @@ from rich.table import Table
 
 import metanet
 from graphs import Network, trace
-from training.models.residual import ResNet
+from training.networks.residual import ResNet
 
 SAME = {"hidden": 64, "layers": 8}
 PASSES = ("forward", "forward + backward")

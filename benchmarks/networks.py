@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import LlamaConfig, LlamaForCausalLM, ViTConfig, ViTForImageClassification
 
-from training.models.residual import ResNet
+from training.networks.residual import ResNet
 
 Built = tuple[nn.Module, tuple[Any, ...]]
 

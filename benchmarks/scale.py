@@ -77,7 +77,7 @@ def resident(field: str) -> float:
 
 def worker(job: dict[str, Any]) -> dict[str, Any]:
     """Measure one model in this process."""
-    import graphs.rebuild  # noqa: F401
+    import graphs.build.rebuild  # noqa: F401
     from graphs import trace
     from metaprune.planning import plan_network
 

@@ -104,7 +104,12 @@ def theirs(model: nn.Module, inputs: tuple[Any, ...]) -> tuple[nn.Module, Any]:
 
 def load(library: str) -> None:
     """Import what a run uses, so that only first calls are left to load."""
-    mine = ("graphs.inplace", "graphs.rebuild", "metaprune.planning", "metaprune.transform")
+    mine = (
+        "graphs.build.inplace",
+        "graphs.build.rebuild",
+        "metaprune.planning",
+        "metaprune.advice",
+    )
     for name in ("torch_pruning",) if library == "torch-pruning" else mine:
         importlib.import_module(name)
 
@@ -198,7 +203,7 @@ def measure(networks: list[str], repeats: int, target: str) -> list[dict[str, An
 def compare(network: str) -> dict[str, Any]:
     """Outputs of both libraries after the removal of the same units."""
     from graphs import trace
-    from graphs.dims import Atom
+    from graphs.axes.dims import Atom
 
     model, inputs = build(network)
     for module in model.modules():

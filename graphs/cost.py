@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from graphs.network import Network
+from graphs.relate.structure import Network
 
 
 def sizes_of(net: Network, sizes: Mapping[str, int] | None = None) -> dict[str, int]:

@@ -18,8 +18,8 @@ import networkx
 import torch
 from torch_geometric.data import HeteroData
 
-from graphs.dims import atoms, unit_index
-from graphs.network import Network, Tensor
+from graphs.axes.dims import atoms, unit_index
+from graphs.relate.structure import Network, Tensor
 
 LEVELS = ("neuron", "layer")
 

@@ -16,10 +16,10 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from metanet.blocks import Block
 from metanet.kernels import TapEncoder
 from metanet.layout import Layout
 from metanet.messages import gather
+from metanet.tiles import Block
 
 if TYPE_CHECKING:
     from graphs import Network

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from graphs.axes.dims import Dim, atoms
 from graphs.cost import count_macs, count_params
-from graphs.dims import Dim, atoms
 from metanet.matrices import CHANGED, Matrix
 
 if TYPE_CHECKING:

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from metanet.blocks import Block, Sides, pack
 from metanet.describe import describe_axes, describe_tensors
 from metanet.kernels import tap_coordinates
 from metanet.matrices import CHANGED, READ, Matrix, matricise
+from metanet.tiles import Block, Sides, pack
 
 if TYPE_CHECKING:
     from graphs import Network

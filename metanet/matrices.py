@@ -8,7 +8,7 @@ from math import prod
 
 import torch
 
-from graphs.dims import Atom, Axis, Dim, Prod, atoms, unit_index
+from graphs.axes.dims import Atom, Axis, Dim, Prod, atoms, unit_index
 
 CHANGED = ("weight", "embedding", "bias", "scale")
 """Roles whose values a metanetwork may change."""

@@ -21,10 +21,10 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from metanet.blocks import Block
 from metanet.kernels import TapEncoder
 from metanet.layout import Layout
 from metanet.reading import Reader
+from metanet.tiles import Block
 
 
 class Residual(nn.Module):

@@ -27,11 +27,11 @@ from torch import nn
 from torch.nn import functional as F
 from torch_geometric.nn import MessagePassing
 
+from metanet.advice import Transformation
 from metanet.edges import EdgeList, list_edges
 from metanet.features import check_target
 from metanet.layout import Layout, build_layout, structure
 from metanet.matrices import CHANGED, MATRICES, Matrix, slots
-from metanet.transformation import Transformation
 
 if TYPE_CHECKING:
     from graphs import Network

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from metanet.budget import LayerStage
+from metanet.advice import Transformation
 from metanet.decoder import Decoder
 from metanet.features import (
     TENSOR_FEATURES,
@@ -17,11 +17,11 @@ from metanet.features import (
     tensor_features,
     unit_features,
 )
+from metanet.layer_stage import LayerStage
 from metanet.layout import Layout, build_layout, structure
 from metanet.matrices import MATRICES
 from metanet.messages import MessageLayer
 from metanet.reading import Reader, statistics
-from metanet.transformation import Transformation
 
 if TYPE_CHECKING:
     from graphs import Network

@@ -12,18 +12,18 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from metaprune.house import check_packages
+from metaprune.packages import check_packages
 
 if TYPE_CHECKING:
     from graphs import Network, trace
     from metaprune import testing
+    from metaprune.api import prune
     from metaprune.applying import apply
     from metaprune.calibration import Calibration
     from metaprune.inspection import Inspection, inspect
-    from metaprune.pipeline import prune
     from metaprune.planning import plan
-    from metaprune.result import Result
-    from metaprune.storage import load
+    from metaprune.results.result import Result
+    from metaprune.saving.folder import load
     from pruners import Plan, Target
 
 __version__ = "0.1.0"
@@ -33,13 +33,13 @@ _HOMES = {
     "Inspection": "metaprune.inspection",
     "Network": "graphs",
     "Plan": "pruners",
-    "Result": "metaprune.result",
+    "Result": "metaprune.results.result",
     "Target": "pruners",
     "apply": "metaprune.applying",
     "inspect": "metaprune.inspection",
-    "load": "metaprune.storage",
+    "load": "metaprune.saving.folder",
     "plan": "metaprune.planning",
-    "prune": "metaprune.pipeline",
+    "prune": "metaprune.api",
     "testing": "metaprune.testing",
     "trace": "graphs",
 }

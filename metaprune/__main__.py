@@ -1,6 +1,6 @@
 """`python -m metaprune ...` is `metaprune ...`."""
 
-from metaprune.cli import main
+from metaprune.cli.main import main
 
 if __name__ == "__main__":
     main()

@@ -14,22 +14,22 @@ import torch
 from torch import nn
 
 from graphs import Network, trace
-from graphs.admission import unwrapped
-from graphs.inplace import put_in_place
-from graphs.rebuild import rebuild
-from graphs.repair import Repair
-from graphs.search import Rebuilt
-from metaprune.accounting import summary
+from graphs.build.attributes import Repair
+from graphs.build.inplace import put_in_place
+from graphs.build.rebuild import rebuild
+from graphs.build.search import Rebuilt
+from graphs.calls.refusals import unwrapped
+from metaprune.advice import Advisor
 from metaprune.calibration import Calibration
-from metaprune.factoring import factor
-from metaprune.result import Result
-from metaprune.solving import repairing, solved
-from metaprune.transform import Advisor
-from pruners import Plan, structured
+from metaprune.patterns.low_rank import factor
+from metaprune.patterns.solve import repairing, solved
+from metaprune.results.accounting import summary
+from metaprune.results.result import Result
+from pruners import Plan, recovery
 from pruners.plan import SHAPES, factors_of
 from training import finetune as run_finetune
 from training.data.core import Data
-from training.finetune import FinetuneConfig
+from training.recovery.finetune import FinetuneConfig
 
 BIAS, REFIT = "bias", "refit"
 COMPENSATION = REFIT
@@ -75,7 +75,8 @@ def apply(
         plan: from `plan`, or `Plan.load`.
         calibration: batches of model inputs, or a `Calibration`; taken from `data` when None.
         data: for finetuning; its training split calibrates.
-        finetune: settings (`training.finetune.FinetuneConfig.parse`); None does not finetune.
+        finetune: settings (`training.recovery.finetune.FinetuneConfig.parse`); None does not
+            finetune.
         compensate: what makes up for removed units, where there are batches: "bias" folds their
             mean into biases; "refit" also fits every layer behind them, in order, to the outputs of
             the dense one, and leaves batch norms as they then are; True for "refit", False for
@@ -86,7 +87,7 @@ def apply(
             and leaves batch norms as they then are; True for "order", False for neither.
         recalibrate: re-estimate the statistics of batch norms, where there are batches.
         inplace: turn `model` itself into the pruned one, as the last step of all, and free its
-            dense weights (`graphs.inplace`). After an error it is as it was.
+            dense weights (`graphs.build.inplace`). After an error it is as it was.
 
     Raises:
         PlanError: the plan does not fit the model.
@@ -116,7 +117,7 @@ def apply(
 
 
 def in_place(result: Result, model: nn.Module) -> Result:
-    """The result in the very module that was pruned; see `graphs.inplace.put_in_place`."""
+    """The result in the very module that was pruned; see `graphs.build.inplace.put_in_place`."""
     repaired = tuple(Repair(*repair) for repair in result.report["repaired"])
     return replace(result, model=put_in_place(model, Rebuilt(result.model, repaired)))
 
@@ -173,7 +174,7 @@ def apply_network(
     # After a refit the outputs are those that the norms' own statistics describe.
     if recalibrate and batches and not settled:
         with diary.step("recalibrate"):
-            diary.notes.append(structured.recalibrate_batch_norm(pruned, batches).status)
+            diary.notes.append(recovery.recalibrate_batch_norm(pruned, batches).status)
     report = summary(net, small, pruned, plan, diary.notes, diary.seconds)
     report["repaired"] = [list(repair) for repair in rebuilt.repaired]
     report["varied"] = {name: dict(values) for name, values in rebuilt.varied.items()}
@@ -195,7 +196,7 @@ def _factored(
         diary.notes += found.notes
     if recalibrate and batches and not found.settled:
         with diary.step("recalibrate"):
-            diary.notes.append(structured.recalibrate_batch_norm(found.model, batches).status)
+            diary.notes.append(recovery.recalibrate_batch_norm(found.model, batches).status)
     small = trace(found.model, example_inputs)
     report = summary(net, small, found.model, found.plan, diary.notes, diary.seconds)
     return Result(found.model, found.plan, report, small, example_inputs, found.masks)
@@ -213,7 +214,7 @@ def finetuned(
     Args:
         result: its model is changed.
         data: train and validation splits are used.
-        config: settings (`training.finetune.FinetuneConfig.parse`).
+        config: settings (`training.recovery.finetune.FinetuneConfig.parse`).
         teacher: the dense model, to learn from beside the labels.
         folder: for checkpoints; a run whose folder holds one continues from it.
     """
@@ -246,8 +247,8 @@ def _removed(
     """The network without the units that go, their mean contribution folded into biases."""
     if batches and plan.kept:
         dense, model, kept = net, net.to_model(), plan.keeps(net)
-        means = structured.input_means(net, model, batches)
-        compensation = structured.compensate_bias(net, kept, means)
+        means = recovery.input_means(net, model, batches)
+        compensation = recovery.compensate_bias(net, kept, means)
         net = net.replace(compensation.values)
         if compensation.values:
             diary.notes.append(f"Biases compensated for removed units: {len(compensation.values)}.")
@@ -255,7 +256,7 @@ def _removed(
         left = compensation.uncompensated if how == BIAS else {}
         for reason, count in Counter(left.values()).items():
             diary.notes.append(f"Weights without compensation: {count} ({reason}).")
-        scales = structured.compensate_norms(dense, model, kept, batches)
+        scales = recovery.compensate_norms(dense, model, kept, batches)
         net = net.replace(scales)
         if scales:
             diary.notes.append(f"Norms scaled by the energy that stays: {len(scales)}.")
@@ -273,7 +274,7 @@ def _refitted(
     diary: _Diary,
 ) -> Network:
     """The small network, and its module, with weights fitted to the outputs of dense layers."""
-    found = structured.refit_in_order(net, net.to_model(), small, pruned, plan.keeps(net), batches)
+    found = recovery.refit_in_order(net, net.to_model(), small, pruned, plan.keeps(net), batches)
     pruned.load_state_dict(found.values, strict=False)
     diary.notes.append(found.status)
     return small.replace(found.values)

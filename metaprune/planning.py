@@ -10,15 +10,15 @@ import torch
 from torch import nn
 
 from graphs import Network, Tensor, trace
-from graphs.admission import unwrapped
-from metaprune import factoring
-from metaprune.blocks import IMITATION, plan_blocks
+from graphs.calls.refusals import unwrapped
+from metaprune.advice import Advisor, share_that_stays
 from metaprune.calibration import Calibration
-from metaprune.provenance import versions
-from metaprune.transform import Advisor, share_that_stays
-from metaprune.uniform import select as select_uniform
-from metaprune.valueless import FIRST_UNITS, equal_scores, refuse, without_values
-from pruners import Plan, Target, budgets, fingerprint, measure, structured
+from metaprune.patterns import low_rank as factoring
+from metaprune.patterns.blocks import IMITATION, plan_blocks
+from metaprune.patterns.equal_widths import select as select_uniform
+from metaprune.patterns.valueless import FIRST_UNITS, equal_scores, refuse, without_values
+from metaprune.results.provenance import versions
+from pruners import Plan, Target, budgets, fingerprint, measure, units
 from pruners.plan import BLOCKS, CHANNELS, LOW_RANK, SHAPES, factors_of, mask_of
 from pruners.solvers import SOLVERS, Pattern
 from pruners.spared import SPARED
@@ -278,7 +278,7 @@ def keep(
     """
     values = advice.values if advice else None
     if without_values(net) is None:
-        scores = structured.base_scores(net, values)
+        scores = units.base_scores(net, values)
     else:
         scores = equal_scores(net)
     given = dict(options or {})
@@ -288,7 +288,7 @@ def keep(
         if advice is None:
             raise ValueError('a start from "metanet" needs a metanetwork: metanet="default"')
     if advice and (budget == "metanet" or from_metanet):
-        scores = structured.corrected(scores, advice.corrections())
+        scores = units.corrected(scores, advice.corrections())
     scores = {axis: s for axis, s in scores.items() if net.axes[axis].kind not in SPARED}
     rule = "global" if budget == "metanet" else budget
     dense = net if values is None else net.replace(values)
@@ -302,7 +302,7 @@ def keep(
         target,
         min_units=min_units,
         round_to=round_to,
-        cut=select_uniform if uniform else structured.select,
+        cut=select_uniform if uniform else units.select,
         **given,
     )
 

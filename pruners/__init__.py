@@ -1,7 +1,8 @@
 """Pruners: statistics, scores, budgets, solvers, masks and plans."""
 
-from pruners import budgets, solvers, statistics, structured
-from pruners.plan import Kept, Plan, PlanError, fingerprint
+from pruners import budgets, solvers, statistics
+from pruners.fingerprint import fingerprint
+from pruners.plan import Kept, Plan, PlanError
 from pruners.targets import Target, UnreachableTargetError, measure
 
 __all__ = [

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from pruners import Plan
 from pruners.solvers.base import Factors
 from pruners.solvers.matrix import from_matrix
 
@@ -203,3 +204,14 @@ def _filled(
     made.weight = nn.Parameter(value, requires_grad=weight.requires_grad)
     made.bias = bias
     return made
+
+
+def shaped(model: nn.Module, plan: Plan) -> nn.Module:
+    """A dense model with the layers of a plan, in place; their values do not matter."""
+    parts = {}
+    for name, rank in plan.rank.items():
+        weight = model.get_parameter(name)
+        rows, columns = weight.shape[0], weight[0].numel()
+        factors = Factors(weight.new_zeros(rows, rank), weight.new_zeros(rank, columns))
+        parts[name] = Parts(factors, weight.detach() if name in plan.density else None)
+    return factored(model, parts)

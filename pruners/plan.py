@@ -8,7 +8,6 @@ the same architecture. It holds no weights.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import tempfile
@@ -16,12 +15,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from zlib import crc32
 
 import torch
 
-from pruners.budgets.structure import matrix_shape
-from pruners.solvers.patterns import Pattern
+from pruners.sides import matrix_shape
+from pruners.solvers.zeros import Pattern
 from pruners.targets import Target
 
 if TYPE_CHECKING:
@@ -118,7 +116,7 @@ class Plan:
 
     @staticmethod
     def keeping(net: Network, kept: Mapping[str, torch.Tensor]) -> dict[str, Kept]:
-        """The `kept` field for indices as `structured.select` returns them; whole axes left out."""
+        """The `kept` field for indices as `units.select` returns them; whole axes left out."""
         return {
             axis: Kept(net.axes[axis].size, tuple(indices.tolist()))
             for axis, indices in kept.items()
@@ -265,38 +263,6 @@ class Plan:
             return cls.from_json(Path(path).read_text(encoding="utf-8"))
         except PlanError as error:
             raise PlanError(f"{path}: {error}") from error
-
-
-def fingerprint(net: Network) -> dict[str, str]:
-    """Short digests that tell whether two networks have the same architecture and weights.
-
-    Returns:
-        `architecture`: of the axes and of every tensor's name, dimensions and role;
-        `weights`: of a checksum of every tensor, or "none" on the meta device.
-    """
-    structure = hashlib.sha256()
-    for axis in net.axes.values():
-        structure.update(f"{axis.name}={axis.size};".encode())
-    weights = hashlib.sha256()
-    for name, tensor in net.tensors.items():
-        structure.update(f"{name}:{tensor.role}[{', '.join(map(str, tensor.dims))}];".encode())
-        weights.update(f"{name}:{tensor.value.dtype}{tuple(tensor.value.shape)};".encode())
-        if not tensor.value.is_meta:
-            weights.update(_checksum(tensor.value).to_bytes(4))
-    without = any(tensor.value.is_meta for tensor in net.tensors.values())
-    return {
-        "architecture": structure.hexdigest()[:16],
-        "weights": "none" if without else weights.hexdigest()[:16],
-    }
-
-
-def _checksum(value: torch.Tensor) -> int:
-    """CRC-32 of a tensor's bytes: it need not withstand forgery, and takes no memory."""
-    held = value.detach().cpu().contiguous()
-    try:
-        return crc32(held.numpy())
-    except TypeError:  # numpy has no bfloat16
-        return crc32(held.reshape(-1).view(torch.uint8).numpy())
 
 
 def _check_kept(axis: str, kept: Kept) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from training import data, models, tasks, zoo
-from training.evaluate import evaluate
-from training.finetune import FinetuneConfig, finetune
-from training.fit import fit
-from training.latency import compare_latency
-from training.settings import FitConfig, FitResult
+from training import data, sources, zoo
+from training.fitting.evaluate import evaluate
+from training.fitting.fit import fit
+from training.fitting.latency import compare_latency
+from training.fitting.settings import FitConfig, FitResult
+from training.recovery.finetune import FinetuneConfig, finetune
 
 __all__ = [
     "FinetuneConfig",
@@ -18,7 +18,6 @@ __all__ = [
     "evaluate",
     "finetune",
     "fit",
-    "models",
-    "tasks",
+    "sources",
     "zoo",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from graphs.dims import Dim, Fixed, atoms, product
+from graphs.axes.dims import Dim, Fixed, atoms, product
 from graphs.rules.elementwise import broadcast
 from graphs.rules.registry import Context, Dims, Extent, Pinned, Value, rule
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from graphs.dims import Dim, Fixed, atoms
+from graphs.axes.dims import Dim, Fixed, atoms
 from graphs.rules.registry import Context, Dims, Value, rule
 
 _UNARY = (

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from graphs.dims import Dim, Fixed, atoms
+from graphs.axes.dims import Dim, Fixed, atoms
 from graphs.rules.registry import Context, Dims, Value, operator_name, rule
 from graphs.rules.routing import looked_up
 

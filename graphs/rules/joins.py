@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from graphs.dims import Fixed
+from graphs.axes.dims import Fixed
 from graphs.rules.registry import Context, Dims, Value, rule
 from graphs.rules.shapes import cat
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from graphs.dims import Dim, concat
+from graphs.axes.dims import Dim, concat
 from graphs.rules.registry import Context, Dims, Value, rule
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import fx
 
-from graphs.dims import Fixed
+from graphs.axes.dims import Fixed
 from graphs.rules.registry import Context, Dims, Value, operator_name, rule
 from graphs.rules.routing import feeds_top_k, marks_groups
 

@@ -28,9 +28,9 @@ from typing import Any
 import torch
 from torch import fx
 
-from graphs.dims import EXACTNESS, Dim, Fixed
+from graphs.axes.dims import EXACTNESS, Dim, Fixed
+from graphs.axes.unify import Unifier
 from graphs.places import place_of_stack
-from graphs.unify import Unifier
 
 Dims = tuple[Dim, ...]
 RuleFunction = Callable[..., Any]
@@ -208,7 +208,7 @@ def rule(
         names: of operators.
         zero: what becomes of a dead unit; see the top of this file.
         ends: axes of operands may end here, because the operator sums over positions or picks some.
-            An axis that ends at any other operator is frozen (`graphs.guard`).
+            An axis that ends at any other operator is frozen (`graphs.relate.overlooked`).
     """
 
     def register(function: RuleFunction) -> RuleFunction:

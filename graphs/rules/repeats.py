@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from graphs.dims import Dim, Fixed, product
+from graphs.axes.dims import Dim, Fixed, product
 from graphs.rules.registry import Context, Dims, Extent, Value, rule
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from graphs.dims import Fixed
+from graphs.axes.dims import Fixed
 from graphs.rules.pooling import pool
 from graphs.rules.registry import Context, Dims, Value, rule
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import fx
 
-from graphs.dims import Dim, Fixed, atoms
+from graphs.axes.dims import Dim, Fixed, atoms
 from graphs.rules.registry import CASTS, Context, Dims, Extent, Value, operator_name, rule
 
 _GROUPED = ("_grouped_mm", "grouped_mm", "transformers.grouped_mm_fallback")

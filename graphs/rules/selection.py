@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from graphs.dims import Dim, Fixed, atoms
+from graphs.axes.dims import Dim, Fixed, atoms
 from graphs.rules.registry import Context, Dims, Extent, Value, operator_name, rule
 from graphs.rules.routing import has_units, looked_up
 

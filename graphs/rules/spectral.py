@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from graphs.dims import Fixed
+from graphs.axes.dims import Fixed
 from graphs.rules.registry import Context, Dims, Value, operator_name, rule
 
 _TRANSFORMS = tuple(

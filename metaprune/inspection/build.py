@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from graphs import Network, trace
-from graphs.admission import unwrapped
-from graphs.diagnosis import described
+from graphs.calls.diagnosis import described
+from graphs.calls.refusals import unwrapped
 from metaprune.inspection import flops
 from metaprune.inspection.groups import floors, groups
 from metaprune.inspection.layers import layers
@@ -118,7 +118,7 @@ def _latency(
     net: Network, model: nn.Module, least: dict[str, int], repeats: int
 ) -> tuple[float, float]:
     """Milliseconds of one forward pass, of the smallest network and of the dense one."""
-    from training.latency import compare_latency
+    from training.fitting.latency import compare_latency
 
     if any(tensor.value.is_meta for tensor in net.tensors.values()):
         raise ValueError("latency is measured on weights, and this model is on the meta device")
@@ -175,7 +175,7 @@ def _notes(net: Network, model: nn.Module) -> tuple[str, ...]:
 
 
 def _along(net: Network, name: str) -> list[Any]:
-    from graphs.dims import atoms
+    from graphs.axes.dims import atoms
 
     return [net.axes[a] for dim in net.tensors[name].dims for a in atoms(dim)]
 

@@ -17,9 +17,8 @@ from torch.utils import _pytree as pytree
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from graphs import Network
-from graphs.admission import as_written, forward
-from graphs.dims import size
-from graphs.export import as_inputs, quiet_evaluation
+from graphs.axes.dims import size
+from graphs.calls.running import as_inputs, as_written, forward, quiet_evaluation
 from graphs.rules.registry import lookup, operator_name
 from metaprune.inspection.schema import Check, Difference
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from math import ceil, prod
 
 from graphs import Network
-from graphs.dims import Dim, atoms, size
+from graphs.axes.dims import Dim, atoms, size
 from metaprune.inspection.schema import Group
 
 WEIGHTS = ("weight", "embedding")

@@ -8,7 +8,7 @@ from math import prod
 from torch import fx
 
 from graphs import Network
-from graphs.dims import Dim, atoms, size
+from graphs.axes.dims import Dim, atoms, size
 from graphs.places import place_of_stack
 from graphs.rules.registry import operator_name
 from metaprune.inspection.groups import WEIGHTS, layer_name

@@ -7,7 +7,7 @@ from html import escape
 from importlib.resources import files
 from string import Template
 
-from metaprune.inspection import blocks, repeats, terminal
+from metaprune.inspection import folding, repeats, terminal
 from metaprune.inspection.schema import Alone, Inspection
 from metaprune.inspection.words import folded, units
 from metaprune.report import words
@@ -116,13 +116,13 @@ def _modules(found: Inspection) -> str:
 def _drawing(found: Inspection) -> str:
     axes = _axes(found)
     like = {name: (lane.size, lane.kind, lane.frozen, lane.words) for name, lane in axes.items()}
-    short = blocks.rows(found.layers, like)
+    short = folding.rows(found.layers, like)
     parts = [
         f'<p class="legend">{legend(axes)}</p>'
         f'<div class="scroll">{lanes(list(map(_stop, short)), axes)}</div>'
     ]
     if len(short) < len(found.layers) <= MOST_ROWS:
-        whole = lanes(list(map(_stop, blocks.unfolded(found.layers))), axes)
+        whole = lanes(list(map(_stop, folding.unfolded(found.layers))), axes)
         parts.append(
             f"<details><summary>every layer ({len(found.layers)})</summary>"
             f'<div class="scroll">{whole}</div></details>'
@@ -130,7 +130,7 @@ def _drawing(found: Inspection) -> str:
     return "\n".join(parts)
 
 
-def _stop(row: blocks.Row) -> Stop:
+def _stop(row: folding.Row) -> Stop:
     layer = row.layer
     title = f"{layer.name}: {layer.operator}" + (f" at {layer.place}" if layer.place else "")
     return Stop(

@@ -9,8 +9,8 @@ from typing import Any
 from torch import nn
 
 from graphs import Network, trace
-from graphs.dims import EXACTNESS
-from graphs.export import as_inputs
+from graphs.axes.dims import EXACTNESS
+from graphs.calls.running import as_inputs
 from metaprune.testing.gauge import scale_law
 from metaprune.testing.laws import TOLERANCE, assert_round_trip
 from metaprune.testing.removal import REPAIRED, removal_law

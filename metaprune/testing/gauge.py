@@ -25,7 +25,7 @@ import torch
 from torch import fx
 
 from graphs import Axis, Network
-from graphs.dims import Dim, atoms, unit_index
+from graphs.axes.dims import Dim, atoms, unit_index
 from graphs.rules.registry import operator_name
 from metaprune.testing.subject import Subject, gap
 from metaprune.testing.symmetry import Checked, explain, search

@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from graphs import Axis, Network, trace
-from graphs.export import as_inputs
-from graphs.probe import agree, outputs
-from graphs.rebuild import graph_model
+from graphs.build.compare import agree
+from graphs.build.rebuild import graph_model
+from graphs.calls.running import as_inputs, outputs
 from metaprune.testing.gauge import scale_law
 from metaprune.testing.removal import removal_law
 from metaprune.testing.subject import gap, prepared, reordered

@@ -10,8 +10,8 @@ from torch import fx
 from torch.utils import _pytree as pytree
 
 from graphs import Network
-from graphs.dims import kept_positions
-from graphs.export import quiet_evaluation
+from graphs.axes.dims import kept_positions
+from graphs.calls.running import quiet_evaluation
 from graphs.rules.registry import describe
 from metaprune.testing.subject import Subject, gap
 

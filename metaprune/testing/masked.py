@@ -10,8 +10,8 @@ from torch import fx
 from torch.utils import _pytree as pytree
 
 from graphs import Axis, Network
-from graphs.dims import Dim, kept_positions, size
-from graphs.export import quiet_evaluation
+from graphs.axes.dims import Dim, kept_positions, size
+from graphs.calls.running import quiet_evaluation
 from graphs.rules.registry import operator_name
 from metaprune.testing.subject import Outputs, Subject
 

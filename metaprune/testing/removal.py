@@ -18,13 +18,13 @@ import torch
 from torch.utils import _pytree as pytree
 
 from graphs import Axis, FrozenAxisError, Network
-from graphs.dims import atoms, kept_positions
+from graphs.axes.dims import atoms, kept_positions
 from metaprune.testing.locate import first_difference
 from metaprune.testing.masked import masked_statistics
 from metaprune.testing.subject import Subject, gap, kill
 from metaprune.testing.symmetry import Checked, explain, search
+from pruners.recovery.compensation import compensate_bias, input_means
 from pruners.statistics.calls import Call, LinearCalls
-from pruners.structured.compensation import compensate_bias, input_means
 
 # Of the classes whose removal is repaired by a number in the forward or a fold.
 REPAIRED = 1e-9

@@ -13,10 +13,9 @@ from torch.func import functional_call
 from torch.utils import _pytree as pytree
 
 from graphs import Axis, Network, Tensor, trace
-from graphs.dims import Fixed, atoms, kept_positions, size, unit_index
-from graphs.export import as_inputs
-from graphs.probe import outputs
-from graphs.rebuild import graph_model
+from graphs.axes.dims import Fixed, atoms, kept_positions, size, unit_index
+from graphs.build.rebuild import graph_model
+from graphs.calls.running import as_inputs, outputs
 
 _WIDE: dict[Any, torch.dtype] = {
     torch.float16: torch.float64,

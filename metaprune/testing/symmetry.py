@@ -9,7 +9,7 @@ from math import lgamma, log
 import torch
 
 from graphs import Axis, Network
-from graphs.dims import atoms
+from graphs.axes.dims import atoms
 from metaprune.testing.locate import first_difference
 from metaprune.testing.subject import Subject, gap, permuted
 

@@ -1,39 +1,19 @@
 """Budgets: how the kept weights are divided among tensors, always met exactly."""
 
-from pruners.budgets import (  # noqa: F401 (registered)
-    bernoulli,
-    depth_linear,
-    distortion,
-    erk,
-    flap,
-    global_magnitude,
-    lamp,
-    manual,
-    owl,
-    price,
-    search,
-    uniform,
-)
+from pruners.budgets import rules as _rules  # noqa: F401 (registered)
 from pruners.budgets.budget import Budget, allocate_composite
 from pruners.budgets.channels import (
     CHANNEL_ALLOCATORS,
     allocate_channels,
     channel_allocator,
 )
-from pruners.budgets.composite import CompositeProblem
-from pruners.budgets.distortion import measure_curves
 from pruners.budgets.evidence import measured, needs, solving
-from pruners.budgets.masks import MaskProblem
-from pruners.budgets.price import equalise
-from pruners.budgets.problem import Choice, Loss, Problem
-from pruners.budgets.projection import bounds, counts, grouped, project
-from pruners.budgets.rank_rules import (
-    RANK_ALLOCATORS,
-    allocate_ranks,
-    rank_allocator,
-    rank_limits,
-)
-from pruners.budgets.ranks import RankProblem
+from pruners.budgets.problems.composite import CompositeProblem
+from pruners.budgets.problems.masks import MaskProblem
+from pruners.budgets.problems.problem import Choice, Loss, Problem
+from pruners.budgets.problems.projection import bounds, counts, grouped, project
+from pruners.budgets.problems.ranks import RankProblem
+from pruners.budgets.problems.widths import WidthProblem
 from pruners.budgets.registry import (
     ALLOCATORS,
     allocate,
@@ -42,8 +22,15 @@ from pruners.budgets.registry import (
     named,
     prunable_weights,
 )
-from pruners.budgets.search import best_choice
-from pruners.budgets.widths import WidthProblem
+from pruners.budgets.rules.distortion import measure_curves
+from pruners.budgets.rules.price import equalise
+from pruners.budgets.rules.ranks import (
+    RANK_ALLOCATORS,
+    allocate_ranks,
+    rank_allocator,
+    rank_limits,
+)
+from pruners.budgets.rules.search import best_choice
 
 __all__ = [
     "ALLOCATORS",

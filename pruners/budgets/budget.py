@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from pruners.budgets.composite import CompositeProblem
-from pruners.budgets.price import STEPS, equalise
-from pruners.budgets.problem import Loss
+from pruners.budgets.problems.composite import CompositeProblem
+from pruners.budgets.problems.problem import Loss
 from pruners.budgets.registry import allocate, prunable_weights
-from pruners.budgets.search import best_choice
-from pruners.budgets.structure import matrix_shape, out_dims
+from pruners.budgets.rules.price import STEPS, equalise
+from pruners.budgets.rules.search import best_choice
+from pruners.sides import matrix_shape, out_dims
 
 if TYPE_CHECKING:
     from graphs import Network

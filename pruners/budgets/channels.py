@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
-from graphs.dims import atoms
-from pruners.budgets.manual import assigned
-from pruners.budgets.problem import Loss, finite
+from graphs.axes.dims import atoms
+from pruners.budgets.problems.problem import Loss, finite
+from pruners.budgets.problems.widths import WidthProblem, place
+from pruners.budgets.rules.manual import assigned
 from pruners.budgets.structure import first_use
-from pruners.budgets.widths import WidthProblem, place
-from pruners.structured.select import MinUnits, select
 from pruners.targets import Target
+from pruners.units.select import MinUnits, select
 
 if TYPE_CHECKING:
     from graphs import Network
@@ -35,8 +35,8 @@ class Request:
         scores: axis name → score of every unit; only these axes are pruned, and inside an axis the
             highest scores stay, unless the rule scores units itself.
         target: what the pruned network may cost.
-        min_units, round_to: see `structured.select`.
-        cut: makes the selection: `structured.select`, or a function of its arguments that ties
+        min_units, round_to: see `units.select`.
+        cut: makes the selection: `units.select`, or a function of its arguments that ties
             widths together.
     """
 

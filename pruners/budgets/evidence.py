@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from pruners.budgets.channels import CHANNEL_ALLOCATORS, CHANNEL_MEASURED
-from pruners.budgets.flap import unit_fluctuations
-from pruners.budgets.masks import Solve
+from pruners.budgets.problems.masks import Solve
 from pruners.budgets.registry import ALLOCATORS, MEASURED
-from pruners.budgets.structure import out_dims
+from pruners.budgets.rules.flap import unit_fluctuations
+from pruners.sides import out_dims
 from pruners.solvers import Pattern, build, solve
 from pruners.solvers.repair import STEPS
 from pruners.statistics import Imitation, input_statistics

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
-from pruners.budgets.problem import LOGIT_MARGIN
-from pruners.budgets.projection import bounds, grouped, project
+from pruners.budgets.problems.problem import LOGIT_MARGIN
+from pruners.budgets.problems.projection import bounds, grouped, project
 from pruners.budgets.structure import STRUCTURE
-from pruners.solvers.patterns import Pattern
+from pruners.solvers.zeros import Pattern
 
 if TYPE_CHECKING:
     from graphs import Network

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from pruners.sides import out_dims
+
 if TYPE_CHECKING:
     from graphs import Network
 
@@ -49,22 +51,6 @@ def blocks(net: Network, names: Iterable[str]) -> dict[str, str]:
         numbers = [i for i, part in enumerate(parts[:-1]) if part.isdigit()]
         found[name] = ".".join(parts[: numbers[0] + 1] if numbers else parts[:-1])
     return found
-
-
-def out_dims(net: Network, names: Iterable[str]) -> dict[str, int]:
-    """The dimension of every weight that produces units: 0 for torch's own layers."""
-    found = {}
-    for name in names:
-        produces = net.tensors[name].produces
-        found[name] = produces.index(True) if True in produces else 0
-    return found
-
-
-def matrix_shape(net: Network, name: str) -> tuple[int, int]:
-    """(outputs, taps · inputs) of a weight: the shape of `pruners.solvers.as_matrix`."""
-    value = net.tensors[name].value
-    rows = value.shape[out_dims(net, [name])[name]]
-    return rows, value.numel() // rows
 
 
 STRUCTURE: Mapping[str, Callable[..., dict[str, Any]]] = {

@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeVar
 
 import torch
 
-from pruners.solvers.patterns import Pattern
+from pruners.solvers.zeros import Pattern
 
 
 @dataclass(frozen=True)

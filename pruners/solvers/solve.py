@@ -12,8 +12,8 @@ import torch
 from pruners.solvers.base import Factors, Solution, build
 from pruners.solvers.damping import shrinkage
 from pruners.solvers.matrix import as_matrix, from_matrix, narrowed
-from pruners.solvers.patterns import Pattern
 from pruners.solvers.repair import STEPS, repair_many
+from pruners.solvers.zeros import Pattern
 
 # Entries of a matrix up to which several are repaired as one batch, and of all of a batch. Larger
 # ones, and the iterations of the solvers themselves, are no faster together (docs/solvers.md).

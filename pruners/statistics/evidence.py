@@ -9,10 +9,10 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from graphs.dims import atoms
+from graphs.axes.dims import atoms
+from pruners.positions import sum_over_others, to_units
 from pruners.statistics.running import undisturbed
-from pruners.structured.masks import normalized_producers
-from pruners.units import sum_over_others, to_units
+from pruners.units.fade import normalized_producers
 
 if TYPE_CHECKING:
     from graphs import Network

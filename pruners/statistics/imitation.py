@@ -28,7 +28,7 @@ class Imitation:
         batches: example inputs (a tuple of arguments, a mapping of keywords, or one tensor); kept.
         class_dim: dimension of the model's scores that runs over classes.
         recalibrated: batch norms of the pruned network use the statistics of each batch, as after
-            `structured.recalibrate_batch_norm`: what recalibration mends is not held against the
+            `recovery.recalibrate_batch_norm`: what recalibration mends is not held against the
             weights. The divergence of the dense weights is then small, but not zero.
 
     Raises:

@@ -13,10 +13,11 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from graphs import Network, trace
+from graphs.axes.dims import Dim, atoms, unit_index
+from graphs.build.rebuild import graph_model
+from graphs.calls.export import attribute
+from graphs.calls.running import as_inputs, quiet_evaluation
 from graphs.cost import count_macs, count_params
-from graphs.dims import Dim, atoms, unit_index
-from graphs.export import as_inputs, attribute, quiet_evaluation
-from graphs.rebuild import graph_model
 from metaprune import testing
 from metaprune.planning import SPARED
 from tests.architectures.registry import ARCHITECTURES, build

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from graphs import trace
-from graphs.attention import AnyWidthAttention
-from graphs.rebuild import graph_model, rebuild
+from graphs.build.attention import AnyWidthAttention
+from graphs.build.rebuild import graph_model, rebuild
 
 E, HEADS, N, L, S = 12, 3, 2, 4, 5
 

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from graphs import trace
-from graphs.program import insist_on_batch
-from graphs.rebuild import graph_model
+from graphs.build.rebuild import graph_model
+from graphs.program.module import insist_on_batch
 
 
 class Recurrent(nn.Module):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from graphs.copying import copy_module
+from graphs.calls.copying import copy_module
 from tests.graphs.families import FAMILIES, build
 
 

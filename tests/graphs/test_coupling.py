@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from torch import nn
 
 from graphs import trace
+from graphs.axes.unify import Unifier
 from graphs.rules import RULES
-from graphs.unify import Unifier
 from tests.graphs.coupling_oracle import Oracle, Verdict, judge
 from tests.graphs.random_networks import build, images, networks, sequences
 

@@ -6,8 +6,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graphs.dims import Atom, Axis, Fixed, Sum, concat, kept_positions, product, size, unit_index
-from graphs.unify import Unifier
+from graphs.axes.dims import (
+    Atom,
+    Axis,
+    Fixed,
+    Sum,
+    concat,
+    kept_positions,
+    product,
+    size,
+    unit_index,
+)
+from graphs.axes.unify import Unifier
 
 AXES = {name: Axis(name, n) for name, n in {"a": 2, "b": 3, "c": 4}.items()}
 

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from graphs import FrozenAxisError, TraceError, trace
-from graphs.diagnosis import CAUSES, UNKNOWN, not_exportable
-from graphs.export import export
+from graphs.calls.diagnosis import CAUSES, UNKNOWN, not_exportable
+from graphs.calls.export import export
 from tests.graphs.families import FAMILIES, build, run
 from tests.graphs.refused import REFUSED, Two, marked_line
 

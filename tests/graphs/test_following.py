@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from graphs import trace
-from graphs.export import as_inputs
-from graphs.following import follows
-from graphs.probe import outputs, resized
-from graphs.running import Running
+from graphs.build.compare import resized
+from graphs.build.follow import follows
+from graphs.build.interpreter import Running
+from graphs.calls.running import as_inputs, outputs
 from tests.graphs.families import FAMILIES, build
 from tests.graphs.test_rebuild import halved
 

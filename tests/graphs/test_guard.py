@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from graphs import trace
-from graphs.dims import Atom, Fixed, Prod, Sum
-from graphs.guard import overlooked
+from graphs.axes.dims import Atom, Fixed, Prod, Sum
+from graphs.relate.overlooked import overlooked
 from graphs.rules import RULES
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from graphs import trace
-from graphs.program import ExportedModule
+from graphs.program.module import ExportedModule
 from tests.graphs.families import FAMILIES, build, run
 from tests.graphs.language import LANGUAGE_MODELS, language_model
 from tests.graphs.test_rebuild import halved
@@ -105,7 +105,7 @@ def test_another_module_is_refused():
 
 
 def test_the_usual_case_builds_no_other_module(monkeypatch):
-    monkeypatch.setattr("graphs.inplace.rebuild", None)
+    monkeypatch.setattr("graphs.build.inplace.rebuild", None)
     model, inputs = build("plain_cnn_flatten")
     small = halved(trace(model, inputs))
     assert small.to_model(into=model) is model
@@ -119,7 +119,7 @@ def test_what_stops_the_forward_leaves_the_module_dense(monkeypatch):
     model, inputs = build("plain_cnn_flatten")
     expected, said = copy.deepcopy(model.state_dict()), str(model)
     small = halved(trace(model, inputs))
-    monkeypatch.setattr("graphs.inplace.follows", stop)
+    monkeypatch.setattr("graphs.build.inplace.follows", stop)
     with pytest.raises(KeyboardInterrupt):
         small.to_model(into=model)
     assert str(model) == said

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from graphs import trace
-from graphs.keeping import forget
+from graphs.calls.running import forget
 
 
 class Biased(nn.Module):

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from graphs import trace
-from graphs.dims import unit_index
-from graphs.rebuild import graph_model
+from graphs.axes.dims import unit_index
+from graphs.build.rebuild import graph_model
 from tests.graphs.families import FAMILIES, build, run
 
 NAMES = list(FAMILIES)

@@ -9,8 +9,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 import metaprune
 from graphs import trace
 from graphs.cost import count_macs, count_params
-from metaprune.valueless import FIRST_UNITS
-from pruners import structured
+from metaprune.patterns.valueless import FIRST_UNITS
+from pruners import units
 
 
 def llama(device: str) -> tuple[torch.nn.Module, dict[str, torch.Tensor]]:
@@ -85,4 +85,4 @@ def test_what_needs_values_is_refused_with_what_does_not(budget, metanet, words)
 
 def test_scores_of_nothing_are_refused():
     with pytest.raises(ValueError, match="is on the meta device and has no values to score"):
-        structured.unit_scores(trace(*llama("meta")))
+        units.unit_scores(trace(*llama("meta")))

@@ -10,8 +10,8 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from graphs import trace
+from graphs.build.rebuild import graph_model
 from graphs.cost import count_macs, count_params
-from graphs.rebuild import graph_model
 from graphs.rules import RULES
 from graphs.rules.registry import operator_name
 from metaprune import testing

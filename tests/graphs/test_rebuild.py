@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from graphs import trace
-from graphs.attention import AnyWidthAttention
+from graphs.build.attention import AnyWidthAttention
+from graphs.build.rebuild import graph_model, rebuild
 from graphs.cost import count_macs, count_params
-from graphs.program import ExportedModule
-from graphs.rebuild import graph_model, rebuild
+from graphs.program.module import ExportedModule
 from tests.graphs.families import FAMILIES, build, run
 from tests.graphs.language import LANGUAGE_MODELS, language_model
 
@@ -283,7 +283,7 @@ def test_an_exported_model_is_copied_moved_cast_and_exported_again():
 
 
 def test_what_runs_nowhere_is_refused_now(monkeypatch):
-    from graphs import rebuild as module
+    from graphs.build import rebuild as module
 
     model, inputs = build("resnet_option_a")
     small = halved(trace(model, inputs))
@@ -335,7 +335,7 @@ def test_a_forward_that_asks_whether_it_is_exported_computes_the_same_elsewhere(
     model, x = Asks(factor).eval(), torch.randn(4, 6)
     small = trace(model, (x[:1],)).remove("a.out", [1, 4])
     if factor == 1:
-        monkeypatch.setattr("graphs.rebuild._compared", None)
+        monkeypatch.setattr("graphs.build.rebuild._compared", None)
         made = rebuild(small)
         assert type(made.model) is Asks
         assert not made.notes

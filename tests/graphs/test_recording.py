@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import nn
 
-import graphs.export
+import graphs.calls.export
 from graphs import trace
+from graphs.build.interpreter import Running
+from graphs.calls.recording import CannotRecordError, record
+from graphs.calls.running import as_inputs, quiet_evaluation
 from graphs.cost import count_macs
-from graphs.export import as_inputs, quiet_evaluation
-from graphs.recording import CannotRecordError, record
-from graphs.running import Running
-from graphs.trace import reopened
+from graphs.relate.trace import reopened
 from tests.graphs.families import FAMILIES, build, run
 
 
@@ -161,7 +161,7 @@ def test_the_pass_leaves_no_trace():
 
 
 def test_export_decides_where_a_pass_cannot(monkeypatch):
-    monkeypatch.setattr(graphs.export, "record", lambda *_: 1 / 0)
+    monkeypatch.setattr(graphs.calls.export, "record", lambda *_: 1 / 0)
     net = trace(*build("mlp"))
     assert not net.program.recorded
 

@@ -9,11 +9,13 @@ import torch
 from torch import nn
 
 from graphs import trace
-from graphs.configured import configs
-from graphs.layers import restate
-from graphs.probe import agree, following, informative, lively, outputs, resized
-from graphs.rebuild import graph_model, rebuild
-from graphs.repair import Evidence, evidence, fields, is_width, readings, words
+from graphs.build.attributes import Evidence, evidence, fields, is_width, readings, words
+from graphs.build.compare import agree, informative, lively, resized
+from graphs.build.configs import configs
+from graphs.build.layers import restate
+from graphs.build.rebuild import graph_model, rebuild
+from graphs.build.search import following
+from graphs.calls.running import outputs
 from tests.graphs.families import FAMILIES, build
 
 # A module with four heads of four features, of which one goes; two share keys and values.

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from graphs import Network, trace
-from graphs.dims import unit_index
+from graphs.axes.dims import unit_index
 
 
 class Spelled(nn.Module):

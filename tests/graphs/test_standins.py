@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from graphs import recording, trace
-from graphs.export import as_inputs, quiet_evaluation
-from graphs.nested import leaves
-from graphs.standins import stand_in
+from graphs import trace
+from graphs.calls import recording
+from graphs.calls.nested import leaves
+from graphs.calls.placeholders import stand_in
+from graphs.calls.running import as_inputs, quiet_evaluation
 from tests.graphs.families import FAMILIES, build
 
 aten = torch.ops.aten

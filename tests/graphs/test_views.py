@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from graphs import Network, trace
-from graphs.dims import atoms
+from graphs.axes.dims import atoms
 from tests.graphs.families import FAMILIES, build
 
 

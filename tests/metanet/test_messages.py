@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from graphs.dims import atoms, unit_index
+from graphs.axes.dims import atoms, unit_index
 from metanet.kernels import tap_coordinates
 from metanet.matrices import MATRICES
 from metanet.messages import MessageLayer

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import metaprune
-from metaprune.study import methods
+from metaprune.cli.study import methods
 from pruners import budgets
 from tests.metaprune.networks import cnn, images, mlp, restless_metanet
 
@@ -103,7 +103,7 @@ def test_methods_of_a_study_are_named_after_their_rules():
 def test_a_budget_from_the_command_line():
     from hydra import compose, initialize_config_dir
 
-    from metaprune.house import CONF
+    from metaprune.packages import CONF
 
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("prune", ["budget={rule:search,evaluations:9}", "compare=[lamp]"])

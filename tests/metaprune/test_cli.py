@@ -12,10 +12,10 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 import metaprune
-from metaprune import cli
-from metaprune.commands.prune import PruneConfig, spread
-from metaprune.help import command_help
-from metaprune.house import CONF
+from metaprune.cli import main as cli
+from metaprune.cli.help import command_help
+from metaprune.cli.prune import PruneConfig, spread
+from metaprune.packages import CONF
 from metaprune.report import Report
 from training.config import from_mapping
 

@@ -6,7 +6,7 @@ import runpy
 
 import pytest
 
-from metaprune.house import HOME
+from metaprune.packages import HOME
 
 EXAMPLES = sorted((HOME / "examples").glob("*.py"))
 

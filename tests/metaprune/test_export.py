@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 import metaprune
-from metaprune import export
-from metaprune.archive import load_program
+from metaprune.saving import export
+from metaprune.saving.archive import load_program
 from tests.graphs.families import build
 from tests.metaprune.networks import cnn, images
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from metaprune.house import CONF, HOME, PACKAGES, check_packages
+from metaprune.packages import CONF, HOME, PACKAGES, check_packages
 
 
 def python(code: str, folder) -> subprocess.CompletedProcess:
@@ -47,7 +47,7 @@ def test_a_shadowing_folder_is_named(tmp_path):
 
 
 def test_importing_is_lazy(tmp_path):
-    code = "import sys, metaprune, metaprune.cli; print('torch' in sys.modules)"
+    code = "import sys, metaprune, metaprune.cli.main; print('torch' in sys.modules)"
     assert python(code, tmp_path).stdout.strip() == "False"
 
 

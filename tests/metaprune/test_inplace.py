@@ -38,7 +38,7 @@ def test_a_plan_is_carried_out_in_place():
 
 
 def test_the_teacher_of_finetuning_is_still_dense(monkeypatch):
-    from metaprune import pipeline
+    from metaprune import api
 
     model = mlp()
     dense = sum(p.numel() for p in model.parameters())
@@ -48,7 +48,7 @@ def test_the_teacher_of_finetuning_is_still_dense(monkeypatch):
         seen.append(sum(p.numel() for p in teacher.parameters()))
         return result
 
-    monkeypatch.setattr(pipeline, "finetuned", finetuned)
+    monkeypatch.setattr(api, "finetuned", finetuned)
     data = digits()
     metaprune.prune(
         model,

@@ -14,9 +14,9 @@ from torch import nn
 
 import metaprune
 from graphs import TraceError, trace
+from graphs.axes.dims import EXACTNESS
 from graphs.cost import count_macs, count_params
-from graphs.dims import EXACTNESS
-from metaprune.inspection import Inspection, Layer, blocks, words
+from metaprune.inspection import Inspection, Layer, folding, words
 from metaprune.inspection.examples import from_model, from_shapes
 from metaprune.inspection.flops import check
 from metaprune.inspection.groups import floors
@@ -27,7 +27,7 @@ from metaprune.report.lanes import Lane, Stop, lanes
 from tests.architectures import registry as architectures
 from tests.graphs.families import FAMILIES, build
 from tests.metaprune.test_cli import run
-from training.models import cifar_resnet
+from training.networks import cifar_resnet
 
 __all__ = ["run"]
 
@@ -196,9 +196,9 @@ def test_names_fold_only_where_every_number_occurs(names, expected):
 
 
 def test_repeated_blocks_are_drawn_once(resnet, llama):
-    def short(found: Inspection) -> list[blocks.Row]:
+    def short(found: Inspection) -> list[folding.Row]:
         axes = {n["id"]: (n["size"], n["frozen"]) for n in found.graph["nodes"] if "units" in n}
-        return blocks.rows(found.layers, axes)
+        return folding.rows(found.layers, axes)
 
     rows = short(resnet)
     assert [r.label for r in rows][:3] == ["conv1", "layer1.0–2.conv1", "layer1.0–2.conv2"]
@@ -217,14 +217,14 @@ def test_blocks_that_differ_inside_are_not_folded():
     same = [layer("l.0.x", "a", "b"), layer("l.0.y", "b", "a"),
             layer("l.1.x", "a", "c"), layer("l.1.y", "c", "a")]  # fmt: skip
     axes = dict.fromkeys("abc", 4)
-    assert [r.label for r in blocks.rows(same, axes)] == ["l.0–1.x", "l.0–1.y"]
-    assert len(blocks.rows(same, {**axes, "c": 5})) == 4
+    assert [r.label for r in folding.rows(same, axes)] == ["l.0–1.x", "l.0–1.y"]
+    assert len(folding.rows(same, {**axes, "c": 5})) == 4
     chain = [layer("l.0", "a", "b"), layer("l.1", "b", "c")]
-    assert len(blocks.rows(chain, axes)) == 2
+    assert len(folding.rows(chain, axes)) == 2
     uneven = [same[0], same[1], same[2], layer("l.1.y", "c", "a", macs=2)]
-    assert len(blocks.rows(uneven, axes)) == 4
+    assert len(folding.rows(uneven, axes)) == 4
     nameless = [layer("1 · einsum", "a", "b"), layer("2 · einsum", "a", "c")]
-    assert [r.label for r in blocks.rows(nameless, axes)] == ["1–2 · einsum"]
+    assert [r.label for r in folding.rows(nameless, axes)] == ["1–2 · einsum"]
 
 
 def test_the_drawing_has_every_layer_and_every_axis(resnet):

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import metaprune
-from metaprune.factoring import installed
+from metaprune.patterns.low_rank import installed
 from pruners import Plan, PlanError, UnreachableTargetError
 from pruners.budgets import Budget
 from pruners.factors import Parts, SparseLowRank

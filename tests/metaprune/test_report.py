@@ -11,9 +11,9 @@ import pytest
 from rich.console import Console
 
 from graphs import trace
-from metaprune.outline import outline
 from metaprune.report import Edge, Entry, Layer, Node, Report, page, print_table, rows, write
 from metaprune.report.drawing import drawing
+from metaprune.report.outline import outline
 from metaprune.report.tradeoff import tradeoff
 from tests.metaprune.networks import cnn, images
 

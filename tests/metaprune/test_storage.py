@@ -11,9 +11,9 @@ from torch import nn
 
 import metaprune
 from graphs import trace
-from metaprune import storage
-from metaprune.archive import check_safe
-from metaprune.files import whole_folder
+from metaprune.saving import folder as saving
+from metaprune.saving.archive import check_safe
+from metaprune.saving.whole import whole_folder
 from tests.graphs.families import build
 from tests.metaprune.networks import SOURCE, cnn, images
 
@@ -105,7 +105,7 @@ def test_a_failure_leaves_nothing(tmp_path, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(storage, "write_tensors", full)
+    monkeypatch.setattr(saving, "write_tensors", full)
     with pytest.raises(OSError, match="No space left"):
         prune_cnn().save(tmp_path / "pruned", source=SOURCE)
     assert list(tmp_path.iterdir()) == []

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from graphs import Axis, Network, trace
-from graphs.dims import Atom, Dim, Fixed, Prod, size
-from graphs.rescale import Rescale
+from graphs.axes.dims import Atom, Dim, Fixed, Prod, size
+from graphs.program.rescale import Rescale
 from metanet import MetaNetwork
 from metaprune import testing
 from metaprune.testing import gauge

@@ -13,8 +13,9 @@ from torch import nn
 
 import metaprune
 from graphs import trace
-from metaprune import plain, uniform
-from pruners import Target, UnreachableTargetError, measure, structured
+from metaprune.patterns import equal_widths as uniform
+from metaprune.saving import transformers as plain
+from pruners import Target, UnreachableTargetError, measure, units
 from tests.graphs.language import LANGUAGE_MODELS, language_model
 
 IDS = {"input_ids": torch.arange(14).reshape(2, 7) * 3 % 30}
@@ -107,7 +108,7 @@ def test_any_network_keeps_equally_many_units_in_its_blocks(scope, round_to):
 
     model = nn.Sequential(nn.Linear(6, 8), *(Block() for _ in range(4)), nn.Linear(8, 3)).eval()
     net = trace(model, (torch.randn(2, 6),))
-    scores = structured.base_scores(net)
+    scores = units.base_scores(net)
     target = Target.parse({"macs": "60%"})
     kept = uniform.select(net, scores, target, scope, round_to=round_to)
     counts = {name: len(index) for name, index in kept.items()}
@@ -124,7 +125,7 @@ def test_any_network_keeps_equally_many_units_in_its_blocks(scope, round_to):
 def test_heads_and_the_hidden_size_go_together_where_the_class_ties_them():
     """GPT-2 has no head size in its configuration: it is the hidden size over the heads."""
     net = trace(language_model("GPT2"), IDS)
-    scores = structured.base_scores(net)
+    scores = units.base_scores(net)
     names = [n for n in scores if net.axes[n].kind != "head feature"]
     found = uniform.ties(net, names)
     hidden = next(tie for tie in found if "transformer.wte.out.2" in tie.units)
@@ -157,7 +158,7 @@ def test_out_of_reach_is_refused(monkeypatch):
 
 
 def test_the_command_takes_it(tmp_path, capsys):
-    from metaprune.cli import main
+    from metaprune.cli.main import main
 
     main(
         [

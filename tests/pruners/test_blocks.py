@@ -10,7 +10,7 @@ from graphs import Network, trace
 from graphs.cost import count_macs
 from pruners import Target, UnreachableTargetError
 from pruners.statistics import Imitation
-from pruners.structured import choose_blocks
+from pruners.units import choose_blocks
 
 INPUTS = (torch.randn(6, 8),)
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from pruners.budgets import ALLOCATORS, allocate, allocator, counts, prunable_weights
-from pruners.budgets.erk import fill
-from pruners.budgets.lamp import lamp_scores
+from pruners.budgets.rules.erk import fill
+from pruners.budgets.rules.lamp import lamp_scores
 from tests.pruners.conftest import make
 
 DENSITIES = [0.0, 0.01, 0.1, 0.35, 0.8, 0.999, 1.0]

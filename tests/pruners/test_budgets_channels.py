@@ -8,9 +8,9 @@ from torch import nn
 
 from graphs import trace
 from graphs.cost import count_macs, count_params
-from pruners import Target, UnreachableTargetError, budgets, structured
-from pruners.budgets.flap import merged, unit_fluctuations
-from pruners.budgets.widths import place, unit_cost
+from pruners import Target, UnreachableTargetError, budgets, units
+from pruners.budgets.problems.widths import place, unit_cost
+from pruners.budgets.rules.flap import merged, unit_fluctuations
 from pruners.statistics import Imitation
 from tests.pruners.conftest import make
 
@@ -23,7 +23,7 @@ RULES = list(budgets.CHANNEL_ALLOCATORS)
 
 
 def allocated(rule, case, target, **options):
-    scores = structured.base_scores(case.net)
+    scores = units.base_scores(case.net)
     evidence = budgets.measured(rule, case.net, [case.inputs], channels=True)
     given = {**evidence, **OPTIONS.get(rule, {}), **options}
     return budgets.allocate_channels(rule, case.net, scores, target, **given)
@@ -63,7 +63,7 @@ def test_the_cut_is_tight(cnn, rule):
 def test_rules_that_measure_are_never_worse_than_their_start(rule, name):
     case = make(name)
     loss = Imitation(case.model, [case.inputs])
-    scores = structured.base_scores(case.net)
+    scores = units.base_scores(case.net)
     target = {"macs": "55%"}
     problem = budgets.WidthProblem(case.net, scores, target, loss)
     start = budgets.allocate_channels("global", case.net, scores, target)
@@ -90,7 +90,7 @@ def test_place_is_the_projection_of_widths():
 
 def test_widths_of_a_problem_follow_their_logits():
     case = make("cnn")
-    scores = structured.base_scores(case.net)
+    scores = units.base_scores(case.net)
     loss = Imitation(case.model, [case.inputs])
     problem = budgets.WidthProblem(case.net, scores, {"macs": "50%"}, loss)
     assert problem.dials == ("stem.out", "conv1.out")
@@ -134,7 +134,7 @@ def test_prices_of_widths_have_the_sign_of_what_a_unit_does():
     two = Two().eval()
     net = trace(two, (x,))
     loss = Imitation(two, [x])
-    scores = structured.base_scores(net)
+    scores = units.base_scores(net)
     problem = budgets.WidthProblem(net, scores, {"params": "60%"}, loss)
     choice = problem.realise(torch.zeros(len(problem.dials)))
     _, prices = problem.prices(choice)
@@ -174,7 +174,7 @@ def test_merged_moments_are_those_of_both():
 
 def test_flap_cuts_what_does_not_fluctuate():
     case = make("mlp")
-    scores = structured.base_scores(case.net)
+    scores = units.base_scores(case.net)
     seen = {axis: torch.ones_like(score) for axis, score in scores.items()}
     seen["0.out"][3] = 100.0
     kept = budgets.allocate_channels(
@@ -184,7 +184,7 @@ def test_flap_cuts_what_does_not_fluctuate():
 
 
 def test_manual_widths_hold_and_the_rest_makes_up(cnn):
-    scores = structured.base_scores(cnn.net)
+    scores = units.base_scores(cnn.net)
     target = {"params": "60%"}
     kept = budgets.allocate_channels({"stem.*": 6}, cnn.net, scores, target)
     assert len(kept["stem.out"]) == 6
@@ -205,19 +205,19 @@ def test_manual_widths_hold_and_the_rest_makes_up(cnn):
     ],
 )
 def test_manual_widths_that_cannot_be_are_refused(cnn, values, words):
-    scores = structured.base_scores(cnn.net)
+    scores = units.base_scores(cnn.net)
     with pytest.raises(ValueError, match=words):
         budgets.allocate_channels(values, cnn.net, scores, {"macs": "50%"})
 
 
 def test_widths_that_leave_too_little_to_cut_are_out_of_reach(cnn):
-    scores = structured.base_scores(cnn.net)
+    scores = units.base_scores(cnn.net)
     with pytest.raises(UnreachableTargetError):
         budgets.allocate_channels({"stem.out": 8}, cnn.net, scores, {"macs": "10%"})
 
 
 def test_names_and_evidence_are_checked(cnn):
-    scores = structured.base_scores(cnn.net)
+    scores = units.base_scores(cnn.net)
     with pytest.raises(ValueError, match='unknown budget "lamp" for channels'):
         budgets.allocate_channels("lamp", cnn.net, scores, {"macs": "50%"})
     with pytest.raises(ValueError, match='"flap" needs fluctuations, which is measured'):

@@ -10,7 +10,7 @@ from torch import nn
 
 from graphs import trace
 from pruners import budgets
-from pruners.budgets.composite import spread
+from pruners.budgets.problems.composite import spread
 from pruners.statistics import Imitation
 from tests.pruners.conftest import make
 

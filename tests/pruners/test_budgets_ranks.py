@@ -14,9 +14,9 @@ from torch import nn
 from graphs import trace
 from graphs.cost import count_macs, count_params
 from pruners import Target, UnreachableTargetError, budgets
-from pruners.budgets.limits import limits
-from pruners.budgets.spectrum import Spectrum
-from pruners.budgets.structure import out_dims
+from pruners.budgets.problems.limits import limits
+from pruners.budgets.problems.spectrum import Spectrum
+from pruners.sides import out_dims
 from pruners.statistics import Imitation, input_statistics
 from tests.pruners.conftest import make
 

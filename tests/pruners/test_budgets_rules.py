@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pruners import budgets
-from pruners.budgets.depth_linear import line
-from pruners.budgets.distortion import dynamic_program, fill, hull, monotone
-from pruners.budgets.owl import owl
+from pruners.budgets.rules.depth_linear import line
+from pruners.budgets.rules.distortion import dynamic_program, fill, hull, monotone
+from pruners.budgets.rules.owl import owl
 from pruners.budgets.structure import blocks, depth
 from pruners.statistics import Imitation
 from tests.pruners.conftest import make

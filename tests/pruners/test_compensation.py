@@ -7,8 +7,8 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from graphs import trace
-from pruners.structured import compensate_bias, input_means
-from pruners.structured.compensation import mean_shift
+from pruners.recovery import compensate_bias, input_means
+from pruners.recovery.compensation import mean_shift
 from tests.pruners.conftest import removed
 from tests.pruners.networks import randomized
 
@@ -110,7 +110,7 @@ def test_means_are_those_of_all_batches_and_the_model_is_left_alone(dense_mlp):
 
 
 def test_an_exported_graph_is_measured_like_the_module(cnn):
-    from graphs.rebuild import graph_model
+    from graphs.build.rebuild import graph_model
 
     exported = graph_model(cnn.net)
     expected = input_means(cnn.net, cnn.model, [cnn.inputs])

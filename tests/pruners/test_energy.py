@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from graphs import Network, trace
-from pruners.structured import compensate_norms
+from pruners.recovery import compensate_norms
 
 
 def network(strength: torch.Tensor, norm: nn.Module | None = None) -> tuple[nn.Module, Network]:

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch.func import functional_call
 
-from graphs.dims import atoms, unit_index
+from graphs.axes.dims import atoms, unit_index
 from pruners.statistics import unit_evidence
 from pruners.statistics.evidence import microbatches
-from pruners.structured import mask_values
+from pruners.units import mask_values
 from tests.pruners.conftest import MAKERS, make
 
 

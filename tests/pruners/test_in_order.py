@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from graphs import trace
-from pruners.structured.in_order import refit_in_order
-from pruners.structured.refit import input_moments, refit
+from pruners.recovery.in_order import refit_in_order
+from pruners.recovery.refit import input_moments, refit
 from tests.pruners.conftest import make, removed
 from tests.pruners.networks import randomized
 from tests.pruners.test_refit import CONSUMERS, consumer, cut, lost

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import nn
 
-from pruners.budgets.owl import outlier_share
+from pruners.budgets.rules.owl import outlier_share
 from pruners.solvers import as_matrix
 from pruners.statistics import STATISTICS, Moments, Statistics, collect, input_statistics
 from pruners.statistics.calls import LinearCalls, input_rows

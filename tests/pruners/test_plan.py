@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pruners import Kept, Plan, PlanError, Target, fingerprint, measure
-from pruners.structured import select, unit_scores
+from pruners.units import select, unit_scores
 from tests.pruners.conftest import make
 
 

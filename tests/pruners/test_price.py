@@ -8,7 +8,7 @@ from torch import nn
 
 from graphs import trace
 from pruners.budgets import allocate, counts, prunable_weights, solving
-from pruners.budgets.price import marginal_price
+from pruners.budgets.rules.price import marginal_price
 from pruners.solvers import solve
 from pruners.statistics import Imitation
 from tests.pruners.conftest import make

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from graphs.rebuild import graph_model
-from pruners.structured import recalibrate_batch_norm
+from graphs.build.rebuild import graph_model
+from pruners.recovery import recalibrate_batch_norm
 
 
 def batches(count=3, size=6):

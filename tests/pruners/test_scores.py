@@ -3,10 +3,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from graphs.dims import Atom, Axis, Fixed, Prod, Sum
-from pruners.structured import corrected, normalized, unit_scores
-from pruners.structured.scores import SCORED_ROLES
-from pruners.units import to_all_units, to_positions, to_units
+from graphs.axes.dims import Atom, Axis, Fixed, Prod, Sum
+from pruners.positions import to_all_units, to_positions, to_units
+from pruners.units import corrected, normalized, unit_scores
+from pruners.units.scores import SCORED_ROLES
 from tests.pruners.conftest import make
 
 

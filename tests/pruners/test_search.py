@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pruners import budgets
-from pruners.budgets.bernoulli import mask_gradient
-from pruners.budgets.judge import Judge
-from pruners.budgets.policy_gradient import antithetic, cut_gaussian, variance
+from pruners.budgets.rules.bernoulli import mask_gradient
+from pruners.budgets.searching.judge import Judge
+from pruners.budgets.searching.policy_gradient import antithetic, cut_gaussian, variance
 from pruners.statistics import Imitation
 from tests.pruners.conftest import make
 
@@ -180,14 +180,14 @@ def test_opposite_masks_estimate_the_gradient_of_a_linear_loss_without_bias(seed
 def test_search_beats_its_start_on_a_trained_network_for_three_seeds():
     """ResNet-20 on CIFAR-10 at 80 % sparsity, 200 evaluations from the better of two rules."""
     from training import data as datasets
-    from training import models
+    from training import sources
 
     root = os.environ.get("METAPRUNE_DATA")
     if not root:
         pytest.skip("set METAPRUNE_DATA to a folder with cifar10 and models/cifar10-resnets")
     folder = Path(root)
     data = datasets.load("cifar10", path=str(folder / "cifar10"))
-    model = models.load(
+    model = sources.load(
         "family", family="cifar_resnet", options={"depth": 20, "width": 16},
         path=str(folder / "models" / "cifar10-resnets" / "resnet20-12fca82f.th"),
     ).eval()  # fmt: skip

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from pruners.solvers import Pattern, Solution, relative_error, repair, solve
+from pruners.solvers.algorithms.sparsegpt import BLOCK, SparseGPT, factored
 from pruners.solvers.repair import fit_on_support
-from pruners.solvers.sparsegpt import BLOCK, SparseGPT, factored
 
 PATTERNS = [
     ("unstructured", 0.5),

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from graphs.cost import count_macs
 from pruners import Target, UnreachableTargetError, measure
-from pruners.structured import select, unit_scores
+from pruners.units import select, unit_scores
 from tests.pruners.conftest import make, removed
 
 CASES = {name: make(name) for name in ("mlp", "cnn", "attention")}

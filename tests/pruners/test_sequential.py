@@ -8,7 +8,8 @@ from torch import nn
 
 from graphs import trace
 from pruners import budgets, solvers
-from pruners.sequential import Ask, solve_in_order
+from pruners.recovery.solve_in_order import Ask, solve_in_order
+from pruners.sides import matrix_shape
 from pruners.solvers import Pattern
 from pruners.statistics import input_statistics
 from tests.pruners.conftest import make
@@ -59,7 +60,7 @@ def test_masks_are_exactly_what_was_asked(case, pattern):
     wanted = {
         name: ask
         for name, ask in asks(case.net, 0.37, pattern).items()
-        if ask.pattern.refusal(budgets.structure.matrix_shape(case.net, name)[1]) is None
+        if ask.pattern.refusal(matrix_shape(case.net, name)[1]) is None
     }
     found = solve_in_order(case.net, case.model, "admm", wanted, [case.inputs])
     assert set(found.solutions) == set(wanted)

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from graphs import trace
-from pruners.structured import select
-from pruners.structured.refit import input_moments, refit
-from pruners.structured.second_order import second_order_scores
+from pruners.recovery.refit import input_moments, refit
+from pruners.units import select
+from pruners.units.second_order import second_order_scores
 from tests.pruners.conftest import make
 from tests.pruners.networks import mlp, randomized
 from tests.pruners.test_refit import CONSUMERS, consumer, cut

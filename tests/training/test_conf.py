@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from training import FinetuneConfig, data, models, zoo
+from training import FinetuneConfig, data, sources, zoo
 from training.config import from_mapping
 from training.data import core
-from training.models.sources import _REGISTRY as SOURCES
-from training.settings import FitConfig
+from training.fitting.settings import FitConfig
+from training.sources import _REGISTRY as SOURCES
 
 CONF = Path(__file__).parents[2] / "conf"
 
@@ -47,7 +47,7 @@ def test_model(path):
     inspect.signature(SOURCES[source]).bind(**config)
     if source == "family":
         config["path"] = None
-        assert models.load(source, **config)
+        assert sources.load(source, **config)
 
 
 @pytest.mark.parametrize("path", group("finetune"))

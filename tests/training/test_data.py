@@ -11,8 +11,8 @@ from PIL import Image
 from training import data
 from training.data import Split
 from training.data.images import CropFlip, Normalise
+from training.data.tasks import IGNORED
 from training.data.text import windows
-from training.tasks import IGNORED
 
 
 def rows(split: Split) -> set[bytes]:

@@ -9,8 +9,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from training import FinetuneConfig, evaluate, finetune, fit
-from training.finetune import distillation_loss, masks_of
-from training.tasks import IGNORED
+from training.data.tasks import IGNORED
+from training.recovery.distilled import distillation_loss
+from training.recovery.masked import masks_of
 
 CONFIG = {"epochs": 2, "batch_size": 40, "lr": 0.05, "device": "cpu"}
 

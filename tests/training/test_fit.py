@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from training import FitConfig, evaluate, fit
-from training.optim import learning_rate
-from training.run import CHECKPOINT
+from training.fitting.optim import learning_rate
+from training.fitting.run import CHECKPOINT
 from training.store import read_tensors
 
 CONFIG = {"epochs": 3, "batch_size": 40, "lr": 0.05, "device": "cpu"}

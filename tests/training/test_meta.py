@@ -8,7 +8,7 @@ import torch
 import metanet
 from graphs.cost import count_macs
 from metanet import Transformation
-from pruners.structured import base_scores, mask_values
+from pruners.units import base_scores, mask_values
 from training.meta import OBJECTIVES, judge, meta_train, tasks_of
 from training.meta.judge import shrink
 from training.meta.objectives import policy_gradient

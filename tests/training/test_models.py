@@ -5,15 +5,15 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from training import data, evaluate, models, zoo
-from training.models.residual import PadShortcut
+from training import data, evaluate, sources, zoo
+from training.networks.residual import PadShortcut, cifar_resnet
 from training.store import state_of, write_tensors
 from training.zoo.members import save_member
 
 
 @pytest.mark.parametrize(("depth", "count"), [(20, 269_722), (32, 464_154), (56, 853_018)])
 def test_cifar_resnets_have_the_published_sizes(depth, count):
-    model = models.cifar_resnet(depth)
+    model = cifar_resnet(depth)
     assert sum(p.numel() for p in model.parameters()) == count
     assert model.eval()(torch.zeros(1, 3, 32, 32)).shape == (1, 10)
 
@@ -27,7 +27,7 @@ def test_pad_shortcut_is_option_a():
 
 def test_depths_that_do_not_exist():
     with pytest.raises(ValueError, match=r"depth must be 6 n \+ 2 .*got 18"):
-        models.cifar_resnet(18)
+        cifar_resnet(18)
 
 
 @pytest.fixture
@@ -38,28 +38,28 @@ def small():
 @pytest.mark.parametrize("name", ["a.safetensors", "a.th", "a.pt"])
 @pytest.mark.parametrize("prefix", ["", "module."])
 def test_checkpoints_load_exactly(small, tmp_path, name, prefix):
-    state = {prefix + k: v for k, v in models.load(**small, seed=3).state_dict().items()}
+    state = {prefix + k: v for k, v in sources.load(**small, seed=3).state_dict().items()}
     path = tmp_path / name
     if name.endswith("safetensors"):
         write_tensors(path, state)
     else:
         torch.save({"state_dict": state, "best_prec1": 1.0} if name == "a.th" else state, path)
-    loaded = models.load(**small, path=str(path)).state_dict()
+    loaded = sources.load(**small, path=str(path)).state_dict()
     assert all(torch.equal(value, state[prefix + key]) for key, value in loaded.items())
 
 
 def test_initial_weights_are_seeded(small):
-    weights = [models.load(**small, seed=seed).conv1.weight for seed in (0, 0, 1)]
+    weights = [sources.load(**small, seed=seed).conv1.weight for seed in (0, 0, 1)]
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
 
 
 class TestMisfits:
     def load(self, small, tmp_path, change):
-        state = state_of(models.load(**small))
+        state = state_of(sources.load(**small))
         change(state)
         write_tensors(tmp_path / "a.safetensors", state)
-        return models.load(**small, path=str(tmp_path / "a.safetensors"))
+        return sources.load(**small, path=str(tmp_path / "a.safetensors"))
 
     def test_missing(self, small, tmp_path):
         with pytest.raises(ValueError, match=r"does not fit ResNet; missing: linear\.bias\. Build"):
@@ -89,20 +89,20 @@ class TestMisfits:
     def test_absent_or_unreadable(self, small, tmp_path):
         for name in ("a.pt", "a.safetensors"):
             with pytest.raises(FileNotFoundError, match="there is no"):
-                models.load(**small, path=str(tmp_path / name))
+                sources.load(**small, path=str(tmp_path / name))
             (tmp_path / name).write_bytes(b"damaged")
             with pytest.raises(ValueError, match=name):
-                models.load(**small, path=str(tmp_path / name))
+                sources.load(**small, path=str(tmp_path / name))
 
     def test_code_in_a_checkpoint_is_not_run(self, small, tmp_path):
         torch.save({"state_dict": nn.Linear(1, 1)}, tmp_path / "a.pt")
         with pytest.raises(ValueError, match="cannot be read"):
-            models.load(**small, path=str(tmp_path / "a.pt"))
+            sources.load(**small, path=str(tmp_path / "a.pt"))
 
     def test_no_state_dictionary(self, small, tmp_path):
         torch.save([torch.zeros(1)], tmp_path / "a.pt")
         with pytest.raises(ValueError, match="holds no state dictionary"):
-            models.load(**small, path=str(tmp_path / "a.pt"))
+            sources.load(**small, path=str(tmp_path / "a.pt"))
 
 
 class TestSources:
@@ -111,8 +111,8 @@ class TestSources:
         model = zoo.build(spec)
         folder = tmp_path / "mlp-00001"
         save_member(folder, spec, model, {"best": {}})
-        loaded = models.load("member", path=str(folder))
-        named = models.load("family", family="mlp", options=spec.options, shape=(1, 8, 8),
+        loaded = sources.load("member", path=str(folder))
+        named = sources.load("family", family="mlp", options=spec.options, shape=(1, 8, 8),
             outputs=10, seed=1)  # fmt: skip
         for other in (loaded, named):
             assert all(torch.equal(v, other.state_dict()[k]) for k, v in model.state_dict().items())
@@ -120,14 +120,14 @@ class TestSources:
     def test_transformers_folder(self, tmp_path):
         model = zoo.build(zoo.sample(0, (15,), 32)).eval()
         model.save_pretrained(tmp_path)
-        loaded = models.load("transformers", path=str(tmp_path))
+        loaded = sources.load("transformers", path=str(tmp_path))
         ids = torch.randint(32, (1, 15))
         assert type(loaded) is type(model)
         assert loaded.config.use_cache is False
         assert torch.equal(loaded(input_ids=ids).logits, model(input_ids=ids).logits)
 
     def test_function(self):
-        model = models.load("function", function="torch.nn:Linear",
+        model = sources.load("function", function="torch.nn:Linear",
             options={"in_features": 2, "out_features": 3})  # fmt: skip
         assert not model.training
         assert model.weight.shape == (3, 2)
@@ -153,7 +153,7 @@ class TestSources:
     )
     def test_errors(self, config, message):
         with pytest.raises(ValueError, match=message):
-            models.load(**config)
+            sources.load(**config)
 
 
 @pytest.mark.slow
@@ -162,7 +162,7 @@ class TestSources:
     [(20, "12fca82f", 0.9173), (32, "d509ac18", 0.9263), (56, "4bfd9763", 0.9339)],
 )
 def test_dense_accuracies_reappear(shared, depth, digest, accuracy):
-    model = models.load(
+    model = sources.load(
         "family",
         family="cifar_resnet",
         options={"depth": depth},
@@ -182,6 +182,6 @@ def test_dense_perplexities_reappear(shared, name, perplexity, bits):
     stories = str(shared / "text/tinystories/tinystories_val.txt")
     text = data.load("text", train=stories, test=stories, tokenizer=path, train_bytes=50_000,
         test_bytes=300_000)  # fmt: skip
-    figures = evaluate(models.load("transformers", path=path), text, "test", batch_size=64)
+    figures = evaluate(sources.load("transformers", path=path), text, "test", batch_size=64)
     assert figures["perplexity"] == pytest.approx(perplexity, abs=0.011)
     assert figures["bits_per_byte"] == pytest.approx(bits, abs=0.005)

@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from training.data import Split
-from training.tasks import IGNORED, Classification, LanguageModelling, logits
+from training.data.tasks import IGNORED, Classification, LanguageModelling, logits
 
 
 def split(bytes_per_token=None):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from training import data, zoo
-from training.run import CHECKPOINT
+from training.fitting.run import CHECKPOINT
 from training.store import read_tensors
 from training.zoo import Spec, registry
 

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from training.data.core import Data, Split, dataset, fingerprint, hold_out
 from training.data.images import CropFlip, Normalise
+from training.data.tasks import Classification
 from training.store import read_tensors, write_tensors
-from training.tasks import Classification
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)

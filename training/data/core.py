@@ -16,7 +16,7 @@ from typing import TypeAlias
 import torch
 from torch import Generator, Tensor
 
-from training.tasks import Batch, Task
+from training.data.tasks import Batch, Task
 
 Prepare: TypeAlias = Callable[[Tensor], Tensor]
 Augment: TypeAlias = Callable[[Tensor, Generator], Tensor]
@@ -133,7 +133,7 @@ class Data:
         return list(self.train.take(count, generator).batches(batch_size))
 
     def example_inputs(self, batch_size: int = 2) -> tuple[Tensor, ...] | dict[str, Tensor]:
-        """Return what `graphs.trace` needs beside the model, from the first training examples."""
+        """Return what `graphs.trace` needs beside the model: the first training examples."""
         return self.task.example_inputs(self.train.batch(torch.arange(batch_size)))
 
 

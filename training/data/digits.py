@@ -6,7 +6,7 @@ import torch
 
 from training.data.core import Data, Split, dataset, fingerprint, hold_out
 from training.data.images import CropFlip, Normalise
-from training.tasks import Classification
+from training.data.tasks import Classification
 
 TEST = 447
 VALIDATION = 350

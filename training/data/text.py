@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from training.data.core import Data, Split, dataset, fingerprint, hold_out
-from training.tasks import IGNORED, LanguageModelling
+from training.data.tasks import IGNORED, LanguageModelling
 
 
 @dataset("text")

@@ -3,7 +3,7 @@
 from training.meta.judge import Judgement, judge
 from training.meta.loop import MetaConfig, MetaResult, meta_train
 from training.meta.objectives import OBJECTIVES, objective
-from training.meta.tasks import Task, tasks_of
+from training.meta.subjects import Task, tasks_of
 
 __all__ = [
     "OBJECTIVES",

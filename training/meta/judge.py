@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from metanet import Transformation
-from pruners.structured import mask_values
+from pruners.units import mask_values
+from training.data.tasks import Batch
 from training.meta.objectives import FLOOR
 from training.meta.soft import decided_masks, divergence, outputs
-from training.meta.tasks import Task
-from training.tasks import Batch
+from training.meta.subjects import Task
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Meta-training: sample a network and a target, take advice, prune, measure, learn.
 
 Step t is a function of the parameters, the optimiser's state, t and the seed, as in
-`training.fit`, so a resumed run equals an uninterrupted one.
+`training.fitting.fit`, so a resumed run equals an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from training.config import from_mapping
+from training.fitting.optim import generator, learning_rate
 from training.meta.judge import Judgement, judge, shrink
 from training.meta.objectives import OBJECTIVES
-from training.meta.tasks import Task
-from training.optim import generator, learning_rate
+from training.meta.subjects import Task
 from training.store import (
     load_optimizer,
     load_state,

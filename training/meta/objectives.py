@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from metanet import Transformation
-from pruners.structured import mask_values, unit_scores
+from pruners.units import mask_values, unit_scores
+from training.data.tasks import Batch
 from training.meta.soft import decided_masks, divergence, outputs
-from training.meta.tasks import Task
-from training.tasks import Batch
+from training.meta.subjects import Task
 
 Objective: TypeAlias = Callable[[Task, Transformation, float, Batch, torch.Generator], Tensor]
 OBJECTIVES: dict[str, Objective] = {}

@@ -13,9 +13,9 @@ from torch.overrides import TorchFunctionMode
 
 from graphs import Network
 from graphs.cost import count_macs
-from pruners.structured import base_scores, corrected, select
+from pruners.units import base_scores, corrected, select
 from training.data.core import Data
-from training.tasks import Batch
+from training.data.tasks import Batch
 
 TEMPERATURE = 0.3
 """Width of the straight-through band, in standard deviations of the log scores."""
@@ -29,7 +29,7 @@ def decided_masks(
 ) -> dict[str, Tensor]:
     """Masks of a selection to a share of the MACs, with a straight-through gradient.
 
-    Forward, a mask is 1 for the units that `pruners.structured.select` keeps and 0 for the others.
+    Forward, a mask is 1 for the units that `pruners.units.select` keeps and 0 for the others.
     Backward, it is σ((s - t) / τ) of the log score s and the threshold t. The threshold follows the
     scores so that the cost stays what it is: dt = Σ c σ' ds / Σ c σ', c the MACs of a unit.
     Straight-through hard masks train better than soft ones (Bengio et al. 2013, arXiv 1308.3432).

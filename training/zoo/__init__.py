@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from training.zoo import dense, llama, mlp, plain, residual, separable, vit
+from training.zoo import families as _families  # noqa: F401 (registered)
 from training.zoo.builder import ZooConfig, build_zoo
 from training.zoo.members import Member, load_member, members
 from training.zoo.registry import Spec, build, families, family, reserved, sample
@@ -13,17 +13,10 @@ __all__ = [
     "ZooConfig",
     "build",
     "build_zoo",
-    "dense",
     "families",
     "family",
-    "llama",
     "load_member",
     "members",
-    "mlp",
-    "plain",
     "reserved",
-    "residual",
     "sample",
-    "separable",
-    "vit",
 ]

@@ -14,8 +14,8 @@ from torch import multiprocessing
 from training import data as datasets
 from training.config import from_mapping
 from training.data.core import Data
-from training.fit import fit
-from training.settings import FitConfig
+from training.fitting.fit import fit
+from training.fitting.settings import FitConfig
 from training.zoo.members import Member, load_member, save_member
 from training.zoo.registry import Spec, build, families, sample
 

@@ -1,0 +1,151 @@
+"""What a forward keeps for its next call: tensors computed from weights that may be others by then.
+
+In evaluation mode, LeViT and its kind look the biases of their attention up once and keep them in a
+dictionary, which they empty when they are set to training. A copy with other weights must not start
+with them, and a module that was only run to be looked at must not stay with them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils import _pytree as pytree
+
+from graphs.errors import TraceError
+
+_TABLES = ("_parameters", "_buffers", "_modules", "_flat_weights")
+
+
+def forget(model: nn.Module) -> None:
+    """Let the modules drop what they keep between calls, in the way that they do before training.
+
+    Flags stay. Only modules that keep tensors and have a `train` of their own are asked.
+    """
+    for module in list(model.modules()):
+        if type(module).train is nn.Module.train or not _keeps(module):
+            continue
+        flags = {part: part.training for part in module.modules()}
+        module.train()
+        for part, flag in flags.items():
+            part.training = flag
+
+
+def _keeps(module: nn.Module) -> bool:
+    """Whether a module holds tensors in dictionaries or lists of its own."""
+    return any(
+        isinstance(entry, torch.Tensor)
+        for name, held in vars(module).items()
+        if isinstance(held, dict | list) and name not in _TABLES
+        for entry in (held.values() if isinstance(held, dict) else held)
+    )
+
+
+def outputs(model: nn.Module, inputs: Inputs) -> list[torch.Tensor] | Exception:
+    """The tensors a module returns in evaluation mode, or what it raised.
+
+    Random numbers in the forward are those of a fixed seed; the caller's generator is not touched,
+    and what the forward keeps for its next call is dropped.
+    """
+    args, kwargs = inputs
+    with quiet_evaluation(model), torch.no_grad(), seeded():
+        try:
+            result = forward(model, args, kwargs)
+        except Exception as error:  # whatever a user's forward raises about shapes
+            return error
+        finally:
+            forget(model)
+    leaves = pytree.tree_leaves(dict(result) if hasattr(result, "items") else result)
+    return [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
+
+
+@contextmanager
+def seeded() -> Iterator[None]:
+    """Random numbers of a fixed seed; afterwards the caller's generators are as they were.
+
+    `torch.manual_seed` would also seed accelerators that are only used later.
+    """
+    used = torch.cuda.is_initialized()
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count()) if used else []):
+        torch.default_generator.manual_seed(0)
+        if used:
+            torch.cuda.manual_seed_all(0)
+        yield
+
+
+@contextlib.contextmanager
+def as_written(model: nn.Module) -> Iterator[None]:
+    """Run compiled submodules as they are written, without compiling them."""
+    compiled = any(
+        type(module).__name__ == "OptimizedModule" or module._compiled_call_impl is not None
+        for module in model.modules()
+    )
+    with torch.compiler.set_stance("force_eager") if compiled else contextlib.nullcontext():
+        yield
+
+
+def forward(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Run a model once, as it is; on the meta device with fake tensors.
+
+    Code that asks whether it is being traced before it looks at values (masks of transformers)
+    knows fake tensors, but not meta tensors.
+    """
+    leaves = (*model.parameters(), *model.buffers(), *pytree.tree_leaves((args, kwargs)))
+    if not all(leaf.is_meta for leaf in leaves if isinstance(leaf, torch.Tensor)):
+        return model(*args, **kwargs)
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    args, kwargs = pytree.tree_map_only(torch.Tensor, mode.from_tensor, (args, kwargs))
+    with mode:
+        return model(*args, **kwargs)
+
+
+Inputs = tuple[tuple[Any, ...], dict[str, Any]]
+
+
+def as_inputs(example_inputs: Any) -> Inputs:
+    """(args, kwargs) of a tuple of arguments, a dict of keyword arguments, or one tensor."""
+    if isinstance(example_inputs, torch.Tensor):
+        return (example_inputs,), {}
+    if isinstance(example_inputs, dict) or hasattr(example_inputs, "items"):
+        return (), dict(example_inputs)
+    if isinstance(example_inputs, tuple | list):
+        return tuple(example_inputs), {}
+    raise TraceError(
+        "example_inputs must be a tuple of positional arguments or a dict of keyword arguments "
+        f"(got {type(example_inputs).__name__})"
+    )
+
+
+@contextlib.contextmanager
+def evaluation(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode; flags come back afterwards."""
+    flags = {module: module.training for module in model.modules()}
+    if any(flags.values()):
+        model.eval()
+    try:
+        yield
+    finally:
+        for module, flag in flags.items():
+            if module.training is not flag:
+                module.training = flag
+
+
+@contextlib.contextmanager
+def quiet_evaluation(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode without a key/value cache; flags and configuration come back afterwards."""
+    # Encoder and decoder of one model may have configurations of their own.
+    found: list[Any] = [vars(module).get("config") for module in model.modules()]
+    caching = {id(c): c for c in found if getattr(c, "use_cache", None) is True}
+    for config in caching.values():
+        config.use_cache = False
+    try:
+        with evaluation(model):
+            yield
+    finally:
+        for config in caching.values():
+            config.use_cache = True

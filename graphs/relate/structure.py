@@ -1,0 +1,286 @@
+"""The central value: a network as axes and tensors.
+
+to_model(trace(model)) == model          bit for bit, every parameter and buffer
+permute(axis, order) computes the same function
+remove(axis, dead units) computes the same function, up to the axis' class of exactness
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from types import MappingProxyType
+from typing import Any, overload
+
+import torch
+from torch import nn
+
+from graphs.axes.dims import Axis, Dim, atoms, kept_positions, size
+from graphs.axes.extents import Product
+from graphs.errors import FrozenAxisError
+from graphs.program.program import Program
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A parameter or buffer and what its dimensions run along.
+
+    Args:
+        value: the tensor, in its own dtype and device.
+        dims: one dimension expression for each dimension of `value`.
+        role: `weight` (contracted), `bias`, `scale` (multiplied), `running_mean`, `running_var`,
+            `embedding` (looked up) or `constant`.
+        produces: for each dimension, whether it lies on the producing side (the rows of a weight, a
+            bias, a scale); False for the side an input runs along.
+    """
+
+    value: torch.Tensor
+    dims: tuple[Dim, ...]
+    role: str
+    produces: tuple[bool, ...]
+
+
+@dataclass(frozen=True)
+class Group:
+    """What is cut together when units of one axis are removed.
+
+    Args:
+        axis: the axis.
+        tensors: (tensor name, dimension index) of every slice that goes.
+    """
+
+    axis: Axis
+    tensors: tuple[tuple[str, int], ...]
+
+    def __str__(self) -> str:
+        a = self.axis
+        places = ", ".join(f"{name}[{i}]" for name, i in self.tensors)
+        state = f"frozen: {a.frozen}" if a.frozen else a.exactness
+        return f"{a.name}: {a.size} × {a.kind} ({state}) over {places}"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a network comes from: what is needed to rebuild a module.
+
+    Args:
+        model: a copy of the traced module's structure; its tensors are never read.
+        example: the traced inputs, as (args, kwargs).
+        aliases: state-dict name → canonical tensor name, for tied tensors.
+        parameters: canonical name → requires_grad.
+        buffers: canonical name → persistent.
+        axes: the axes as traced, before anything was removed.
+    """
+
+    model: nn.Module
+    example: tuple[tuple[Any, ...], dict[str, Any]]
+    aliases: Mapping[str, str]
+    parameters: Mapping[str, bool]
+    buffers: Mapping[str, bool]
+    axes: Mapping[str, Axis] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, repr=False)
+class Network:
+    """A network as axes and tensors; an immutable value.
+
+    Args:
+        axes: name → axis.
+        tensors: state-dict name → tensor; tied ones once, under their first name.
+        program: the traced forward.
+        source: how to rebuild a module.
+    """
+
+    axes: Mapping[str, Axis]
+    tensors: Mapping[str, Tensor]
+    program: Program
+    source: Source
+
+    def __repr__(self) -> str:
+        free = sum(a.frozen is None for a in self.axes.values())
+        n = sum(t.value.numel() for t in self.tensors.values())
+        return (
+            f"Network({len(self.tensors)} tensors, {n:,} numbers, {len(self.axes)} axes, "
+            f"{free} of them prunable)"
+        )
+
+    @cached_property
+    def extents(self) -> dict[str, Product]:
+        """Tensor name → number of its entries, as a function of the axis sizes."""
+        return {name: Product.of(tensor.dims) for name, tensor in self.tensors.items()}
+
+    def groups(self) -> list[Group]:
+        """Every axis with all the tensor dimensions it runs through."""
+        places: dict[str, list[tuple[str, int]]] = {name: [] for name in self.axes}
+        for name, tensor in self.tensors.items():
+            for i, dim in enumerate(tensor.dims):
+                for axis in atoms(dim):
+                    places[axis].append((name, i))
+        return [Group(self.axes[name], tuple(where)) for name, where in places.items()]
+
+    def replace(self, values: Mapping[str, torch.Tensor]) -> Network:
+        """The same structure with other values.
+
+        Args:
+            values: tensor name → value of the same shape; names left out keep theirs.
+
+        Raises:
+            KeyError: a name is not a tensor of this network.
+            ValueError: a shape differs.
+        """
+        tensors = dict(self.tensors)
+        for name, value in values.items():
+            if name not in tensors:
+                raise KeyError(f"{name!r} is not a tensor of this network")
+            expected = tuple(tensors[name].value.shape)
+            if tuple(value.shape) != expected:
+                raise ValueError(f"{name}: expected shape {expected} (got {tuple(value.shape)})")
+            tensors[name] = replace(tensors[name], value=value)
+        return replace(self, tensors=MappingProxyType(tensors))
+
+    def permute(self, axis: str, order: Sequence[int] | torch.Tensor) -> Network:
+        """The same function with the units of one axis reordered.
+
+        Args:
+            axis: name of an axis that is not frozen.
+            order: permutation of its units; unit `order[i]` comes to place i.
+
+        Raises:
+            FrozenAxisError: the axis must be left alone.
+            ValueError: `order` is not a permutation.
+        """
+        n = self._free(axis).size
+        index = torch.as_tensor(order, dtype=torch.int64)
+        if index.shape != (n,) or not torch.equal(index.sort().values, torch.arange(n)):
+            raise ValueError(f"{axis}: order must be a permutation of {n} units (got {order})")
+        return self._keep({axis: index})
+
+    @overload
+    def remove(self, axis: str, indices: Sequence[int] | torch.Tensor) -> Network: ...
+    @overload
+    def remove(self, axis: Mapping[str, Sequence[int] | torch.Tensor]) -> Network: ...
+    def remove(self, axis: Any, indices: Any = None) -> Network:
+        """A smaller network: every tensor that runs along an axis is sliced.
+
+        It computes what the network computes with those units set to zero, up to the axis' class of
+        exactness; scales of root-mean-square norms are adjusted for that
+        (`graphs.program.rescale`).
+
+        Args:
+            axis: an axis name, or a mapping of axis names to the indices to remove.
+            indices: units to remove, when `axis` is a name.
+
+        Raises:
+            FrozenAxisError: an axis must be left alone.
+            ValueError: indices out of range, repeated, or covering a whole axis.
+        """
+        removed = {axis: indices} if isinstance(axis, str) else axis
+        kept = {}
+        for name, gone in removed.items():
+            n = self._free(name).size
+            index = torch.as_tensor(gone, dtype=torch.int64).reshape(-1)
+            if index.numel() == 0:
+                continue
+            stays = torch.ones(n, dtype=torch.bool)
+            if int(index.min()) >= 0 and int(index.max()) < n:
+                stays[index] = False
+            kept[name] = stays.nonzero().flatten()
+            left, least = n - index.numel(), self.axes[name].minimum
+            if kept[name].numel() != left:
+                raise ValueError(f"{name}: indices must be distinct and below {n} (got {gone})")
+            if left < least:
+                raise ValueError(f"{name}: {left} units would stay; keep at least {least}")
+        return self._keep(kept) if kept else self
+
+    def _free(self, name: str) -> Axis:
+        if name not in self.axes:
+            raise KeyError(f"no axis {name!r}; `groups()` lists them")
+        if self.axes[name].frozen:
+            raise FrozenAxisError(f"axis {name!r} is left alone: {self.axes[name].frozen}")
+        return self.axes[name]
+
+    def _keep(self, kept: Mapping[str, torch.Tensor]) -> Network:
+        tensors = {}
+        for name, tensor in self.tensors.items():
+            value = tensor.value
+            for i, dim in enumerate(tensor.dims):
+                index = kept_positions(dim, kept, self.axes)
+                if index is not None:
+                    value = value.index_select(i, index.to(value.device))
+            if value is not tensor.value:
+                tensor = Tensor(value, tensor.dims, tensor.role, tensor.produces)
+            tensors[name] = tensor
+        axes = {
+            name: replace(a, size=kept[name].numel()) if name in kept else a
+            for name, a in self.axes.items()
+        }
+        for scale in self.program.rescales:
+            tensor = tensors[scale.tensor]
+            value = scale.apply(tensor.value, self.axes, axes)
+            tensors[scale.tensor] = replace(tensor, value=value)
+        return replace(self, axes=MappingProxyType(axes), tensors=MappingProxyType(tensors))
+
+    def blocks(self) -> list[Any]:
+        """The residual branches that may be dropped whole; see `graphs.depth.branches.Block`."""
+        from graphs.depth.branches import blocks
+
+        return blocks(self)
+
+    def drop(self, names: Iterable[str]) -> Network:
+        """The network without some of its residual branches; see `graphs.depth.drop.drop`.
+
+        Args:
+            names: of blocks, as `blocks()` lists them.
+
+        Raises:
+            KeyError: no such block.
+        """
+        from graphs.depth.drop import drop
+
+        return drop(self, names)
+
+    def shape(self, dims: tuple[Dim, ...]) -> tuple[int, ...]:
+        """Sizes of dimensions under this network's axes."""
+        return tuple(size(d, self.axes) for d in dims)
+
+    def to_model(self, into: nn.Module | None = None) -> nn.Module:
+        """A module that computes this network.
+
+        It is of the traced class wherever that class' own forward runs with these shapes and
+        agrees with the traced program (which is tried); otherwise the traced program itself, with
+        its shape constants rewritten (`graphs.program.module.ExportedModule`). State-dict names
+        stay.
+
+        Args:
+            into: the module that was traced, to be turned into the pruned one instead of making
+                another: see `graphs.build.inplace.prune_in_place`. It then shares this network's
+                tensors. Until the pruned module has run it is left as it was, so after an error it
+                is dense. The dense memory is free once no dense network is held any more.
+
+        Raises:
+            ValueError: this network does not fit into the class of `into`.
+        """
+        from graphs.build.inplace import prune_in_place
+        from graphs.build.rebuild import rebuild
+
+        return rebuild(self).model if into is None else prune_in_place(into, self)
+
+    def to_pyg(self, level: str = "neuron") -> Any:
+        """The network as a `torch_geometric.data.HeteroData`; see `graphs.views.to_pyg`."""
+        from graphs.views import to_pyg
+
+        return to_pyg(self, level)
+
+    def to_networkx(self, level: str = "layer") -> Any:
+        """The network as a `networkx.MultiDiGraph`; see `graphs.views.to_networkx`."""
+        from graphs.views import to_networkx
+
+        return to_networkx(self, level)
+
+    @staticmethod
+    def from_pyg(data: Any, like: Network) -> Network:
+        """The inverse of `to_pyg("neuron")`; see `graphs.views.from_pyg`."""
+        from graphs.views import from_pyg
+
+        return from_pyg(data, like)

@@ -1,0 +1,66 @@
+"""From a module to a `Network`: export, relate dimensions operator by operator, name the axes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import fx, nn
+
+from graphs.calls.copying import copy_module
+from graphs.calls.export import capture, export
+from graphs.calls.names import Names
+from graphs.calls.recording import Recorded
+from graphs.calls.refusals import admit, unwrapped
+from graphs.calls.running import Inputs, as_inputs
+from graphs.relate.assembly import assemble
+from graphs.relate.structure import Network
+from graphs.relate.walk import Walk
+
+
+def trace(model: nn.Module, example_inputs: Any, *, every_size: bool = False) -> Network:
+    """The network of a module as axes and tensors.
+
+    One forward pass in evaluation mode is recorded; where the forward decides by values, the module
+    is exported by `torch.export`. It is left as it was. What no operator rule understands is frozen
+    with the reason, never guessed.
+
+    Args:
+        model: any module that `torch.export` accepts.
+        example_inputs: tuple of positional arguments or dict of keyword arguments for its forward;
+            a batch of one is enough.
+        every_size: leave every size of the inputs open in the program that the model allows (token
+            counts, image sizes), not only the number of examples.
+
+    Raises:
+        TraceError: the module does not run on the inputs, or cannot be exported.
+    """
+    inputs = as_inputs(example_inputs)
+    model = unwrapped(model)
+    admit(model)
+    # What a forward keeps for its next call stays in a copy, and what an earlier one kept is no
+    # constant.
+    copied = _structure(model)
+    module = export(copied, inputs, every_size=True) if every_size else capture(copied, inputs)
+    return _network(module, model, inputs)
+
+
+def reopened(net: Network) -> Network:
+    """The network as traced, by `torch.export`, whose programs take any number of examples.
+
+    Raises:
+        TraceError: the module cannot be exported.
+    """
+    model, inputs = net.source.model, net.source.example
+    return _network(export(_structure(model), inputs), model, inputs)
+
+
+def _network(module: Recorded | fx.GraphModule, model: nn.Module, inputs: Inputs) -> Network:
+    walk = Walk(module, Names(model))
+    walk.run()
+    return assemble(walk, _structure(model), inputs)
+
+
+def _structure(model: nn.Module) -> nn.Module:
+    """A copy of the module tree that shares the tensors: structure without more weights."""
+    tables = (t for module in model.modules() for t in (module._parameters, module._buffers))
+    return copy_module(model, {id(t): t for table in tables for t in table.values()})

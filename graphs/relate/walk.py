@@ -1,0 +1,212 @@
+"""One pass over a program: what its values run along, as every operator's rule states it."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import fx
+
+from graphs.axes.dims import Dim, Fixed
+from graphs.axes.unify import Unifier
+from graphs.calls.export import attribute
+from graphs.calls.names import Names
+from graphs.calls.nested import leaves, mapped
+from graphs.calls.recording import Recorded
+from graphs.rules import Value, lookup, routing
+from graphs.rules.registry import (
+    Context,
+    Facts,
+    describe,
+    moves_only,
+    operator_name,
+    reparametrises,
+)
+
+# Stands for a number of positions that is known at run time only (a prime).
+_UNKNOWN = 7919
+
+
+class Walk:
+    """One pass over the graph: every node gets dimensions, every operator states its relations.
+
+    Args:
+        module: the program, recorded or exported.
+        names: of the tensors of the model.
+
+    Attributes:
+        solver: which dimensions are one, and why some are left alone.
+        facts: what the rules state besides.
+        env: node → what it gives.
+        constants: tensors that the forward itself makes, and branches of torch.cond, by target.
+        paths: node name → path of the module that makes the call.
+        tensor_dims: tensor name → its dimensions.
+        batch: number of examples in the inputs.
+    """
+
+    def __init__(self, module: Recorded | fx.GraphModule, names: Names) -> None:
+        self.module, self.names = module, names
+        self.solver, self.facts = Unifier(), Facts()
+        self.env: dict[fx.Node, Any] = {}
+        self.constants: dict[str, Any] = {}
+        self.paths: dict[str, str] = {}
+        self.tensor_dims: dict[str, tuple[Dim, ...]] = {
+            name: tuple(self.solver.fresh(n) for n in value.shape)
+            for name, value in names.values.items()
+        }
+        self.used: set[str] = set()
+        self.batch = 1
+
+    def run(self) -> None:
+        """Interpret the graph abstractly."""
+        first_input = True
+        for node in self.module.graph.nodes:
+            if node.op == "placeholder":
+                self.env[node] = self._input(node)
+                if first_input and isinstance(self.env[node], Value) and self.env[node].shape:
+                    self.batch, first_input = self.env[node].shape[0], False
+            elif node.op == "get_attr":
+                self.env[node] = self._tensor(node)
+            elif node.op == "call_function":
+                self.env[node] = self._call(node)
+            elif node.op == "output":
+                for value in leaves(mapped(self._operand, node.args)):
+                    for dim in value.dims if isinstance(value, Value) else ():
+                        self.solver.freeze(dim, "output of the model")
+        for name, dims in self.tensor_dims.items():
+            if name not in self.used:
+                for dim in dims:
+                    self.solver.freeze(dim, "the traced forward does not use it")
+            elif name in self.names.buffers and not self.names.buffers[name]:
+                # Made anew by the class, at any width, it is the same where its units are alike.
+                for i, dim in enumerate(dims):
+                    if not _uniform(self.names.values[name], i):
+                        reason = f"{name} is not saved with the model and would come back uncut"
+                        self.solver.freeze(dim, reason)
+
+    def _input(self, node: fx.Node) -> Any:
+        value = node.meta.get("val")
+        if not isinstance(value, torch.Tensor):
+            return value
+        shape = _hints(value.shape)
+        return Value(tuple(Fixed(n, f"input {node.name!r}") for n in shape), shape, node=node)
+
+    def _tensor(self, node: fx.Node) -> Any:
+        target = str(node.target)
+        name = self.names.aliases.get(target)
+        if name is not None:
+            if name != target:
+                node.target = name
+            self.used.add(name)
+            shape = tuple(self.names.values[name].shape)
+            places = tuple(range(len(shape)))
+            return Value(
+                self.tensor_dims[name], shape, tensor=name, node=node, places=places, still=True
+            )
+        value = attribute(self.module, target)
+        flat = target.replace(".", "_")
+        if isinstance(value, fx.GraphModule):
+            node.target, self.constants[flat] = flat, value
+        if not isinstance(value, torch.Tensor):
+            return value
+        node.target, self.constants[flat] = flat, value
+        node.meta["constant"] = value
+        shape = tuple(value.shape)
+        dims = tuple(Fixed(n, "constant in the forward") for n in shape)
+        return Value(dims, shape, node=node, still=True)
+
+    def _call(self, node: fx.Node) -> Any:
+        if node.target is operator.getitem:
+            held, index = self.env[node.args[0]], node.args[1]
+            return held[index] if isinstance(held, tuple | list) else _result(node)
+        results = [v for v in leaves(node.meta.get("val")) if isinstance(v, torch.Tensor)]
+        if not results:
+            return node.meta.get("val")
+        stack = list((node.meta.get("nn_module_stack") or {}).values())
+        path = str(stack[-1][0]) if stack else ""
+        self.paths[node.name] = path
+        shapes = tuple(_hints(v.shape) for v in results)
+        context = Context(node, self.solver, self.facts, path, shapes)
+        args, kwargs = mapped(self._operand, (node.args, dict(node.kwargs)))
+        operands = [v for v in leaves((args, kwargs)) if isinstance(v, Value)]
+        found = lookup(node.target)
+        if found is None:
+            context.opaque(operands, "no rule for the operator")
+            dims: Any = tuple(context.fixed(s, f"result of {describe(node)}") for s in shapes)
+        else:
+            dims = found.function(context, *args, **kwargs)
+            if len(shapes) == 1 and not isinstance(node.meta["val"], tuple | list):
+                dims = (dims,)
+        still = all(operand.still for operand in operands)
+        pairs = zip(dims, shapes, strict=True)
+        values = tuple(Value(tuple(d), s, node=node, still=still) for d, s in pairs)
+        values = (_of_tensor(values[0], operands), *values[1:])
+        numbers = routing.follow(context, operands)
+        if numbers is not None:
+            which = -1 if operator_name(node.target) == "topk" else 0
+            numbered = replace(values[which], numbers=numbers)
+            values = (*values[:-1], numbered) if which else (numbered, *values[1:])
+        for value in values:
+            assert len(value.dims) == len(value.shape), f"{node}: {value}"
+        return values if isinstance(node.meta["val"], tuple | list) else values[0]
+
+    def _operand(self, value: Any) -> Any:
+        if not isinstance(value, fx.Node):
+            return value
+        held = self.env[value]
+        if isinstance(held, torch.SymInt):
+            return _hint(held)
+        return held
+
+
+def _of_tensor(value: Value, operands: Sequence[Value]) -> Value:
+    """The value, marked as a tensor of the network where it is one transposed, cast or indexed.
+
+    So is a parameter that is scaled or shifted by others before it meets the data (a spectral norm,
+    W + B A, a mask): it is used as what it was.
+    """
+    assert value.node is not None
+    if value.still and reparametrises(value.node):
+        same = [o for o in operands if o.tensor is not None and o.shape == value.shape]
+        # W + Wᵀ has the rows and columns of one weight in the same place.
+        if not same or len({o.tensor for o in same}) < len(same):
+            return value
+        return replace(value, tensor=same[0].tensor, places=same[0].places)
+    source = operands[0] if operands else None
+    if source is None or source.tensor is None or not moves_only(value.node):
+        return value
+    # Rules hand the dimension objects of their operands on, so identity tells which is which.
+    place = {id(d): p for d, p in zip(source.dims, source.places, strict=True)}
+    places = tuple(place.get(id(d)) for d in value.dims)
+    return replace(value, tensor=source.tensor, places=places)
+
+
+def _uniform(value: torch.Tensor, dim: int) -> bool:
+    """Whether all positions along a dimension hold the same."""
+    known = not value.is_meta and value.numel() > 0
+    return known and bool((value == value.narrow(dim, 0, 1)).all())
+
+
+def _hint(n: Any) -> int:
+    if isinstance(n, int):
+        return n
+    if n.node.hint is not None:
+        return int(n.node.hint)
+    # A size that depends on values: any number will do that nothing else has by chance.
+    known = n.node.shape_env.backed_var_to_val
+    return int(n.node.expr.xreplace({s: known.get(s, _UNKNOWN) for s in n.node.expr.free_symbols}))
+
+
+def _hints(shape: Sequence[Any]) -> tuple[int, ...]:
+    return tuple([n if type(n) is int else _hint(n) for n in shape])
+
+
+def _result(node: fx.Node) -> Any:
+    value = node.meta.get("val")
+    if isinstance(value, torch.Tensor):
+        shape = _hints(value.shape)
+        return Value(tuple(Fixed(n, "element") for n in shape), shape, node=node)
+    return value

@@ -1,0 +1,79 @@
+"""Configuration stops at the door: composed YAML becomes typed values, unknown keys are errors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from training import data as datasets
+from training import sources
+from training.config import from_mapping
+from training.data.core import Data
+from training.sources import source
+from training.store import write_text
+
+T = TypeVar("T")
+
+
+def plain(config: DictConfig) -> dict[str, Any]:
+    """The settings as plain values, with interpolations resolved.
+
+    Raises:
+        omegaconf.errors.MissingMandatoryValue: a `???` that was not filled in.
+    """
+    found = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    assert isinstance(found, dict)
+    return {str(key): value for key, value in found.items()}
+
+
+def typed(cls: type[T], config: DictConfig) -> tuple[T, dict[str, Any]]:
+    """A command's settings, and the same as plain values for its report.
+
+    Raises:
+        ValueError: a key that the command does not know.
+    """
+    content = plain(config)
+    return from_mapping(cls, content), content
+
+
+def run_folder(content: Mapping[str, Any]) -> Path:
+    """The folder of this run, with its settings written into it."""
+    from hydra.core.hydra_config import HydraConfig
+
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    write_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(dict(content))))
+    return folder
+
+
+def load_data(settings: Mapping[str, Any]) -> Data:
+    """A data set from its group's settings: `name` and its options."""
+    options = dict(settings)
+    return datasets.load(str(options.pop("name", "digits")), **options)
+
+
+def load_model(settings: Mapping[str, Any]) -> nn.Module:
+    """A network from its group's settings: `source` and its options."""
+    options = dict(settings)
+    if "source" not in options:
+        raise ValueError(
+            f"model settings need `source`, one of {', '.join(sources.sources())} (got {options})"
+        )
+    return sources.load(options.pop("source"), **options)
+
+
+def architecture(settings: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The same source without its checkpoint, if it needs no file; else None."""
+    kept = {key: value for key, value in settings.items() if key != "path"}
+    return kept if settings.get("source") in ("family", "function") else None
+
+
+@source("pruned")
+def from_pruned(*, path: str) -> nn.Module:
+    """Load a network that `metaprune prune` or `Result.save` wrote."""
+    from metaprune.saving.folder import load
+
+    return load(path)

@@ -1,0 +1,79 @@
+"""`metaprune evaluate`: metrics, costs and latency of a network, dense or pruned."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.table import Table
+
+from graphs import trace
+from metaprune.cli import config as opened
+from metaprune.report import words
+from metaprune.results.provenance import machine, versions
+from pruners import fingerprint, measure
+from training import compare_latency, evaluate
+from training.store import write_text
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """Settings of `conf/evaluate.yaml`, which says what each means."""
+
+    model: Mapping[str, Any]
+    data: Mapping[str, Any]
+    split: str
+    limit: int | None
+    batch_size: int
+    latency: Mapping[str, int]
+    json: bool
+
+
+def run(config: DictConfig) -> None:
+    """Measure and print; the run folder gets `evaluation.json`."""
+    settings, content = opened.typed(EvaluateConfig, config)
+    data, model = opened.load_data(settings.data), opened.load_model(settings.model)
+    metrics = evaluate(
+        model, data, settings.split, limit=settings.limit, batch_size=settings.batch_size
+    )
+    net = trace(model, data.example_inputs())
+    cost = {name: measure(net)[name] for name in ("macs", "params", "size_mb")}
+    size, repeats = settings.latency["batch_size"], settings.latency["repeats"]
+    latency = None
+    if size:
+        timed = compare_latency({"model": model}, data.example_inputs(size), repeats=repeats)
+        latency = 1e3 * timed["model"].median
+    found = {
+        "split": settings.split,
+        "metrics": metrics,
+        "cost": cost,
+        "latency_ms": latency,
+        "provenance": {
+            "fingerprints": {**fingerprint(net), "data": data.fingerprint[:16]},
+            "versions": versions(),
+            "machine": machine(),
+        },
+        "config": content,
+    }
+    text = json.dumps(found, indent=2, ensure_ascii=False)
+    write_text(opened.run_folder(content) / "evaluation.json", text + "\n")
+    console = Console()
+    if settings.json:
+        console.out(text, highlight=False)
+        return
+    table = Table(title=f"{type(model).__name__} on {data.name}, {settings.split} split")
+    table.add_column("")
+    table.add_column("", justify="right")
+    for name, value in metrics.items():
+        table.add_row(words.label(name).removesuffix(" (%)"), words.metric(name, value))
+    table.add_row("MACs", words.count(cost["macs"]))
+    table.add_row("parameters", words.count(cost["params"]))
+    table.add_row("size", f"{cost['size_mb']:.3g} MB")
+    if size:
+        table.add_row(f"latency, batch of {size}", words.duration(latency))
+    table.show_header = False
+    console.print(table)

@@ -1,0 +1,62 @@
+"""`metaprune inspect`: what may be pruned, what is left alone and why, what is reachable."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from omegaconf import DictConfig
+from rich.console import Console
+from torch import nn
+
+from metaprune.cli import config as opened
+from metaprune.inspection import inspect
+from metaprune.inspection.examples import from_model, from_shapes
+from metaprune.inspection.terminal import show
+from metaprune.saving.whole import refuse_filled
+
+
+@dataclass(frozen=True)
+class InspectConfig:
+    """Settings of `conf/inspect.yaml`, which says what each means."""
+
+    model: Mapping[str, Any]
+    data: Mapping[str, Any] | None = None
+    inputs: Any = None
+    min_units: float | int = 0.05
+    latency: int = 0
+    rows: int = 20
+    out: str | None = None
+    json: bool = False
+
+
+def run(config: DictConfig) -> None:
+    """Trace and print; no weights are changed and nothing is trained."""
+    settings, _ = opened.typed(InspectConfig, config)
+    if settings.out:
+        refuse_filled(settings.out)
+    model = opened.load_model(settings.model)
+    found = inspect(
+        model, _inputs(settings, model), min_units=settings.min_units, latency=settings.latency
+    )
+    if settings.out:
+        found.save(settings.out)
+    if settings.json:
+        sys.stdout.write(found.to_json())
+        return
+    console = Console()
+    show(found, console, settings.rows)
+    if settings.out:
+        console.print(f"\n{settings.out}/inspection.html", highlight=False)
+
+
+def _inputs(settings: InspectConfig, model: nn.Module) -> Any:
+    """Inputs that were described, or of the data, or of the shape that the model is known for."""
+    if settings.inputs is not None:
+        return from_shapes(settings.inputs, model)
+    if settings.data:
+        return opened.load_data(settings.data).example_inputs()
+    shape = settings.model.get("shape")
+    return from_shapes([2, *shape], model) if shape else from_model(model)

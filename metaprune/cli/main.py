@@ -1,0 +1,119 @@
+"""The command line: one hydra application for each command.
+
+    metaprune COMMAND [key=value ...] [--multirun] [--help]
+
+A command is a module of `metaprune.cli` with a function `run(config)`, and a file of the same
+name in `conf/`. Errors are one sentence without a traceback; HYDRA_FULL_ERROR=1 shows it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+from importlib import import_module
+from typing import Any
+
+from metaprune import __version__
+from metaprune.packages import CONF
+
+COMMANDS = {
+    "prune": "prune a trained network and compare with the baselines",
+    "inspect": "show what may be pruned, what is left alone and why, and what is reachable",
+    "evaluate": "measure a network, dense or pruned: accuracy or perplexity, MACs, latency",
+    "zoo": "train a zoo of small networks for a metanetwork to learn from",
+    "train": "train a metanetwork on a zoo",
+    "demo": "train, prune and compare a small network in under three minutes",
+}
+
+HELP = """metaprune {version}: prunes PyTorch networks by a trained graph metanetwork
+
+usage: metaprune COMMAND [key=value ...]
+
+{commands}
+
+Settings are hydra overrides, for example
+  metaprune prune model=resnet20 data=cifar10 data.path=DIR target.speedup=2
+  metaprune prune --multirun seed=0,1,2
+  metaprune prune --help        what can be set, with its defaults
+  metaprune prune --cfg job     the settings that would be used
+HYDRA_FULL_ERROR=1 shows the traceback of an error."""
+
+FLAGS = {"--json": "json=true"}
+"""Plain flags, and the override each stands for."""
+
+
+def help_text() -> str:
+    """The screen that `metaprune --help` shows."""
+    commands = "\n".join(f"  {name:<10}{line}" for name, line in COMMANDS.items())
+    return HELP.format(version=__version__, commands=commands)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run a command; leaves by SystemExit with code 1 (it failed) or 2 (it was not understood).
+
+    Args:
+        argv: arguments after the program's name; those of the process when None.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        sys.stdout.write(help_text() + "\n")
+        return
+    if arguments[0] in ("-V", "--version"):
+        sys.stdout.write(f"metaprune {__version__}\n")
+        return
+    command, *overrides = arguments
+    if command not in COMMANDS:
+        near = get_close_matches(command, COMMANDS, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(COMMANDS)}"
+        sys.stderr.write(f"metaprune: there is no command {command!r}; {hint}\n")
+        raise SystemExit(2)
+    if {"-h", "--help"} & set(overrides):
+        from metaprune.cli.help import command_help
+
+        sys.stdout.write(command_help(command) + "\n")
+        return
+    _run(command, [FLAGS.get(argument, argument) for argument in overrides])
+
+
+def _run(command: str, overrides: list[str]) -> None:
+    """Hand the command to hydra, as its `main` decorator would from a script."""
+    import hydra
+
+    sys.argv = [f"metaprune {command}", *overrides]
+    start = hydra.main(version_base="1.3", config_path=str(CONF), config_name=command)
+    try:
+        start(_guarded(command))()
+    except KeyboardInterrupt:
+        sys.stderr.write(f"metaprune {command}: interrupted\n")
+        raise SystemExit(130) from None
+
+
+def _guarded(command: str) -> Callable[[Any], None]:
+    """The command's function, with errors as sentences."""
+
+    def task(config: Any) -> None:
+        try:
+            import_module(f"metaprune.cli.{command}").run(config)
+        except Exception as error:
+            if os.environ.get("HYDRA_FULL_ERROR") == "1":
+                raise
+            raise SystemExit(
+                f"metaprune {command}: {sentence(error)}\n"
+                "(HYDRA_FULL_ERROR=1 shows where this came from)"
+            ) from error
+
+    return task
+
+
+def sentence(error: Exception) -> str:
+    """An error as a person reads it: its message, with its type where that says more.
+
+    Errors that the code raises to speak to people are of types that name a bad value, a missing
+    file or a failed model; anything else is named.
+    """
+    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    if isinstance(error, (ValueError, OSError, RuntimeError, ImportError, FloatingPointError)):
+        return text or type(error).__name__
+    return f"{type(error).__name__}: {text}"

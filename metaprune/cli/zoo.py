@@ -1,0 +1,39 @@
+"""`metaprune zoo`: train the networks that a metanetwork learns from."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.table import Table
+
+from metaprune.cli import config as opened
+from metaprune.report import words
+from training.zoo import build_zoo
+
+
+@dataclass(frozen=True)
+class ZooCommandConfig:
+    """Settings of `conf/zoo.yaml`."""
+
+    zoo: Mapping[str, Any]
+
+
+def run(config: DictConfig) -> None:
+    """Train every member that is not there yet; an interrupted run goes on where it stopped."""
+    settings, content = opened.typed(ZooCommandConfig, config)
+    found = build_zoo(settings.zoo)
+    opened.run_folder(content)
+    table = Table("family", "members", "score", title=f"{len(found)} networks")
+    families = Counter(member.spec.family for member in found)
+    for family, count in sorted(families.items()):
+        best = [member.metrics["best"] for member in found if member.spec.family == family]
+        score = next(iter(best[0]))
+        values = sorted(metrics[score] for metrics in best)
+        spread = f"{words.metric(score, values[0])} to {words.metric(score, values[-1])}"
+        table.add_row(family, str(count), f"{score} {spread}")
+    Console().print(table)

@@ -1,0 +1,50 @@
+"""The card of a pruned network: what it is, for a person who finds the folder."""
+
+from __future__ import annotations
+
+from metaprune.report import words
+from metaprune.results.result import Result
+
+OPENED = {
+    "plain": "in its own class; transformers' own from_pretrained opens it too",
+    "source": "in its own class",
+    "transformers": "in its own class",
+    "exported": "as its exported graph",
+}
+
+
+def card(result: Result, name: str, kind: str) -> str:
+    """A README for a folder.
+
+    Args:
+        result: what was saved.
+        name: of the folder.
+        kind: how it comes back; a key of `OPENED`.
+    """
+    dense, now = result.report["dense"], result.report["achieved"]
+    rows = [
+        ("MACs", words.count(dense["macs"]), words.count(now["macs"])),
+        ("parameters", words.count(dense["params"]), words.count(now["params"])),
+        ("size", f"{dense['size_mb']:.3g} MB", f"{now['size_mb']:.3g} MB"),
+    ]
+    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    notes = "\n".join(f"- {note}" for note in result.report["notes"])
+    return f"""# {name}
+
+A network pruned by metaprune: pattern {result.plan.pattern}, budget {result.plan.budget}, \
+asked {words.asked(result.plan.asked) or "nothing but the pattern"}.
+
+| | dense | pruned |
+|---|---|---|
+{table}
+
+```python
+import metaprune
+model = metaprune.load("{name}")   # comes back {OPENED[kind]}
+```
+
+`plan.json` says what was kept and can be edited and replayed with `metaprune.apply`; `report.json`
+says what was asked and achieved, and what was left alone and why.
+
+{notes}
+"""

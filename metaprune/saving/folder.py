@@ -1,0 +1,216 @@
+"""Pruned networks on disk: tensors, plan, report, and how to build the module they go into.
+
+    metaprune.load(result.save(folder)) computes what result.model computes
+
+A folder holds `model.safetensors`, `metaprune.json` (how to rebuild), `plan.json`, `report.json`,
+`README.md`, the example inputs to replay the plan on the dense architecture, and for models that no
+class is known of the exported program. A transformers model whose widths its configuration can say
+is written as `save_pretrained` writes it. Nothing in a folder is unpickled.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils import _pytree as pytree
+
+from graphs import trace
+from graphs.calls.running import as_inputs, quiet_evaluation
+from metaprune.results.result import Result
+from metaprune.saving import transformers as classes
+from metaprune.saving.archive import load_program, save_program
+from metaprune.saving.card import card
+from metaprune.saving.whole import whole_folder
+from pruners import Plan
+from pruners.factors import shaped
+from training import sources
+from training.store import load_state, read_tensors, state_of, write_tensors, write_text
+
+FORMAT = 1
+MODEL, HOW, PLAN, REPORT = "model.safetensors", "metaprune.json", "plan.json", "report.json"
+EXAMPLE, PROGRAM, CARD = "example.safetensors", "program.pt2", "README.md"
+KINDS = ("source", "transformers", "exported")
+
+
+def save(result: Result, folder: Path, source: Mapping[str, Any] | None = None) -> Path:
+    """See `metaprune.Result.save`."""
+    kind, how = _how(result, source)
+    model = result.model
+    with whole_folder(folder) as inside:
+        if kind == "transformers" and not result.plan.rank:
+            how["plain"] = classes.write(result, inside)
+        if not how.get("plain"):
+            write_tensors(inside / MODEL, state_of(model))
+        if kind == "exported":
+            save_program(model, result.example_inputs, inside / PROGRAM)
+        if _plain_example(result.example_inputs):
+            how["example"] = _write_example(result.example_inputs, inside / EXAMPLE)
+        how["untrained"] = [n for n, p in model.named_parameters() if not p.requires_grad]
+        content = {"format": FORMAT, "kind": kind, "training": model.training, **how}
+        write_text(inside / HOW, json.dumps(content, indent=2) + "\n")
+        write_text(inside / PLAN, result.plan.to_json())
+        write_text(inside / REPORT, json.dumps(result.report, indent=1, ensure_ascii=False) + "\n")
+        opened = "plain" if how.get("plain") else kind
+        write_text(inside / CARD, card(result, folder.name, opened))
+        _check(result, inside)
+    return folder
+
+
+def load(folder: str | Path, *, dense: nn.Module | None = None) -> nn.Module:
+    """The pruned network that `Result.save` wrote.
+
+    Args:
+        folder: what `save` made.
+        dense: a model of the architecture that was pruned, in any weights: what was saved as its
+            exported graph comes back in this class, if the pruned model had it. Left as it was.
+
+    Returns:
+        The module, in its own class where the folder says how to build that, else the exported
+        graph; with the training flag it was saved with, on the CPU.
+
+    Raises:
+        FileNotFoundError: something is missing.
+        ValueError: something is damaged or does not fit; says what.
+    """
+    inside = Path(folder)
+    how = _read_how(inside)
+    tensors = read_tensors(inside / MODEL)[0]
+    if dense is not None:
+        model = _on(dense, inside, how)
+    elif how["kind"] == "exported":
+        model = load_program(inside / PROGRAM)
+        # A program also holds what the module does not save: tables that its forward reads.
+        tensors = {**state_of(model), **tensors}
+    elif how.get("plain"):
+        model = classes.read(inside, how)
+    else:
+        model = _replayed(inside, how)
+    if not how.get("plain") or dense is not None:
+        dtypes = {t.dtype for t in tensors.values() if t.is_floating_point()}
+        model = model.to(dtypes.pop()) if len(dtypes) == 1 else model
+        load_state(model, tensors, str(inside / MODEL))
+    untrained = set(how.get("untrained", ()))
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name not in untrained)
+    return model.train(bool(how.get("training", False)))
+
+
+def _how(result: Result, source: Mapping[str, Any] | None) -> tuple[str, dict[str, Any]]:
+    """Kind of rebuild, and what it needs beside tensors and plan."""
+    rebuildable = _plain_example(result.example_inputs)
+    if source is not None and rebuildable:
+        return "source", {"source": dict(source)}
+    if classes.is_transformer(result.model) and rebuildable:
+        # The dense architecture: the plan is replayed on it, so widths must be the original ones.
+        dense = result.network.source.model.config
+        return "transformers", {
+            "class": type(result.model).__name__,
+            "config": json.loads(dense.to_json_string(use_diff=False)),
+            "attention": dense._attn_implementation,
+        }
+    return "exported", {}
+
+
+def _replayed(inside: Path, how: Mapping[str, Any]) -> nn.Module:
+    """The dense architecture with the plan carried out on it; its values do not matter."""
+    if how["kind"] == "source":
+        dense = sources.load(**how["source"])
+    else:
+        import transformers
+
+        cls = getattr(transformers, how["class"])
+        config = cls.config_class.from_dict(how["config"])
+        config._attn_implementation = how["attention"]
+        dense = cls(config).eval()
+    return _on(dense, inside, how)
+
+
+def _on(dense: nn.Module, inside: Path, how: Mapping[str, Any]) -> nn.Module:
+    """The plan of a folder carried out on a dense model."""
+    if "example" not in how:
+        raise ValueError(
+            f"{str(inside)!r} has no example inputs to replay its plan on; load it without `dense`"
+        )
+    net = trace(dense, _read_example(inside / EXAMPLE, how["example"]))
+    plan = Plan.load(inside / PLAN)
+    return shaped(plan.carry_out(net).to_model(), plan)
+
+
+def _read_how(inside: Path) -> dict[str, Any]:
+    path = inside / HOW
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{str(inside)!r} holds no pruned network (there is no {HOW} in it)"
+        )
+    try:
+        how = json.loads(path.read_text(encoding="utf-8"))
+        known = how["format"] == FORMAT and how["kind"] in KINDS
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ValueError(f"{str(path)!r} is damaged ({error}); save the result again") from error
+    if not known:
+        raise ValueError(f"{str(path)!r} was written by a newer version of metaprune; update it")
+    return how
+
+
+def _plain_example(example_inputs: Any) -> bool:
+    args, kwargs = as_inputs(example_inputs)
+    plain = (torch.Tensor, bool, int, float, str, type(None))
+    return all(isinstance(value, plain) for value in (*args, *kwargs.values()))
+
+
+def _write_example(example_inputs: Any, path: Path) -> dict[str, Any]:
+    """Write the tensors; return what stands around them."""
+    args, kwargs = as_inputs(example_inputs)
+    tensors: dict[str, torch.Tensor] = {}
+
+    def entry(name: str, value: Any) -> dict[str, Any]:
+        if isinstance(value, torch.Tensor):
+            tensors[name] = value.clone()
+            return {"tensor": name}
+        return {"value": value}
+
+    content = {
+        "args": [entry(f"args.{i}", value) for i, value in enumerate(args)],
+        "kwargs": {key: entry(f"kwargs.{key}", value) for key, value in kwargs.items()},
+    }
+    write_tensors(path, tensors)
+    return content
+
+
+def _read_example(path: Path, content: Mapping[str, Any]) -> Any:
+    tensors = read_tensors(path)[0]
+
+    def value(entry: Mapping[str, Any]) -> Any:
+        return tensors[entry["tensor"]] if "tensor" in entry else entry["value"]
+
+    args = tuple(map(value, content["args"]))
+    return args or {key: value(entry) for key, entry in content["kwargs"].items()}
+
+
+def _check(result: Result, inside: Path) -> None:
+    """Open what was written and compare it with the model.
+
+    Raises:
+        ValueError: they differ.
+    """
+    args, kwargs = as_inputs(result.example_inputs)
+    outputs = []
+    for model in (result.model, load(inside)):
+        with quiet_evaluation(model), torch.no_grad():
+            found = model(*args, **kwargs)
+        leaves = pytree.tree_leaves(dict(found) if hasattr(found, "items") else found)
+        outputs.append([leaf for leaf in leaves if isinstance(leaf, torch.Tensor)])
+    close = len(outputs[0]) == len(outputs[1]) and all(
+        a.shape == b.shape and torch.allclose(a, b, rtol=1e-3, atol=1e-4, equal_nan=True)
+        for a, b in zip(*outputs, strict=True)
+    )
+    if not close:
+        raise ValueError(
+            "the saved network does not compute what the pruned model computes, so nothing was "
+            "written; is `source` the architecture that was pruned?"
+        )

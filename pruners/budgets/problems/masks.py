@@ -1,0 +1,197 @@
+"""The budget of masks: how many weights of every tensor stay, or how many of each N:M group."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
+
+import torch
+
+from pruners.budgets.problems.problem import Choice, Loss, logit, value_of
+from pruners.budgets.problems.projection import bounds, counts, grouped, project
+from pruners.solvers.matrix import as_matrix, from_matrix
+from pruners.solvers.zeros import Pattern
+
+Solve: TypeAlias = Callable[[str, float], torch.Tensor]
+"""(Tensor name, kept share) → pruned weight."""
+
+BAND = 0.15
+"""Share of the kept weights, on either side of the threshold, that set the price."""
+
+
+class MaskProblem:
+    """Magnitude masks on weights, a dial a tensor.
+
+    A unit of a dial is a weight, for N:M one position of every group of M.
+
+    Args:
+        weights: tensor name → weight.
+        density: kept share of all of them.
+        loss: values → (loss, gradients).
+        pattern: "unstructured", "row" or "N:M".
+        out_dims: tensor name → output dimension, 0 where missing.
+        lower: fewest kept share, a number or by tensor name.
+        upper: largest kept share, likewise.
+        solve: (tensor name, kept share) → pruned weight, where a solver other than magnitude will
+            prune, or a repair will refit; budgets that suit bare magnitude masks do not suit these.
+
+    Raises:
+        ValueError: a weight whose columns the pattern does not divide, or a budget that the bounds
+            do not allow.
+    """
+
+    def __init__(
+        self,
+        weights: Mapping[str, torch.Tensor],
+        density: float,
+        loss: Loss,
+        pattern: str | Pattern = "unstructured",
+        out_dims: Mapping[str, int] | None = None,
+        lower: float | Mapping[str, float] = 0.0,
+        upper: float | Mapping[str, float] = 1.0,
+        solve: Solve | None = None,
+    ) -> None:
+        self.dials = tuple(weights)
+        self.pattern = Pattern.parse(pattern)
+        self.sizes = [weight.numel() for weight in weights.values()]
+        self.total = round(density * sum(self.sizes))
+        self.lower = bounds(lower, self.dials, 0.0)
+        self.upper = bounds(upper, self.dials, 1.0)
+        self._weights = {name: weight.detach() for name, weight in weights.items()}
+        self._loss, self._solve = loss, solve
+        self._solved: dict[str, tuple[int, torch.Tensor]] = {}
+        sides = out_dims or {}
+        self._ranks = {
+            name: ranks(weight, self.pattern, sides.get(name, 0))
+            for name, weight in self._weights.items()
+        }
+
+    @property
+    def levels(self) -> list[int]:
+        """Units of every dial: its weights, or M."""
+        return [self.pattern.m] * len(self.sizes) if self.pattern.m else self.sizes
+
+    def shares(self, choice: Choice) -> torch.Tensor:
+        """Kept share of every tensor, (L,), float64."""
+        return torch.tensor(choice, dtype=torch.float64) / torch.tensor(self.levels)
+
+    def realise(self, logits: torch.Tensor) -> Choice:
+        """See `Problem`; N:M meets the budget to less than one position of its smallest tensor."""
+        share = project(
+            logits, self.sizes, self.total / sum(self.sizes), self.lower, self.upper
+        ).detach()
+        if self.pattern.m:
+            return tuple(grouped(share, self.sizes, self.pattern.m, self.total))
+        return tuple(counts(share, self.sizes, self.total))
+
+    def logits(self, choice: Choice) -> torch.Tensor:
+        """See `Problem`."""
+        return logit(self.shares(choice), self.lower, self.upper)
+
+    def start(self, shares: Mapping[str, float]) -> torch.Tensor:
+        """Logits of kept shares by tensor name."""
+        listed = torch.tensor([shares[name] for name in self.dials], dtype=torch.float64)
+        return logit(listed, self.lower, self.upper)
+
+    def room(self, choice: Choice) -> torch.Tensor:
+        """See `Problem`; in weights."""
+        share = self.shares(choice)
+        return torch.tensor(self.sizes) * share * (1 - share)
+
+    def masked(self, choice: Choice) -> dict[str, torch.Tensor]:
+        """The pruned weights: the smallest set to zero, or what the solver makes of them."""
+        if self._solve is not None:
+            placed = enumerate(zip(self.dials, choice, strict=True))
+            return {name: self._one(name, i, kept) for i, (name, kept) in placed}
+        pairs = zip(self._weights.items(), choice, strict=True)
+        return {name: weight * (self._ranks[name] < kept) for (name, weight), kept in pairs}
+
+    def _one(self, name: str, place: int, kept: int) -> torch.Tensor:
+        """A solver's weight; the last one of every tensor is remembered."""
+        if self._solved.get(name, (-1, None))[0] != kept:
+            assert self._solve is not None
+            self._solved[name] = kept, self._solve(name, kept / self.levels[place])
+        return self._solved[name][1]
+
+    def loss(self, choice: Choice) -> float:
+        """See `Problem`."""
+        return value_of(self._loss, self.masked(choice))
+
+    def prices(self, choice: Choice) -> tuple[float, torch.Tensor]:
+        """See `Problem`: the mean of w·g over the weights next to the threshold."""
+        value, gradients = self._loss(self.masked(choice))
+        found = []
+        for (name, weight), kept in zip(self._weights.items(), choice, strict=True):
+            products = weight.float() * gradients[name].float()
+            if self.pattern.m:
+                # The weakest weight that stays and the strongest that goes, in every group.
+                near = (self._ranks[name] - kept + 0.5).abs() < 1
+                found.append((products[near].mean() if near.any() else products.mean()).item())
+            else:
+                found.append(marginal_price(products, weight.abs().float(), kept))
+        return value, torch.tensor(found, dtype=torch.float64)
+
+
+def ranks(weight: torch.Tensor, pattern: Pattern, out_dim: int = 0) -> torch.Tensor:
+    """Rank of every |w| where it competes, 0 for the largest; `rank < kept` is the mask.
+
+    Ties go to the first position. For "row" the rank in the row counts for as many as there are
+    rows, so that the same comparison keeps the same share of every row.
+
+    Args:
+        weight: any shape with an output dimension at `out_dim`.
+        pattern: where weights compete: in the tensor, the row, or the group of M.
+        out_dim: output dimension.
+
+    Returns:
+        The shape of the weight; int32, float32 for "row".
+
+    Raises:
+        ValueError: columns that do not divide into groups of M.
+    """
+    magnitude = weight.detach().abs()
+    if pattern.name == "unstructured":
+        return _ranked(magnitude.reshape(1, -1)).reshape(weight.shape)
+    matrix = as_matrix(magnitude, out_dim)
+    refusal = pattern.refusal(matrix.shape[1])
+    if refusal is not None:
+        raise ValueError(refusal)
+    if pattern.m:
+        rank = _ranked(matrix.reshape(-1, pattern.m)).reshape(matrix.shape)
+    else:
+        rank = (_ranked(matrix).float() + 0.5) * matrix.shape[0]
+    return from_matrix(rank, weight.shape, out_dim)
+
+
+def _ranked(rows: torch.Tensor) -> torch.Tensor:
+    order = rows.argsort(dim=1, descending=True, stable=True)
+    places = torch.arange(rows.shape[1], dtype=torch.int32, device=rows.device)
+    return torch.empty_like(order, dtype=torch.int32).scatter_(1, order, places.expand_as(order))
+
+
+def marginal_price(products: torch.Tensor, magnitudes: torch.Tensor, kept: int) -> float:
+    """Mean of w·∂L/∂w over the weights near the threshold: the loss a further weight costs.
+
+    Weighted by s(1 − s) of the soft mask s = σ((|w| − t) / (τ/2)), τ half the width of the band
+    that holds 15 % of the kept weights on either side of the threshold t.
+
+    Args:
+        products: w·g of a tensor, g taken where the pruned weights are zero.
+        magnitudes: |w|, the same shape, float32.
+        kept: number of weights that stay.
+
+    Returns:
+        Negative where one more weight lowers the loss.
+    """
+    size = magnitudes.numel()
+    flat = magnitudes.flatten()
+    spread = max(1, round(BAND * kept))
+
+    def ranked(rank: int) -> float:  # the rank-th largest
+        return flat.kthvalue(size - min(max(rank, 1), size) + 1).values.item()
+
+    threshold = 0.5 * (ranked(kept) + ranked(kept + 1))
+    width = max(0.5 * (ranked(kept - spread) - ranked(kept + spread)), 1e-12 + 1e-6 * threshold)
+    s = torch.sigmoid((flat - threshold) / (0.5 * width))
+    band = s * (1 - s)
+    return ((products.flatten().float() * band).sum() / band.sum().clamp_min(1e-30)).item()

@@ -1,0 +1,186 @@
+"""Bias compensation: what removed units contributed on average stays, in the consumers' biases."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from graphs.axes.dims import atoms, kept_positions
+from pruners.statistics.calls import Call, LinearCalls
+from pruners.statistics.running import forward, undisturbed
+
+if TYPE_CHECKING:
+    from graphs import Network, Tensor
+
+
+@dataclass(frozen=True)
+class Compensation:
+    """New biases, and what could not be compensated.
+
+    Args:
+        values: bias name → new value, dense shape, for `net.replace` before `net.remove`.
+        uncompensated: consumer weight name → reason.
+    """
+
+    values: dict[str, torch.Tensor]
+    uncompensated: dict[str, str]
+
+    @property
+    def status(self) -> str:
+        """One sentence for a person."""
+        done = f"{len(self.values)} consumer biases compensated"
+        if not self.uncompensated:
+            return f"{done}."
+        reasons = "; ".join(f"{name}: {why}" for name, why in self.uncompensated.items())
+        return f"{done}, {len(self.uncompensated)} consumers not ({reasons})."
+
+
+def input_means(net: Network, model: nn.Module, batches: Iterable[Any]) -> dict[str, torch.Tensor]:
+    """Mean input of every consumer weight, position by position along its input channels.
+
+    Args:
+        net: the network of this model.
+        model: the dense model; runs in evaluation mode and is left as it was.
+        batches: example inputs (a tuple of arguments, a mapping of keywords, or one tensor).
+
+    Returns:
+        Weight name → mean over batch, space and time, float32 or wider, shape (input channels,) of
+        the call, for the linear maps and convolutions whose input units may be pruned.
+
+    Raises:
+        ValueError: no batches.
+    """
+    wanted = {
+        name
+        for name, tensor in net.tensors.items()
+        if tensor.role == "weight"
+        and (side := _consuming_side(tensor)) is not None
+        and any(net.axes[axis].frozen is None for axis in atoms(tensor.dims[side]))
+    }
+    names = {id(value): name for name, value in model.named_parameters() if name in wanted}
+    sums: dict[str, torch.Tensor] = {}
+    rows: dict[str, int] = {}
+
+    def watch(call: Call) -> None:
+        name = names.get(id(call.weight))
+        if name is None:
+            return
+        value = call.input.detach().movedim(call.channel_dim, -1).flatten(0, -2)  # (rows, channels)
+        total = value.sum(0, dtype=torch.promote_types(value.dtype, torch.float32))
+        sums[name] = sums[name] + total if name in sums else total
+        rows[name] = rows.get(name, 0) + value.shape[0]
+
+    seen = 0
+    with undisturbed(model), torch.no_grad(), LinearCalls(watch):
+        for seen, batch in enumerate(batches, start=1):  # noqa: B007
+            forward(model, batch)
+    if seen == 0:
+        raise ValueError("bias compensation needs at least one calibration batch (got none)")
+    return {name: total / rows[name] for name, total in sums.items()}
+
+
+def compensate_bias(
+    net: Network, kept: Mapping[str, torch.Tensor], means: Mapping[str, torch.Tensor]
+) -> Compensation:
+    r"""Fold the mean contribution of removed units into the biases of their consumers.
+
+        b ← b + Σ_{j removed} W[:, j] · E[x_j]     (a kernel is summed over its taps)
+
+    the shift that keeps the consumer's mean output (FLAP, An et al. 2023, eq. 5). Exact where the
+    removed units are constant; next to the border of a zero-padded convolution it is an average.
+
+    Args:
+        net: the dense network.
+        kept: axis name → kept unit indices.
+        means: what `input_means` found on the dense model.
+
+    Returns:
+        The new biases in their own dtypes, and the consumers that have none (a batch norm behind
+        them absorbs the shift when it is recalibrated).
+    """
+    values: dict[str, torch.Tensor] = {}
+    uncompensated: dict[str, str] = {}
+    for name, tensor in net.tensors.items():
+        if tensor.role != "weight":
+            continue
+        side = _consuming_side(tensor)
+        if side is None:
+            if _reads_any(tensor, kept, net):
+                uncompensated[name] = "not a linear map or a convolution"
+            continue
+        positions = kept_positions(tensor.dims[side], kept, net.axes)
+        width = tensor.value.shape[side]
+        if positions is None or positions.numel() == width:
+            continue
+        bias = _bias_of(net, name, tensor)
+        if name not in means:
+            uncompensated[name] = "its inputs were not measured"
+        elif bias is None:
+            uncompensated[name] = "no bias"
+        else:
+            removed = torch.ones(width, dtype=torch.bool, device=tensor.value.device)
+            removed[positions.to(removed.device)] = False
+            shift = mean_shift(tensor.value, removed, means[name], side)
+            old = values.get(bias, net.tensors[bias].value)
+            values[bias] = (old.to(shift.dtype) + shift).to(old.dtype)
+    return Compensation(values, uncompensated)
+
+
+def mean_shift(
+    weight: torch.Tensor, removed: torch.Tensor, mean: torch.Tensor, side: int
+) -> torch.Tensor:
+    """Mean output of the removed inputs of a linear map or a (grouped) convolution.
+
+    Args:
+        weight: (out, in, taps...) with `side` 1, or (in, out) with `side` 0.
+        removed: bool, (in,): input positions of the weight that go.
+        mean: mean inputs, (groups·in,), groups that share the weight's input dimension in order.
+        side: dimension of the weight that consumes.
+
+    Returns:
+        Shape (out,), float32 or wider.
+    """
+    wide = weight.detach().to(torch.promote_types(mean.dtype, torch.float32))
+    matrix = wide.movedim(side, 1).flatten(2).sum(2) if wide.ndim > 2 else wide.movedim(side, 1)
+    rows, width = matrix.shape
+    groups = mean.numel() // width
+    contribution = torch.where(removed, mean.to(matrix).reshape(groups, 1, width), 0.0)
+    # (groups, rows / groups, width) · (groups, 1, width) → (rows,)
+    return (matrix.reshape(groups, rows // groups, width) * contribution).sum(-1).reshape(rows)
+
+
+def _consuming_side(tensor: Tensor) -> int | None:
+    """The one dimension of a weight that consumes units, or None."""
+    sides = [
+        i
+        for i, (dim, produced) in enumerate(zip(tensor.dims, tensor.produces, strict=True))
+        if not produced and atoms(dim)
+    ]
+    return sides[0] if len(sides) == 1 and tensor.value.ndim >= 2 else None
+
+
+def _reads_any(tensor: Tensor, kept: Mapping[str, torch.Tensor], net: Network) -> bool:
+    """Whether an input of the weight goes along any dimension."""
+    read = {
+        axis
+        for dim, produced in zip(tensor.dims, tensor.produces, strict=True)
+        if not produced
+        for axis in atoms(dim)
+    }
+    return any(axis in kept and kept[axis].numel() < net.axes[axis].size for axis in read)
+
+
+def _bias_of(net: Network, weight_name: str, weight: Tensor) -> str | None:
+    prefix, dot, _ = weight_name.rpartition(".")
+    name = f"{prefix}{dot}bias"
+    found = net.tensors.get(name)
+    produced = tuple(
+        dim
+        for dim, produces in zip(weight.dims, weight.produces, strict=True)
+        if produces and atoms(dim)  # kernel taps are no outputs
+    )
+    return name if found is not None and found.dims == produced else None

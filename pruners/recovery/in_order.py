@@ -1,0 +1,238 @@
+"""Refit in order: every layer of the small network answers for the layers before it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import torch
+from torch import nn
+
+from graphs.axes.dims import atoms, kept_positions
+from pruners.recovery.compensation import _consuming_side
+from pruners.recovery.refit import UNSEEN, Refit, intercept_of
+from pruners.recovery.regression import DAMPING, Regression, fit
+from pruners.recovery.side_by_side import Stepper
+from pruners.solvers.matrix import as_matrix, from_matrix
+from pruners.statistics.calls import Call, LinearCalls
+from pruners.statistics.running import forward, undisturbed
+
+if TYPE_CHECKING:
+    from graphs import Network, Tensor
+
+SHARED = "the forward calls it several times"
+
+Form: TypeAlias = Callable[[str, torch.Tensor, Regression], "torch.Tensor | None"]
+"""(Weight name, best weight (groups, out, in), sums) → the weight in the form it must have, of the
+same shape; None where the best one may stay."""
+
+
+def refit_in_order(
+    net: Network,
+    model: nn.Module,
+    small: Network,
+    pruned: nn.Module,
+    kept: Mapping[str, torch.Tensor],
+    batches: Sequence[Any],
+    *,
+    damping: float = DAMPING,
+    form: Form | None = None,
+) -> Refit:
+    r"""Weights with which a pruned network reproduces the dense one, layer by layer.
+
+        min over W', b of Σ ‖y − W' x' − b‖²
+
+    where y is the output of the dense layer in the dense network and x' the input of the layer in
+    the pruned network, whose earlier layers have been refitted already, so that their errors do not
+    add up (He et al. 2017, "Channel Pruning", eq. 5; Li et al. 2025, "GPTAQ"). All linear maps and
+    convolutions behind the first cut are refitted, those that lose no inputs too. It takes one
+    forward pass a batch of each network; the activations of all batches live at the same time.
+
+    Args:
+        net, model: the dense network and its module; left as they were.
+        small: the network after `remove` (and `drop`).
+        pruned: its module; left as it was.
+        kept: axis name → kept unit indices.
+        batches: example inputs (a tuple of arguments, a mapping of keywords, or one tensor).
+        damping: see `regression.fit`.
+        form: what becomes of every best weight before the next layer sees its outputs: a mask, or
+            factors.
+
+    Returns:
+        Values of the small network's shapes, for `small.replace`.
+
+    Raises:
+        ValueError: no batches.
+    """
+    if not batches:
+        raise ValueError("a refit needs at least one calibration batch (got none)")
+    result = Refit()
+    own = dict(pruned.named_parameters()) | dict(pruned.named_buffers())
+    theirs = dict(model.named_parameters())
+    sides = {
+        name: side
+        for name, tensor in small.tensors.items()
+        if tensor.role == "weight" and (side := _input_side(tensor)) is not None and name in theirs
+    }
+    with undisturbed(model), undisturbed(pruned), torch.no_grad(), _restored(own):
+        counts = _called(pruned, {id(own[name]): name for name in sides}, batches[0])
+        for name in sides:
+            if counts.get(name) != 1:
+                # Its first call would come before its last inputs are known.
+                result.not_refitted[name] = SHARED if name in counts else UNSEEN
+        order = [name for name, count in counts.items() if count == 1]
+        rows = {
+            name: kept_positions(net.tensors[name].dims[1 - sides[name]], kept, net.axes)
+            for name in order
+        }
+        pairs: list[_Pair] = []
+        try:
+            for batch in batches:
+                pairs.append(_Pair(model, pruned, theirs, own, rows, batch))
+            for name in order:
+                sums = _together(pairs, name)
+                if sums is None:
+                    result.not_refitted[name] = "the dense network calls it otherwise"
+                else:
+                    sums = sums.double()
+                    _solve(small, own, name, sides[name], sums, damping, result, form)
+                for pair in pairs:
+                    pair.leave(name)
+        finally:
+            for pair in pairs:
+                pair.close()
+    return result
+
+
+def _solve(
+    small: Network,
+    own: Mapping[str, torch.Tensor],
+    name: str,
+    side: int,
+    sums: Regression,
+    damping: float,
+    result: Refit,
+    form: Form | None = None,
+) -> None:
+    """Refit one weight in place, and write it down if that changed anything."""
+    weight = own[name]
+    groups = len(sums.x_mean)
+    matrix = as_matrix(weight.detach(), 1 - side).to(sums.xx).unflatten(0, (groups, -1))
+    into = intercept_of(small, name, small.tensors[name])
+    if into is None:
+        sums = sums.about_zero()
+    found = fit(sums, matrix, damping)
+    formed = None if form is None else form(name, found.weight, sums)
+    if formed is None and found.gain == 0.0 and into is None:
+        return
+    best = found.weight if formed is None else formed.to(found.weight)
+    energy = max(sums.yy, torch.finfo(torch.float64).tiny)
+    result.errors[name] = sums.lost(matrix) / energy, sums.lost(best) / energy
+    values = {name: from_matrix(best.flatten(0, 1), weight.shape, 1 - side)}
+    if into is not None:
+        shift = sums.intercept(best).flatten()
+        # Targets hold the dense bias already; a norm subtracts its mean, and the dense one is due.
+        old = small.tensors[into].value.to(shift)
+        values[into] = old - shift if small.tensors[into].role == "running_mean" else shift
+    for key, value in values.items():
+        own[key].copy_(value)
+        result.values[key] = own[key].detach().clone()
+    if found.damping > damping:
+        result.damped[name] = found.damping
+
+
+def _called(model: nn.Module, names: Mapping[int, str], batch: Any) -> dict[str, int]:
+    """Weights in the order in which a model first calls them, and how often it does."""
+    seen: dict[str, int] = {}
+
+    def watch(call: Call) -> None:
+        if (name := names.get(id(call.weight))) is not None:
+            seen[name] = seen.get(name, 0) + 1
+
+    with LinearCalls(watch):
+        forward(model, batch)
+    return seen
+
+
+def _input_side(tensor: Tensor) -> int | None:
+    """The dimension that inputs run along: kernels of single channels have one without units."""
+    side = _consuming_side(tensor)
+    alone = tensor.value.ndim > 2 and not any(atoms(dim) for dim in tensor.dims[1:])
+    return 1 if side is None and alone and tensor.produces[0] else side
+
+
+class _Pair:
+    """A batch on its way through the dense and through the pruned network."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        pruned: nn.Module,
+        theirs: Mapping[str, torch.Tensor],
+        own: Mapping[str, torch.Tensor],
+        rows: Mapping[str, torch.Tensor | None],
+        batch: Any,
+    ) -> None:
+        self.rows = rows
+        self.dense = Stepper(model, batch, {id(theirs[n]): n for n in rows}, after=True)
+        self.small = Stepper(pruned, batch, {id(own[n]): n for n in rows})
+        self.small.advance()
+
+    def regression(self, name: str) -> Regression | None:
+        """Inputs in the pruned network, before the call, against outputs in the dense one.
+
+        None where the two networks do not make the same call.
+        """
+        while self.dense.name != name and self.dense.advance() is not None:
+            pass
+        few, all_ = self.small.call, self.dense.call
+        if few is None or all_ is None or self.dense.output is None:
+            return None
+        if _places(few) != _places(all_):
+            return None
+        target, index = self.dense.output, self.rows[name]
+        if index is not None:
+            target = target.index_select(few.channel_dim, index.to(target.device))
+        return Regression.of_call(few, target)
+
+    def leave(self, name: str) -> None:
+        """Make the call, and go on to the next one."""
+        if self.small.name == name:
+            self.small.advance()
+
+    def close(self) -> None:
+        """Give both passes up."""
+        self.dense.close()
+        self.small.close()
+
+
+def _together(pairs: list[_Pair], name: str) -> Regression | None:
+    """Sums over all batches that come by; None if one of them does so in one network only."""
+    total: Regression | None = None
+    for pair in pairs:
+        if pair.small.name != name:
+            continue
+        sums = pair.regression(name)
+        if sums is None:
+            return None
+        total = sums if total is None else total.merge_(sums)
+    return total
+
+
+def _places(call: Call) -> list[int]:
+    """Shape of an input without its channels."""
+    shape = list(call.input.shape)
+    del shape[call.channel_dim]
+    return shape
+
+
+@contextmanager
+def _restored(tensors: Mapping[str, torch.Tensor]) -> Iterator[None]:
+    """On leaving, these tensors hold what they held."""
+    before = {name: value.detach().clone() for name, value in tensors.items()}
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            tensors[name].copy_(value)

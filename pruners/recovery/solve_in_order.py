@@ -1,0 +1,137 @@
+"""Solvers in order: every layer is pruned for the inputs that the pruned layers before it give.
+
+        min over W' of Σ ‖y − W' x' − b‖²        W' with a mask, of a rank, or both
+
+y is the output of the dense layer in the dense network, x' the input of the layer in the pruned
+one. The best W without a constraint is a regression; the constrained one is then what a solver
+makes of that W and of the moments of x': the error is the regression's plus ‖(W − W') X'‖².
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from pruners.recovery.in_order import refit_in_order
+from pruners.recovery.refit import Refit
+from pruners.recovery.regression import Regression
+from pruners.sides import out_dims
+from pruners.solvers import Pattern, Solution, from_matrix, solve
+
+if TYPE_CHECKING:
+    from graphs import Network
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What one weight is to become.
+
+    Args:
+        density: kept share of the mask; None for N:M, and where there is none.
+        pattern: of the mask.
+        rank: of the factors; None where there are none.
+    """
+
+    density: float | None
+    pattern: Pattern
+    rank: int | None = None
+
+    @property
+    def options(self) -> dict[str, int]:
+        """Of the solver's constructor."""
+        return {} if self.rank is None else {"rank": self.rank}
+
+
+@dataclass(frozen=True)
+class InOrder:
+    """What came of it.
+
+    Args:
+        solutions: weight name → solution, in the shape of the weight.
+        refit: values of all that changed (weights, biases, running means), errors, and what the
+            forward calls in a way that has no order.
+    """
+
+    solutions: dict[str, Solution]
+    refit: Refit
+
+    @property
+    def status(self) -> str:
+        """One sentence for a person."""
+        pairs = [self.refit.errors[name] for name in self.solutions]
+        if not pairs:
+            return "No layer was pruned in order."
+        mean = sum(after for _, after in pairs) / len(pairs)
+        return (
+            f"{len(pairs)} layers pruned in order, each for the outputs of the dense one (mean "
+            f"output error {mean:.3g})."
+        )
+
+
+def solve_in_order(
+    net: Network,
+    model: nn.Module,
+    solver: str,
+    asks: Mapping[str, Ask],
+    batches: Sequence[Any],
+    statistics: Mapping[str, Mapping[str, torch.Tensor]] | None = None,
+) -> InOrder:
+    """Prune weights layer by layer, with one forward pass of the dense and the pruned network.
+
+    Layers that are not asked for are fitted to the outputs of the dense ones as well, and where a
+    bias or the running mean of a norm can take an intercept, it does: norms need no recalibration.
+    Groups of a convolution share their second moments, as in `pruners.statistics`.
+
+    Args:
+        net, model: the dense network and its module; left as they were.
+        solver: of `pruners.solvers`.
+        asks: weight name → what it is to become.
+        batches: example inputs; the activations of all of them live at the same time.
+        statistics: weight name → what the solver reads beside the moments of inputs: gradients.
+
+    Returns:
+        Solutions of the weights that are called once; for the others, `refit.not_refitted` says
+        why there is none.
+
+    Raises:
+        ValueError: no batches, or what the solver refuses.
+    """
+    solutions: dict[str, Solution] = {}
+
+    def form(name: str, weight: torch.Tensor, sums: Regression) -> torch.Tensor | None:
+        ask = asks.get(name)
+        if ask is None:
+            return None
+        dtype = torch.promote_types(net.tensors[name].value.dtype, torch.float32)
+        hessian = sums.xx.mean(0) / sums.count
+        given = {
+            **(statistics or {}).get(name, {}),
+            "hessian": hessian.to(dtype),
+            "norms": hessian.diagonal().clamp_min(0).sqrt().to(dtype),
+            "samples": torch.tensor(sums.count),
+        }
+        found = solve(
+            solver,
+            weight.flatten(0, 1).to(dtype),
+            ask.density,
+            ask.pattern,
+            statistics=given,
+            **ask.options,
+        )
+        solutions[name] = found
+        return found.weight.unflatten(0, (len(weight), -1))
+
+    refit = refit_in_order(net, model, net, net.to_model(), {}, batches, form=form)
+    sides = out_dims(net, solutions)
+    for name, found in solutions.items():
+        value = net.tensors[name].value
+        solutions[name] = replace(
+            found,
+            weight=refit.values[name],
+            mask=from_matrix(found.mask, value.shape, sides[name]),
+        )
+    return InOrder(solutions, refit)

@@ -1,0 +1,175 @@
+r"""Alternating directions: the mask and the weights are found together, not one after the other.
+
+Which weights should stay depends on how the others make up for those that go. The alternating
+direction method of multipliers (ADMM) alternates between a dense least-squares problem and the best
+mask for its solution. In Douglas–Rachford form its whole state is one matrix x, whose largest
+entries are the pruned weight z and whose others are the multipliers u:
+
+    z = x on the mask of its largest |x|,     u = x off the mask
+    x ← w + u − (w − z + u) · ρ (H + ρI)⁻¹
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+
+from pruners.solvers.base import Solution, solver
+from pruners.solvers.damping import Damped, damp, shrinkage
+from pruners.solvers.matrix import narrowed
+from pruners.solvers.zeros import Pattern
+
+ITERATIONS = 60
+TOLERANCE = 0.005
+# A block is worth the sum of many entries: its rank changes late, and at first not at all.
+LEAST = 4, 16
+
+
+@dataclass(frozen=True)
+class _Scaled:
+    """The problem in units in which every input has conditional variance one."""
+
+    matrix: torch.Tensor
+    weight: torch.Tensor  # w, (out, in)
+    hessian: torch.Tensor  # H, (in, in)
+    scale: torch.Tensor  # units, (in,)
+    damped: Damped
+
+
+@solver("admm")
+class ADMM:
+    r"""Mask and weights by alternating directions, at a fixed penalty in the OBS metric.
+
+    The splitting is that of ALPS (Meng et al. 2024, eq. 4–6). Two choices differ, and make an
+    eigendecomposition and a schedule of growing penalties unnecessary:
+
+    - columns are scaled by their conditional variance 1/[H⁻¹]_jj instead of H_jj, so |x| is the
+      saliency of the optimal brain surgeon (Hassibi & Stork 1993, eq. 5);
+    - ρ is what the kept inputs leave unexplained of another one, on average (the mean pivot of a
+      Cholesky factorisation), in the same units.
+
+    The weights it returns solve the problem up to the distance between its two sides: refit them on
+    their mask, as `pruners.solvers.solve` does.
+
+    Args:
+        iterations: at most.
+        tolerance: stop when fewer than this share of the kept weights changed in an iteration.
+        damping: share of its diagonal that is added to the Hessian; None: by the number of samples
+            (`pruners.solvers.damping.shrinkage`).
+    """
+
+    needs: frozenset[str] = frozenset({"hessian"})
+
+    def __init__(
+        self,
+        iterations: int = ITERATIONS,
+        tolerance: float = TOLERANCE,
+        damping: float | None = None,
+    ) -> None:
+        self.iterations = iterations
+        self.tolerance = tolerance
+        self.damping = damping
+
+    def prepare(self, matrix: torch.Tensor, statistics: Mapping[str, torch.Tensor]) -> _Scaled:
+        """Scale the problem and find its penalty."""
+        wide = torch.promote_types(matrix.dtype, torch.float32)
+        hessian, share = statistics["hessian"].to(wide), self.damping
+        if share is None:
+            share = shrinkage(hessian, statistics.get("samples"))
+        damped = damp(hessian, share)
+        scale = damped.variances.sqrt()
+        weight = matrix.to(wide) * scale
+        weight[:, damped.dead] = 0.0
+        return _Scaled(
+            matrix=matrix,
+            weight=weight,
+            hessian=damped.hessian / scale[:, None] / scale,
+            scale=scale,
+            damped=damped,
+        )
+
+    def solve(self, state: _Scaled, density: float | None, pattern: Pattern) -> Solution:
+        """Iterate; `statistics`: `iterations`, the share that `moved` last, and the `damping`."""
+        rows, columns = state.weight.shape
+        refusal = pattern.refusal(columns, rows)
+        if refusal is not None:
+            raise ValueError(refusal)
+        share = pattern.density(density)
+        damped = state.damped
+        # In units of the conditional variances given all others.
+        variances = (damped.variances / damped.hessian.diagonal()).log().mean().exp().item()
+        penalty = damped.unexplained(share) / variances
+        if 0 < share < 1:
+            point, mask, count, moved = iterate(
+                state.weight,
+                state.hessian,
+                penalty,
+                pattern,
+                share,
+                self.iterations,
+                self.tolerance,
+            )
+            result = narrowed(point.div_(state.scale).mul_(mask), state.matrix.dtype)
+        else:
+            mask, count, moved = pattern.top(state.weight.abs(), density), 0, 0.0
+            result = state.matrix.masked_fill(~mask, 0.0)
+        result[:, damped.dead] = (state.matrix * mask)[:, damped.dead]
+        kept = int(mask.sum())
+        return Solution(
+            weight=result,
+            mask=mask,
+            status=f"Kept {kept} of {mask.numel()} weights by {count} alternating steps "
+            f"({pattern}), {moved:.1%} of them new in the last one." + damped.note,
+            statistics={"kept": kept, "iterations": count, "moved": moved, "damping": damped.share},
+        )
+
+
+def iterate(
+    weight: torch.Tensor,
+    hessian: torch.Tensor,
+    penalty: float,
+    pattern: Pattern,
+    density: float,
+    iterations: int,
+    tolerance: float,
+) -> tuple[torch.Tensor, torch.Tensor, int, float]:
+    """Douglas–Rachford iterations from the dense weight.
+
+    Args:
+        weight: w, (out, in), float32 or float64.
+        hessian: H, (in, in), positive definite, in the same units.
+        penalty: ρ.
+        pattern: where zeros may fall.
+        density: kept share, strictly between 0 and 1.
+        iterations: at most.
+        tolerance: share of the kept weights below which a change of the mask ends the iterations.
+
+    Returns:
+        x (out, in), its exact mask, the number of iterations, and the share of kept weights that
+        the last one changed.
+    """
+    resolvent = _resolvent(hessian, penalty)
+    kept = max(1.0, density * weight.numel())
+    point, before = weight, None
+    moved, done, least = 1.0, 0, LEAST[pattern.block != (1, 1)]
+    for done in range(1, iterations + 1):
+        mask = pattern.nearly_top(point.abs(), density)
+        if before is not None:
+            # A swap changes two entries of the mask.
+            moved = int((mask ^ before).count_nonzero()) / 2 / kept
+        multipliers = point.masked_fill(mask, 0.0)
+        gap = (weight - point).add_(multipliers, alpha=2.0)
+        point = multipliers.add_(weight).addmm_(gap, resolvent, alpha=-1.0)
+        if done >= least and moved < tolerance:
+            break
+        before = mask
+    return point, pattern.top(point.abs(), density), done, moved
+
+
+def _resolvent(hessian: torch.Tensor, penalty: float) -> torch.Tensor:
+    """ρ (H + ρI)⁻¹, (in, in)."""
+    damped = hessian.clone()
+    damped.diagonal().add_(penalty)
+    return torch.cholesky_inverse(torch.linalg.cholesky(damped)).mul_(penalty)

@@ -1,0 +1,107 @@
+"""Which residual branches to drop: the ones that the network misses least for what they cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from graphs.depth.drop import count_without
+from pruners.targets import METRICS, Target, UnreachableTargetError
+
+if TYPE_CHECKING:
+    from graphs import Network
+
+# How far weights (name → value; the others stay) take the network from the dense one.
+Damage = Callable[[Mapping[str, torch.Tensor]], float]
+
+
+@dataclass(frozen=True)
+class Drops:
+    """Blocks to drop, in the order in which they were chosen.
+
+    Args:
+        names: of blocks (`net.blocks()`).
+        damage: of the network without them, after each choice, in the unit of the loss.
+    """
+
+    names: tuple[str, ...]
+    damage: tuple[float, ...]
+
+
+def choose_blocks(net: Network, target: Target, damage: Damage) -> Drops:
+    """Drop blocks one by one until a target is met (Song et al. 2024, SLEB, algorithm 1).
+
+    Every round tries each block that is left on top of those already dropped, and drops the one
+    that adds least damage per unit of cost saved. A branch is tried by zeroing its parameters,
+    which is the network without it; nothing is rebuilt. The number of evaluations is at most half
+    the square of the number of blocks.
+
+    Args:
+        net: the dense network.
+        target: what it may cost.
+        damage: how far changed weights take the network from the dense one, for instance
+            `pruners.statistics.Imitation.value`.
+
+    Raises:
+        UnreachableTargetError: even without any block the network costs more; with the range.
+        ValueError: there are no blocks.
+    """
+    blocks = {b.name: b for b in net.blocks()}
+    if not blocks:
+        raise ValueError(
+            "no block can be dropped: the network has no residual sums around weights; prune "
+            '"channels" instead'
+        )
+    limits = target.limits(net)
+    _check(net, target, list(blocks))
+    chosen: list[str] = []
+    losses: list[float] = []
+    zeros: dict[str, torch.Tensor] = {}
+    cost = {count: count(net) for count in limits}
+    while any(cost[count] > limit for count, limit in limits.items()):
+        options = []
+        for name, block in blocks.items():
+            smaller = {c: c(count_without(net, [*chosen, name])) for c in limits}
+            # A condition that is met already makes no block more urgent.
+            saved = sum(
+                (cost[c] - smaller[c]) / max(1, cost[c])
+                for c, limit in limits.items()
+                if cost[c] > limit
+            )
+            if saved <= 0:
+                continue
+            loss = damage({**zeros, **_zeros(net, block.tensors)})
+            gain = (loss - (losses[-1] if losses else 0.0)) / saved
+            options.append((gain, name, loss, smaller))
+        _, name, loss, cost = min(options, key=lambda option: option[:2])
+        zeros.update(_zeros(net, blocks.pop(name).tensors))
+        chosen.append(name)
+        losses.append(loss)
+        # A block inside a dropped one went with it.
+        blocks = {n: b for n, b in blocks.items() if not set(b.tensors) <= set(zeros)}
+    return Drops(tuple(chosen), tuple(losses))
+
+
+def _zeros(net: Network, tensors: tuple[str, ...]) -> dict[str, torch.Tensor]:
+    return {
+        name: torch.zeros_like(net.tensors[name].value)
+        for name in tensors
+        if name in net.source.parameters
+    }
+
+
+def _check(net: Network, target: Target, names: list[str]) -> None:
+    least = count_without(net, names)
+    for condition in target.conditions:
+        metric = METRICS[condition.metric]
+        dense, left = metric.count(net), metric.count(least)
+        if left > condition.limit(dense):
+            ends = sorted((metric.express(left, dense), metric.express(dense, dense)))
+            raise UnreachableTargetError(
+                f"the target {condition.metric} {condition.written} is out of reach: dropping "
+                f"blocks leaves {condition.metric} between {ends[0]:,.4g} and {ends[1]:,.4g}; ask "
+                'for a value in this range, or prune "channels" too'
+            )

@@ -1,0 +1,72 @@
+"""Figures of a model on a split, batch by batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from training.data.core import Data, Split
+from training.data.tasks import Task, to_device
+
+
+@contextmanager
+def mode(model: nn.Module, training: bool) -> Iterator[None]:
+    """Put every module into training or evaluation mode, and each back as it was.
+
+    The flags are set directly: graphs made by `torch.export` refuse `train()` and `eval()`.
+    """
+    before = {module: module.training for module in model.modules()}
+    try:
+        for module in before:
+            module.training = training
+        yield
+    finally:
+        for module, flag in before.items():
+            module.training = flag
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Return the device of the model's first parameter or buffer, the CPU if it has none."""
+    for tensor in (*model.parameters(), *model.buffers()):
+        return tensor.device
+    return torch.device("cpu")
+
+
+def evaluate(
+    model: nn.Module,
+    data: Data,
+    split: str = "test",
+    *,
+    batch_size: int = 256,
+    limit: int | None = None,
+) -> dict[str, float]:
+    """Return the task's metrics on a split; the model, its mode included, stays as it was.
+
+    Args:
+        model: on any device.
+        data: with the task.
+        split: `train`, `validation` or `test`; choose on validation, report on test.
+        batch_size: examples a forward pass.
+        limit: use only the first examples.
+
+    Returns:
+        `accuracy` (in [0, 1]) and `loss` (nats), or `perplexity`, `loss` and `bits_per_byte`.
+    """
+    return evaluate_split(model, data.split(split).take(limit), data.task, batch_size=batch_size)
+
+
+@torch.no_grad()
+def evaluate_split(
+    model: nn.Module, split: Split, task: Task, *, batch_size: int = 256
+) -> dict[str, float]:
+    """Return the task's metrics on the examples of a split; see `evaluate`."""
+    metrics = task.metrics(split)
+    device = device_of(model)
+    with mode(model, training=False):
+        for batch in split.batches(batch_size):
+            batch = to_device(batch, device)
+            metrics.update(task.forward(model, batch), batch)
+    return metrics.compute()

@@ -1,0 +1,96 @@
+"""Finetuning a pruned network: masks are kept exactly, a dense teacher may help.
+
+The loss is (1 - a) * task loss + a * T^2 * KL(teacher || student) at temperature T, after
+Hinton et al. (arXiv 1503.02531), eq. 1 and section 2.1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from training.config import from_mapping
+from training.data.core import Data
+from training.fitting.evaluate import device_of
+from training.fitting.fit import fit
+from training.fitting.settings import FitConfig, FitResult
+from training.recovery.distilled import _distilled
+from training.recovery.masked import _digest, _masker
+
+DEFAULTS: Mapping[str, Any] = {"epochs": 3, "lr": 0.02, "evaluate_first": True}
+
+
+@dataclass(frozen=True)
+class FinetuneConfig:
+    """Settings of finetuning.
+
+    Args:
+        fit: of the loop; its own defaults are for training from scratch, these are milder.
+        distillation: weight a of the teacher's part of the loss, in [0, 1].
+        temperature: T, at which both distributions are compared.
+    """
+
+    fit: FitConfig = field(default_factory=lambda: FitConfig(**DEFAULTS))
+    distillation: float = 0.5
+    temperature: float = 2.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.distillation <= 1:
+            raise ValueError(f"distillation must lie in [0, 1] (got {self.distillation})")
+        if self.temperature <= 0:
+            raise ValueError(f"temperature must be positive (got {self.temperature})")
+
+    @classmethod
+    def parse(cls, mapping: Mapping[str, Any]) -> FinetuneConfig:
+        """Build from one flat mapping: `distillation`, `temperature`, and fields of `FitConfig`.
+
+        Raises:
+            ValueError: for an unknown key.
+        """
+        own = {f.name for f in fields(cls)} - {"fit"}
+        rest = {key: value for key, value in mapping.items() if key not in own}
+        loop = from_mapping(FitConfig, {**DEFAULTS, **rest})
+        return cls(fit=loop, **{key: mapping[key] for key in own if key in mapping})
+
+
+def finetune(
+    model: nn.Module,
+    data: Data,
+    config: FinetuneConfig | Mapping[str, Any],
+    *,
+    masks: Mapping[str, Tensor] | None = None,
+    teacher: nn.Module | None = None,
+    folder: str | Path | None = None,
+) -> FitResult:
+    """Finetune a model in place; it ends with the weights that were best on validation.
+
+    Args:
+        model: any module, graphs made by `torch.export` included.
+        data: with the task.
+        config: a `FinetuneConfig`, or a flat mapping; see `FinetuneConfig.parse`.
+        masks: parameter name -> bool tensor of its shape, False where the weight is and stays
+            exactly zero.
+        teacher: network whose outputs are imitated with weight `distillation`; unused when None.
+        folder: for checkpoints; a run whose folder holds one continues from it.
+
+    Raises:
+        ValueError: for an unknown setting, or a mask that fits no parameter.
+    """
+    config = config if isinstance(config, FinetuneConfig) else FinetuneConfig.parse(config)
+    apply = _masker(model, masks or {})
+    apply(model)
+    loss = None
+    tag = _digest(masks or {})
+    if teacher is not None and config.distillation > 0:
+        loss = _distilled(teacher, data.task, config.distillation, config.temperature)
+        tag += f" distillation {config.distillation} at {config.temperature}"
+    home = device_of(teacher) if teacher is not None else None
+    try:
+        return fit(model, data, config.fit, folder=folder, loss=loss, after_step=apply, tag=tag)
+    finally:
+        if teacher is not None:
+            teacher.to(home)

@@ -1,0 +1,48 @@
+"""training.recovery.masked."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+
+def masks_of(model: nn.Module) -> dict[str, Tensor]:
+    """Return masks of the parameters that hold zeros: True where a weight is not zero."""
+    return {
+        name: parameter.detach() != 0
+        for name, parameter in model.named_parameters()
+        if parameter.ndim > 1 and bool((parameter == 0).any())
+    }
+
+
+def _masker(model: nn.Module, masks: Mapping[str, Tensor]) -> Callable[[nn.Module], None]:
+    """Check the masks; return the function that puts the zeros back."""
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    for name, mask in masks.items():
+        if name not in parameters:
+            raise ValueError(f"there is no parameter {name!r} to mask in {type(model).__name__}")
+        if mask.dtype != torch.bool or mask.shape != parameters[name].shape:
+            raise ValueError(
+                f"the mask of {name!r} must be bool of shape {tuple(parameters[name].shape)} "
+                f"(got {mask.dtype} {tuple(mask.shape)})"
+            )
+    pruned = {name: ~mask for name, mask in masks.items()}
+
+    @torch.no_grad()
+    def apply(network: nn.Module) -> None:
+        for name, zeros in pruned.items():
+            parameter = network.get_parameter(name)
+            pruned[name] = zeros = zeros.to(parameter.device)
+            parameter.masked_fill_(zeros, 0)
+
+    return apply
+
+
+def _digest(masks: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(masks):
+        digest.update(name.encode() + masks[name].cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]

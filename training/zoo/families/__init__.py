@@ -1,0 +1,11 @@
+"""Families of networks: one a file, each with its builder and the sampler of its options."""
+
+from training.zoo.families import (  # noqa: F401 (registered)
+    dense,
+    llama,
+    mlp,
+    residual,
+    separable,
+    vgg,
+    vit,
+)
