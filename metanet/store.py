@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from inspect import signature
 from pathlib import Path
@@ -13,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
+from graphs.tools.files import whole_file
 from metanet.pna import PNAMetaNetwork
 from metanet.streaming import MetaNetwork
 
@@ -50,14 +50,9 @@ def save(meta: nn.Module, path: str | Path) -> None:
         meta: a metanetwork (it has a `config`).
         path: of the file; its folder must exist.
     """
-    path = Path(path)
     tensors = {name: t.detach().cpu().contiguous() for name, t in meta.state_dict().items()}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with whole_file(path) as temporary:
         save_file(tensors, temporary, metadata={"metanetwork": json.dumps(meta.config)})
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def load(path: str | Path) -> nn.Module:

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 import metanet
+from graphs.tools.digests import file_digest
 from metaprune.calibration import Calibration
-from metaprune.results.provenance import file_digest
 from pruners import PlanError, Target
 from pruners.statistics import microbatches, unit_evidence
 

@@ -18,8 +18,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from graphs.tools.files import read_tensors
 from training.networks.residual import cifar_resnet
-from training.store import load_state, read_tensors
+from training.store import load_state
 
 ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {"cifar_resnet": cifar_resnet}
 _REGISTRY: dict[str, Callable[..., nn.Module]] = {}

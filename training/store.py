@@ -1,64 +1,12 @@
-"""Weights and checkpoints on disk: safetensors only, complete or absent."""
+"""The tensors of models and optimisers as flat mappings: what checkpoints hold."""
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file completely or not at all, creating its folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(text)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Any = None) -> None:
-    """Write tensors, and a JSON value beside them, completely or not at all.
-
-    Tensors that share memory (tied weights) must be given once.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    try:
-        save_file(plain, temporary, metadata={"json": json.dumps(metadata)})
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def read_tensors(path: Path) -> tuple[dict[str, Tensor], Any]:
-    """Read what `write_tensors` wrote, or any safetensors file (metadata None).
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if the file is damaged.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file {str(path)!r}")
-    try:
-        with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            metadata = json.loads((file.metadata() or {}).get("json", "null"))
-    except SafetensorError as error:
-        raise ValueError(
-            f"{str(path)!r} is not a readable safetensors file ({error}); it was cut off or "
-            f"damaged: fetch or make it again"
-        ) from error
-    return tensors, metadata
 
 
 def state_of(model: nn.Module) -> dict[str, Tensor]:

@@ -9,12 +9,12 @@ from typing import Any, TypeVar
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
+from graphs.tools.files import write_text
 from training import data as datasets
 from training import sources
 from training.config import from_mapping
 from training.data.core import Data
 from training.sources import source
-from training.store import write_text
 
 T = TypeVar("T")
 

@@ -12,12 +12,12 @@ from rich.console import Console
 from rich.table import Table
 
 from graphs import trace
+from graphs.tools.files import write_text
 from metaprune.cli import config as opened
 from metaprune.report import words
 from metaprune.results.provenance import machine, versions
 from pruners import fingerprint, measure
 from training import compare_latency, evaluate
-from training.store import write_text
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,11 @@ from omegaconf import DictConfig
 from rich.console import Console
 from torch import nn
 
+from graphs.tools.files import refuse_filled
 from metaprune.cli import config as opened
 from metaprune.inspection import inspect
 from metaprune.inspection.examples import from_model, from_shapes
 from metaprune.inspection.terminal import show
-from metaprune.saving.whole import refuse_filled
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from rich.console import Console
 from torch import nn
 
 from graphs import Network, trace
+from graphs.tools.files import refuse_filled
 from metaprune.applying import apply_network, finetuned
 from metaprune.calibration import Calibration
 from metaprune.patterns.blocks import IMITATION
@@ -22,7 +23,6 @@ from metaprune.report.outline import outline
 from metaprune.results.provenance import machine, versions
 from metaprune.results.result import Result
 from metaprune.saving.export import check as check_format
-from metaprune.saving.whole import refuse_filled
 from pruners import Target, budgets, fingerprint, measure
 from pruners.plan import BLOCKS, CHANNELS, factors_of
 from training import FinetuneConfig, compare_latency, evaluate

@@ -15,11 +15,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 import metanet
+from graphs.tools.files import write_text
 from metaprune.cli import config as opened
 from metaprune.results.provenance import machine, versions
 from training.config import from_mapping
 from training.meta import Judgement, MetaConfig, MetaResult, meta_train, tasks_of
-from training.store import write_text
 
 
 @dataclass(frozen=True)

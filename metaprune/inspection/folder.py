@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from graphs.tools.files import whole_folder
 from metaprune.inspection.build import write_graph
 from metaprune.inspection.page import page
 from metaprune.inspection.schema import Inspection
-from metaprune.saving.whole import whole_folder
 
 
 def save(found: Inspection, folder: str | Path) -> Path:

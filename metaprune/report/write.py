@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from graphs.tools.files import write_text
 from metaprune.report.html import page
 from metaprune.report.schema import Report
-from training.store import write_text
 
 
 def write(report: Report, folder: str | Path) -> tuple[Path, Path]:

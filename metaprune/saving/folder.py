@@ -21,15 +21,15 @@ from torch.utils import _pytree as pytree
 
 from graphs import trace
 from graphs.calls.running import as_inputs, quiet_evaluation
+from graphs.tools.files import read_tensors, whole_folder, write_tensors, write_text
 from metaprune.results.result import Result
 from metaprune.saving import transformers as classes
 from metaprune.saving.archive import load_program, save_program
 from metaprune.saving.card import card
-from metaprune.saving.whole import whole_folder
 from pruners import Plan
 from pruners.factors import shaped
 from training import sources
-from training.store import load_state, read_tensors, state_of, write_tensors, write_text
+from training.store import load_state, state_of
 
 FORMAT = 1
 MODEL, HOW, PLAN, REPORT = "model.safetensors", "metaprune.json", "plan.json", "report.json"

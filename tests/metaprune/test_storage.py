@@ -11,9 +11,9 @@ from torch import nn
 
 import metaprune
 from graphs import trace
+from graphs.tools.files import whole_folder
 from metaprune.saving import folder as saving
 from metaprune.saving.archive import check_safe
-from metaprune.saving.whole import whole_folder
 from tests.graphs.families import build
 from tests.metaprune.networks import SOURCE, cnn, images
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
+from graphs.tools.files import read_tensors
 from training import FitConfig, evaluate, fit
 from training.fitting.optim import learning_rate
 from training.fitting.run import CHECKPOINT
-from training.store import read_tensors
 
 CONFIG = {"epochs": 3, "batch_size": 40, "lr": 0.05, "device": "cpu"}
 

@@ -5,9 +5,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from graphs.tools.files import write_tensors
 from training import data, evaluate, sources, zoo
 from training.networks.residual import PadShortcut, cifar_resnet
-from training.store import state_of, write_tensors
+from training.store import state_of
 from training.zoo.members import save_member
 
 

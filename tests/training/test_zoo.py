@@ -7,9 +7,9 @@ from collections import Counter
 import pytest
 import torch
 
+from graphs.tools.files import read_tensors
 from training import data, zoo
 from training.fitting.run import CHECKPOINT
-from training.store import read_tensors
 from training.zoo import Spec, registry
 
 IMAGES = ("dense", "mlp", "plain", "residual", "separable", "vit")
@@ -171,13 +171,13 @@ class TestBuilding:
             zoo.members(tmp_path)
 
     def test_nothing_is_left_half_written(self, tmp_path, monkeypatch):
-        from training import store
+        from graphs.tools import files
 
         def full_disk(tensors, path, **kwargs):
             path.write_bytes(b"half")
             raise OSError("No space left on device")
 
-        monkeypatch.setattr(store, "save_file", full_disk)
+        monkeypatch.setattr(files, "save_file", full_disk)
         with pytest.raises(OSError, match="No space left"):
             zoo.build_zoo(config(tmp_path, members=1))
         assert [p for p in tmp_path.glob("**/*") if p.is_file()] == []

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from graphs.tools.files import read_tensors, write_tensors
 from training.data.core import Data, Split, dataset, fingerprint, hold_out
 from training.data.images import CropFlip, Normalise
 from training.data.tasks import Classification
-from training.store import read_tensors, write_tensors
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)

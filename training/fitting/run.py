@@ -14,19 +14,13 @@ from accelerate import Accelerator
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
+from graphs.tools.files import read_tensors, write_tensors
 from training.data.core import Data
 from training.data.tasks import Batch, to_device
 from training.fitting.evaluate import device_of, evaluate_split
 from training.fitting.optim import learning_rate, optimizer
 from training.fitting.settings import FitConfig, FitResult
-from training.store import (
-    load_optimizer,
-    load_state,
-    optimizer_tensors,
-    read_tensors,
-    state_of,
-    write_tensors,
-)
+from training.store import load_optimizer, load_state, optimizer_tensors, state_of
 
 CHECKPOINT = "checkpoint.safetensors"
 

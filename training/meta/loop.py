@@ -16,19 +16,13 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from graphs.tools.files import read_tensors, write_tensors
 from training.config import from_mapping
 from training.fitting.optim import generator, learning_rate
 from training.meta.judge import Judgement, judge, shrink
 from training.meta.objectives import OBJECTIVES
 from training.meta.subjects import Task
-from training.store import (
-    load_optimizer,
-    load_state,
-    optimizer_tensors,
-    read_tensors,
-    state_of,
-    write_tensors,
-)
+from training.store import load_optimizer, load_state, optimizer_tensors, state_of
 
 CHECKPOINT = "checkpoint.safetensors"
 

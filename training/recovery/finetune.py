@@ -13,13 +13,14 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from graphs.tools.digests import tensors_digest
 from training.config import from_mapping
 from training.data.core import Data
 from training.fitting.evaluate import device_of
 from training.fitting.fit import fit
 from training.fitting.settings import FitConfig, FitResult
 from training.recovery.distilled import _distilled
-from training.recovery.masked import _digest, _masker
+from training.recovery.masked import _masker
 
 DEFAULTS: Mapping[str, Any] = {"epochs": 3, "lr": 0.02, "evaluate_first": True}
 
@@ -84,7 +85,7 @@ def finetune(
     apply = _masker(model, masks or {})
     apply(model)
     loss = None
-    tag = _digest(masks or {})
+    tag = tensors_digest(sorted((masks or {}).items()))
     if teacher is not None and config.distillation > 0:
         loss = _distilled(teacher, data.task, config.distillation, config.temperature)
         tag += f" distillation {config.distillation} at {config.temperature}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
 
 import torch
@@ -39,10 +38,3 @@ def _masker(model: nn.Module, masks: Mapping[str, Tensor]) -> Callable[[nn.Modul
             parameter.masked_fill_(zeros, 0)
 
     return apply
-
-
-def _digest(masks: Mapping[str, Tensor]) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(masks):
-        digest.update(name.encode() + masks[name].cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]

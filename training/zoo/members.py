@@ -16,7 +16,8 @@ from typing import Any
 
 from torch import nn
 
-from training.store import load_state, read_tensors, state_of, write_tensors, write_text
+from graphs.tools.files import read_tensors, write_tensors, write_text
+from training.store import load_state, state_of
 from training.zoo.registry import Spec, build
 
 PARTS = ("train", "held_out")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Callable
@@ -11,6 +10,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from graphs.tools.digests import digest
+from graphs.tools.files import write_text
 from pruners.budgets.problems.problem import Choice, finite
 
 
@@ -46,7 +47,7 @@ class Judge:
         self.asked = 0
         self._measure = measure
         self._journal = None if journal is None else Path(journal)
-        self._known = {} if self._journal is None else _read(self._journal, _digest(subject))
+        self._known = {} if self._journal is None else _read(self._journal, digest(subject))
         console = Console(stderr=True)
         self._bar = Progress(
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
@@ -108,10 +109,6 @@ class Judge:
             os.fsync(file.fileno())
 
 
-def _digest(subject: str) -> str:
-    return hashlib.sha256(subject.encode()).hexdigest()[:16]
-
-
 def _read(path: Path, subject: str) -> dict[Choice, float]:
     """What a journal knows; a new one is begun where there is none.
 
@@ -141,7 +138,5 @@ def _read(path: Path, subject: str) -> dict[Choice, float]:
             "or method); give another file, or delete it"
         )
     if whole != text:
-        temporary = path.with_name(f".{path.name}.part")
-        temporary.write_text(whole, encoding="utf-8")
-        os.replace(temporary, path)
+        write_text(path, whole)
     return found

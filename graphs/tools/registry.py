@@ -1,0 +1,87 @@
+"""Things by name: one registry for operators, rules, solvers, patterns, data sets and the rest.
+
+    RULES: Registry[Rule] = Registry("budget rule")
+
+    @RULES.register("uniform")
+    def uniform(...): ...
+
+    RULES.find("unifrom")      ValueError: unknown budget rule "unifrom" (did you mean "uniform"?)
+
+A module outside the package registers in the same way; its names are then known everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from difflib import get_close_matches
+from typing import TypeVar
+
+T = TypeVar("T")
+Thing = TypeVar("Thing")
+
+
+class Registry(Mapping[str, T]):
+    """Name → thing, in the order of registration; a name is taken once.
+
+    Args:
+        kind: what the things are, in the singular: "budget rule".
+    """
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self._things: dict[str, T] = {}
+
+    def register(self, name: str) -> Callable[[Thing], Thing]:
+        """Decorator that registers what it decorates.
+
+        Raises:
+            ValueError: the name is taken.
+        """
+
+        def add(thing: Thing) -> Thing:
+            self.add(name, thing)  # type: ignore[arg-type]
+            return thing
+
+        return add
+
+    def add(self, name: str, thing: T) -> None:
+        """Register a thing.
+
+        Raises:
+            ValueError: the name is taken.
+        """
+        if name in self._things:
+            raise ValueError(f'a {self.kind} "{name}" is already registered')
+        self._things[name] = thing
+
+    def find(self, name: str, among: Iterable[str] | None = None) -> T:
+        """The thing of a name.
+
+        Args:
+            name: of it.
+            among: names that fit here; all when None.
+
+        Raises:
+            ValueError: there is none; names those there are, and the nearest.
+        """
+        known = list(self._things if among is None else among)
+        if name not in known:
+            raise ValueError(unknown(self.kind, name, known))
+        return self._things[name]
+
+    def __getitem__(self, name: str) -> T:
+        return self._things[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._things)
+
+    def __len__(self) -> int:
+        return len(self._things)
+
+
+def unknown(kind: str, name: object, known: Iterable[str]) -> str:
+    """The sentence for a name that nothing answers to, with the nearest one that something does."""
+    names = list(known)
+    close = get_close_matches(str(name), names, n=1)
+    hint = f' (did you mean "{close[0]}"?)' if close else ""
+    return f'unknown {kind} "{name}"{hint}: expected one of {", ".join(names) or "none"}'
