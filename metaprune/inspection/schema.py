@@ -1,12 +1,11 @@
-"""What an inspection found, as a value: `Inspection.from_json(found.to_json()) == found`."""
+"""What an inspection found, as a value: `Findings.from_json(found.to_json()) == found`."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 FORMAT = 1
 T = TypeVar("T")
@@ -20,7 +19,7 @@ class Group:
         axis: name of the axis.
         units: number of units.
         kind: what a unit is: "channel", "head", "feature", ...
-        exactness: class of exactness, explained in `Inspection.exactness`.
+        exactness: class of exactness, explained in `Findings.exactness`.
         made_by: modules whose weights produce the units.
         read_by: modules whose weights read them.
         slices: "tensor[dimension]" of everything that is cut.
@@ -129,7 +128,7 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Inspection:
+class Findings:
     """What can be said about pruning a network, before any work.
 
     Args:
@@ -166,17 +165,12 @@ class Inspection:
     seconds: Mapping[str, float] = field(default_factory=dict)
     format: int = FORMAT
 
-    def __str__(self) -> str:
-        from metaprune.inspection.terminal import as_text
-
-        return as_text(self)
-
     def to_json(self) -> str:
         """One readable JSON document."""
         return json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n"
 
     @classmethod
-    def from_json(cls, text: str) -> Inspection:
+    def from_json(cls, text: str) -> Self:
         """Read what `to_json` wrote.
 
         Raises:
@@ -200,16 +194,6 @@ class Inspection:
             "notes": tuple(content.get("notes") or ()),
         }
         return _build(cls, {**content, **parts})
-
-    def save(self, folder: str | Path) -> Path:
-        """Write `inspection.json`, `inspection.html` and `graph.graphml`; return the folder.
-
-        Raises:
-            FileExistsError: there is a file, or a folder with something in it, of that name.
-        """
-        from metaprune.inspection.folder import save
-
-        return save(self, folder)
 
 
 def _build(cls: type[T], content: Mapping[str, Any]) -> T:

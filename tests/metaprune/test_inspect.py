@@ -16,13 +16,16 @@ import metaprune
 from graphs import TraceError, trace
 from graphs.axes.dims import EXACTNESS
 from graphs.cost import count_macs, count_params
-from metaprune.inspection import Inspection, Layer, folding, words
+from metaprune.inspection import Inspection, Layer
 from metaprune.inspection.examples import from_model, from_shapes
-from metaprune.inspection.flops import check
-from metaprune.inspection.groups import floors
-from metaprune.inspection.page import page
-from metaprune.inspection.terminal import as_text
-from metaprune.inspection.terminal import check as terminal_check
+from metaprune.inspection.faces import repeated_layers
+from metaprune.inspection.faces.names import folded
+from metaprune.inspection.faces.page import page
+from metaprune.inspection.faces.sentences import check as compared
+from metaprune.inspection.faces.terminal import as_text
+from metaprune.inspection.facts.exactness import MEANINGS
+from metaprune.inspection.facts.flops import check
+from metaprune.inspection.facts.groups import floors
 from metaprune.report.lanes import Lane, Stop, lanes
 from tests.architectures import registry as architectures
 from tests.graphs.families import FAMILIES, build
@@ -43,7 +46,7 @@ def llama() -> Inspection:
 
 
 def test_the_class_of_exactness_of_every_group_is_explained():
-    assert set(words.MEANINGS) == set(EXACTNESS)
+    assert set(MEANINGS) == set(EXACTNESS)
 
 
 @pytest.mark.parametrize("name", sorted(FAMILIES))
@@ -102,7 +105,7 @@ def test_a_difference_is_told_with_its_reason():
     found, _ = check(without, model, inputs)
     why = {one.module: one for one in found.differences}
     assert why["a"].why == "metaprune does not count linear; torch counts its kernels, addmm"
-    assert "agrees" not in terminal_check(metaprune.inspect(model, inputs))
+    assert "agrees" not in compared(metaprune.inspect(model, inputs))
 
 
 @pytest.mark.parametrize("name", ["resnet_option_a", "dense_concatenation", "llama", "vit"])
@@ -192,13 +195,13 @@ def test_what_is_left_alone_is_grouped_by_reason_with_its_place():
     ],
 )
 def test_names_fold_only_where_every_number_occurs(names, expected):
-    assert words.folded(names) == expected
+    assert folded(names) == expected
 
 
 def test_repeated_blocks_are_drawn_once(resnet, llama):
-    def short(found: Inspection) -> list[folding.Row]:
+    def short(found: Inspection) -> list[repeated_layers.Row]:
         axes = {n["id"]: (n["size"], n["frozen"]) for n in found.graph["nodes"] if "units" in n}
-        return folding.rows(found.layers, axes)
+        return repeated_layers.rows(found.layers, axes)
 
     rows = short(resnet)
     assert [r.label for r in rows][:3] == ["conv1", "layer1.0–2.conv1", "layer1.0–2.conv2"]
@@ -217,14 +220,14 @@ def test_blocks_that_differ_inside_are_not_folded():
     same = [layer("l.0.x", "a", "b"), layer("l.0.y", "b", "a"),
             layer("l.1.x", "a", "c"), layer("l.1.y", "c", "a")]  # fmt: skip
     axes = dict.fromkeys("abc", 4)
-    assert [r.label for r in folding.rows(same, axes)] == ["l.0–1.x", "l.0–1.y"]
-    assert len(folding.rows(same, {**axes, "c": 5})) == 4
+    assert [r.label for r in repeated_layers.rows(same, axes)] == ["l.0–1.x", "l.0–1.y"]
+    assert len(repeated_layers.rows(same, {**axes, "c": 5})) == 4
     chain = [layer("l.0", "a", "b"), layer("l.1", "b", "c")]
-    assert len(folding.rows(chain, axes)) == 2
+    assert len(repeated_layers.rows(chain, axes)) == 2
     uneven = [same[0], same[1], same[2], layer("l.1.y", "c", "a", macs=2)]
-    assert len(folding.rows(uneven, axes)) == 4
+    assert len(repeated_layers.rows(uneven, axes)) == 4
     nameless = [layer("1 · einsum", "a", "b"), layer("2 · einsum", "a", "c")]
-    assert [r.label for r in folding.rows(nameless, axes)] == ["1–2 · einsum"]
+    assert [r.label for r in repeated_layers.rows(nameless, axes)] == ["1–2 · einsum"]
 
 
 def test_the_drawing_has_every_layer_and_every_axis(resnet):

@@ -1,28 +1,9 @@
-"""Words for what the graph layer names."""
+"""Names that differ only in their numbers, said once."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-
-MEANINGS = {
-    "exact": "removing a unit whose weights are zero changes nothing",
-    "bias-fold": "a removed unit passes a constant on, which is folded into the next bias",
-    "norm-rescaled": "a root mean square counts units; the norm's weight is rescaled for it",
-    "norm-changed": "a norm takes mean and variance over the units that stay: the outputs change",
-    "data-dependent": "even a unit of zeros passes data on (a query head): the outputs change",
-    "refused": "left alone",
-}
-"""Class of exactness → what it means, in a line."""
-
-_PLURALS = {"vocabulary": "vocabulary entries"}
-
-
-def units(count: int, kind: str) -> str:
-    """`16 channels`, `1 head`."""
-    if count == 1:
-        return f"1 {kind}"
-    return f"{count:,} {_PLURALS.get(kind, kind + 's')}"
 
 
 def ranges(numbers: Iterable[int]) -> str:
@@ -36,7 +17,7 @@ def ranges(numbers: Iterable[int]) -> str:
     return ", ".join(str(p[0]) if len(p) == 1 else f"{p[0]}–{p[-1]}" for p in parts)
 
 
-def pattern(name: str) -> str:
+def numberless(name: str) -> str:
     """A name with its numbers left out: `layers.3.mlp` → `layers.*.mlp`."""
     return re.sub(r"(?<![^.])\d+(?![^.])", "*", name)
 
@@ -48,7 +29,7 @@ def folded(names: Iterable[str]) -> list[str]:
     """
     alike: dict[str, list[str]] = {}
     for name in names:
-        alike.setdefault(pattern(name), []).append(name)
+        alike.setdefault(numberless(name), []).append(name)
     return [text for form, group in alike.items() for text in _fold(form, group)]
 
 

@@ -7,9 +7,9 @@ from html import escape
 from importlib.resources import files
 from string import Template
 
-from metaprune.inspection import folding, repeats, terminal
-from metaprune.inspection.schema import Alone, Inspection
-from metaprune.inspection.words import folded, units
+from metaprune.inspection.faces import repeated_layers, repeated_names, sentences
+from metaprune.inspection.faces.names import folded
+from metaprune.inspection.schema import Alone, Findings
 from metaprune.report import words
 from metaprune.report.lanes import Lane, Stop, lanes, legend
 
@@ -17,14 +17,14 @@ MOST_ROWS = 400
 """Layers of the whole drawing; longer networks are drawn with repeated blocks once only."""
 
 
-def page(found: Inspection) -> str:
+def page(found: Findings) -> str:
     """The page, a function of the inspection alone."""
     folder = files("metaprune").joinpath("templates")
     template = Template(folder.joinpath("inspection.html").read_text("utf-8"))
     return template.substitute(
         style=folder.joinpath("style.css").read_text("utf-8"),
         title=escape(found.model),
-        summary=escape(terminal.summary(found)),
+        summary=escape(sentences.summary(found)),
         tiles=_tiles(found),
         groups=_groups(found),
         exactness=_list(
@@ -32,11 +32,11 @@ def page(found: Inspection) -> str:
             for kind, entry in found.exactness.items()
         ),
         alone=_list(map(_alone, found.left_alone)) or "<li>nothing</li>",
-        least=escape(terminal.least(found)),
+        least=escape(sentences.least(found)),
         reachable=_reachable(found),
         drawing=_drawing(found),
         modules=_modules(found),
-        check=escape(terminal.check(found)),
+        check=escape(sentences.check(found)),
         differences=_list(
             f"<code>{escape(d.module or '(top)')}</code>: {d.macs:,} here, {d.torch_macs:,} by "
             f"torch; {escape(d.why)}"
@@ -46,7 +46,7 @@ def page(found: Inspection) -> str:
     )
 
 
-def _tiles(found: Inspection) -> str:
+def _tiles(found: Findings) -> str:
     cost, reach = found.cost, found.reachable
     tiles = [
         ("MACs, one example", words.count(cost["macs"])),
@@ -61,18 +61,18 @@ def _tiles(found: Inspection) -> str:
     )
 
 
-def _groups(found: Inspection) -> str:
+def _groups(found: Findings) -> str:
     lines = []
-    for row in repeats.groups(found):
+    for row in repeated_names.groups(found):
         group = row.first
-        made = repeats.joined(g.made_by for g in row.all)
-        read = repeats.joined(g.read_by for g in row.all)
+        made = repeated_names.joined(g.made_by for g in row.all)
+        read = repeated_names.joined(g.read_by for g in row.all)
         each = f" each, × {row.times}" if row.times > 1 else ""
-        name = "; ".join(terminal.shortened(row.names, 3))
+        name = "; ".join(sentences.shortened(row.names, 3))
         lines.append(
             f"<tr><td class='wide'><code>{escape(name)}</code><br>"
-            f"<span class='muted'>{escape(terminal.flow(made, read, 5))}</span></td>"
-            f"<td>{escape(units(group.units, group.kind) + each)}</td>"
+            f"<span class='muted'>{escape(sentences.flow(made, read, 5))}</span></td>"
+            f"<td>{escape(sentences.units(group.units, group.kind) + each)}</td>"
             f"<td>{words.count(group.params_saved)}</td><td>{words.count(group.macs_saved)}</td>"
             f"<td>{len(group.slices)}</td><td>{escape(group.exactness)}</td></tr>"
         )
@@ -81,27 +81,27 @@ def _groups(found: Inspection) -> str:
 
 
 def _alone(one: Alone) -> str:
-    names = ", ".join(f"<code>{escape(n)}</code>" for n in terminal.shortened(folded(one.axes), 8))
-    return f"{names}: {escape(terminal.reason(one))}"
+    names = ", ".join(f"<code>{escape(n)}</code>" for n in sentences.shortened(folded(one.axes), 8))
+    return f"{names}: {escape(sentences.reason(one))}"
 
 
-def _reachable(found: Inspection) -> str:
+def _reachable(found: Findings) -> str:
     lines = [
-        f"<tr><td>{escape(terminal.label(name))}</td>"
-        + "".join(f"<td>{escape(terminal.amount(found, name, end))}</td>" for end in ends)
+        f"<tr><td>{escape(sentences.label(name))}</td>"
+        + "".join(f"<td>{escape(sentences.amount(found, name, end))}</td>" for end in ends)
         + "</tr>"
         for name, ends in found.reachable.items()
     ]
     return _table(("target", "from", "to"), lines)
 
 
-def _modules(found: Inspection) -> str:
+def _modules(found: Findings) -> str:
     total = max(1, found.cost["macs"])
     lines = []
-    for row in repeats.modules(found):
+    for row in repeated_names.modules(found):
         path, module = row.first
         by_torch = "–" if module.torch_macs is None else words.count(module.torch_macs)
-        name = "; ".join(terminal.shortened(row.names, 3)) if path else "(top)"
+        name = "; ".join(sentences.shortened(row.names, 3)) if path else "(top)"
         kind = module.kind + (f" × {row.times}" if row.times > 1 else "")
         lines.append(
             f"<tr><td class='wide'><code>{escape(name)}</code> "
@@ -113,16 +113,16 @@ def _modules(found: Inspection) -> str:
     return _table(head, lines)
 
 
-def _drawing(found: Inspection) -> str:
+def _drawing(found: Findings) -> str:
     axes = _axes(found)
     like = {name: (lane.size, lane.kind, lane.frozen, lane.words) for name, lane in axes.items()}
-    short = folding.rows(found.layers, like)
+    short = repeated_layers.rows(found.layers, like)
     parts = [
         f'<p class="legend">{legend(axes)}</p>'
         f'<div class="scroll">{lanes(list(map(_stop, short)), axes)}</div>'
     ]
     if len(short) < len(found.layers) <= MOST_ROWS:
-        whole = lanes(list(map(_stop, folding.unfolded(found.layers))), axes)
+        whole = lanes(list(map(_stop, repeated_layers.unfolded(found.layers))), axes)
         parts.append(
             f"<details><summary>every layer ({len(found.layers)})</summary>"
             f'<div class="scroll">{whole}</div></details>'
@@ -130,7 +130,7 @@ def _drawing(found: Inspection) -> str:
     return "\n".join(parts)
 
 
-def _stop(row: folding.Row) -> Stop:
+def _stop(row: repeated_layers.Row) -> Stop:
     layer = row.layer
     title = f"{layer.name}: {layer.operator}" + (f" at {layer.place}" if layer.place else "")
     return Stop(
@@ -138,7 +138,7 @@ def _stop(row: folding.Row) -> Stop:
     )
 
 
-def _axes(found: Inspection) -> dict[str, Lane]:
+def _axes(found: Findings) -> dict[str, Lane]:
     exactness = {group.axis: group.exactness for group in found.groups}
     return {
         node["id"]: Lane(

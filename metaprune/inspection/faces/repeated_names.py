@@ -6,8 +6,8 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from metaprune.inspection import words
-from metaprune.inspection.schema import Group, Inspection, Module
+from metaprune.inspection.faces.names import folded, numberless
+from metaprune.inspection.schema import Findings, Group, Module
 
 T = TypeVar("T")
 
@@ -34,7 +34,7 @@ class Repeated(Generic[T]):
         return ", ".join(self.names)
 
 
-def groups(found: Inspection) -> list[Repeated[Group]]:
+def groups(found: Findings) -> list[Repeated[Group]]:
     """Groups in order, those that are alike in everything but the numbers of their names as one."""
     return _alike(
         found.groups,
@@ -43,7 +43,7 @@ def groups(found: Inspection) -> list[Repeated[Group]]:
     )
 
 
-def modules(found: Inspection) -> list[Repeated[tuple[str, Module]]]:
+def modules(found: Findings) -> list[Repeated[tuple[str, Module]]]:
     """Modules, those that are alike as one, the most MACs in all of them first."""
     alike = _alike(list(found.modules.items()), lambda item: item[0], lambda item: item[1])
     return sorted(alike, key=lambda r: (-r.times * r.first[1].macs, -r.times * r.first[1].params))
@@ -51,7 +51,7 @@ def modules(found: Inspection) -> list[Repeated[tuple[str, Module]]]:
 
 def joined(parts: Iterable[Iterable[str]]) -> list[str]:
     """Names of several things together, folded."""
-    return words.folded(dict.fromkeys(name for part in parts for name in part))
+    return folded(dict.fromkeys(name for part in parts for name in part))
 
 
 def _alike(
@@ -59,8 +59,8 @@ def _alike(
 ) -> list[Repeated[T]]:
     found: dict[Hashable, list[T]] = {}
     for item in items:
-        found.setdefault((words.pattern(name(item)), rest(item)), []).append(item)
+        found.setdefault((numberless(name(item)), rest(item)), []).append(item)
     return [
-        Repeated(tuple(words.folded(map(name, same))), len(same), same[0], tuple(same))
+        Repeated(tuple(folded(map(name, same))), len(same), same[0], tuple(same))
         for same in found.values()
     ]

@@ -11,7 +11,7 @@ from graphs import Network
 from graphs.axes.dims import Dim, atoms, size
 from graphs.places import place_of_stack
 from graphs.rules.registry import operator_name
-from metaprune.inspection.groups import WEIGHTS, layer_name
+from metaprune.inspection.facts.groups import WEIGHTS, layer_name
 from metaprune.inspection.schema import Layer
 
 

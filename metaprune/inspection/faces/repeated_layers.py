@@ -11,8 +11,8 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
+from metaprune.inspection.faces.names import ranges
 from metaprune.inspection.schema import Layer
-from metaprune.inspection.words import ranges
 
 
 @dataclass(frozen=True)
