@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from metaprune.packages import check_packages
+from metaprune.version import __version__
 
 if TYPE_CHECKING:
     from graphs import Network, trace
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from metaprune.results.result import Result
     from metaprune.saving.folder import load
     from pruners import Plan, Target
-
-__version__ = "0.1.0"
 
 _HOMES = {
     "Calibration": "metaprune.calibration",
@@ -51,6 +50,7 @@ __all__ = [
     "Plan",
     "Result",
     "Target",
+    "__version__",
     "apply",
     "inspect",
     "load",
