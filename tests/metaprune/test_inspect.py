@@ -19,6 +19,7 @@ from graphs.cost import count_macs, count_params
 from metaprune.inspection import Inspection, Layer
 from metaprune.inspection.examples import from_model, from_shapes
 from metaprune.inspection.faces import repeated_layers
+from metaprune.inspection.faces.lanes import Lane, Stop, lanes
 from metaprune.inspection.faces.names import folded
 from metaprune.inspection.faces.page import page
 from metaprune.inspection.faces.sentences import check as compared
@@ -26,10 +27,9 @@ from metaprune.inspection.faces.terminal import as_text
 from metaprune.inspection.facts.exactness import MEANINGS
 from metaprune.inspection.facts.flops import check
 from metaprune.inspection.facts.groups import floors
-from metaprune.report.lanes import Lane, Stop, lanes
 from tests.architectures import registry as architectures
 from tests.graphs.families import FAMILIES, build
-from tests.metaprune.test_cli import run
+from tests.metaprune.cli.test_main import run
 from training.networks import cifar_resnet
 
 __all__ = ["run"]

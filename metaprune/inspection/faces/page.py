@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from html import escape
-from importlib.resources import files
-from string import Template
 
 from metaprune.inspection.faces import repeated_layers, repeated_names, sentences
+from metaprune.inspection.faces.lanes import Lane, Stop, lanes, legend
 from metaprune.inspection.faces.names import folded
 from metaprune.inspection.schema import Alone, Findings
-from metaprune.report import words
-from metaprune.report.lanes import Lane, Stop, lanes, legend
+from metaprune.report import markup, words
 
 MOST_ROWS = 400
 """Layers of the whole drawing; longer networks are drawn with repeated blocks once only."""
@@ -19,46 +16,41 @@ MOST_ROWS = 400
 
 def page(found: Findings) -> str:
     """The page, a function of the inspection alone."""
-    folder = files("metaprune").joinpath("templates")
-    template = Template(folder.joinpath("inspection.html").read_text("utf-8"))
-    return template.substitute(
-        style=folder.joinpath("style.css").read_text("utf-8"),
+    return markup.fill(
+        "inspection.html",
         title=escape(found.model),
         summary=escape(sentences.summary(found)),
         tiles=_tiles(found),
         groups=_groups(found),
-        exactness=_list(
+        exactness=markup.items(
             f"<b>{escape(kind)}</b> ({entry['groups']}): {escape(entry['meaning'])}"
             for kind, entry in found.exactness.items()
         ),
-        alone=_list(map(_alone, found.left_alone)) or "<li>nothing</li>",
+        alone=markup.items(map(_alone, found.left_alone)) or "<li>nothing</li>",
         least=escape(sentences.least(found)),
         reachable=_reachable(found),
         drawing=_drawing(found),
         modules=_modules(found),
         check=escape(sentences.check(found)),
-        differences=_list(
+        differences=markup.items(
             f"<code>{escape(d.module or '(top)')}</code>: {d.macs:,} here, {d.torch_macs:,} by "
             f"torch; {escape(d.why)}"
             for d in found.check.differences
         ),
-        notes=_list(map(escape, found.notes)) or "<li>none</li>",
+        notes=markup.items(map(escape, found.notes)) or "<li>none</li>",
     )
 
 
 def _tiles(found: Findings) -> str:
     cost, reach = found.cost, found.reachable
-    tiles = [
+    figures = [
         ("MACs, one example", words.count(cost["macs"])),
         ("parameters", words.count(cost["params"])),
         ("size", words.size(cost["size_mb"])),
         ("groups to prune", f"{len(found.groups):,}"),
         ("speed-up in MACs, up to", f"{reach['speedup'][1]:.3g}×"),
     ]
-    return "".join(
-        f'<div class="tile"><span>{escape(name)}</span><b>{escape(value)}</b></div>'
-        for name, value in tiles
-    )
+    return markup.tiles(figures)
 
 
 def _groups(found: Findings) -> str:
@@ -77,7 +69,7 @@ def _groups(found: Findings) -> str:
             f"<td>{len(group.slices)}</td><td>{escape(group.exactness)}</td></tr>"
         )
     head = ("group", "units", "parameters a unit", "MACs a unit", "slices cut", "exactness")
-    return _table(head, lines)
+    return f"<table>{markup.table(head, lines)}</table>"
 
 
 def _alone(one: Alone) -> str:
@@ -92,7 +84,7 @@ def _reachable(found: Findings) -> str:
         + "</tr>"
         for name, ends in found.reachable.items()
     ]
-    return _table(("target", "from", "to"), lines)
+    return f"<table>{markup.table(('target', 'from', 'to'), lines)}</table>"
 
 
 def _modules(found: Findings) -> str:
@@ -110,7 +102,7 @@ def _modules(found: Findings) -> str:
             f"<td>{words.count(module.params)}</td></tr>"
         )
     head = ("module", "MACs each", "by torch's counter", "of all MACs", "parameters each")
-    return _table(head, lines)
+    return f"<table>{markup.table(head, lines)}</table>"
 
 
 def _drawing(found: Findings) -> str:
@@ -150,12 +142,3 @@ def _axes(found: Findings) -> dict[str, Lane]:
         for node in found.graph["nodes"]
         if node["kind"] == "axis"
     }
-
-
-def _table(head: Sequence[str], lines: Sequence[str]) -> str:
-    cells = "".join(f"<th>{escape(text)}</th>" for text in head)
-    return f"<table><thead><tr>{cells}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
-
-
-def _list(lines: object) -> str:
-    return "".join(f"<li>{line}</li>" for line in lines)  # type: ignore[attr-defined]

@@ -13,6 +13,7 @@ from html import escape
 from itertools import groupby
 
 from metaprune.report import theme, words
+from metaprune.report.markup import drawn_text
 
 ROW, HEAD, PITCH, NARROW = 22, 34, 18, 520
 BRACKET, LABEL, SIZES, BAR = 44, 170, 130, 120
@@ -77,7 +78,9 @@ def lanes(stops: Sequence[Stop], axes: Mapping[str, Lane]) -> str:
         f'max-width: {width:.0f}px">'
     ]
     heads = ("layer", "reads → makes", "MACs", "parameters")
-    parts += [_text(x, HEAD - 16, head, "strong") for x, head in zip(columns, heads, strict=True)]
+    parts += [
+        drawn_text(x, HEAD - 16, head, "strong") for x, head in zip(columns, heads, strict=True)
+    ]
     parts += [_brackets(stops)]
     parts += [
         _lane(name, axes[name], xs[name], *spans[name])
@@ -170,16 +173,16 @@ def _stop(
             f'style="fill: {fill}; stroke: {colour}"/>'
         )
     times = f" × {stop.times}" if stop.times > 1 else ""
-    parts.append(_text(columns[0], y, stop.label + times, ""))
+    parts.append(drawn_text(columns[0], y, stop.label + times, ""))
     sizes = " → ".join(_sizes([axes[name].size for name in side]) for side in (reads, writes))
-    parts.append(_text(columns[1], y, sizes if len(sizes) < 20 else sizes[:18] + "…", "muted"))
+    parts.append(drawn_text(columns[1], y, sizes if len(sizes) < 20 else sizes[:18] + "…", "muted"))
     for x, value, whole in zip(columns[2:], (stop.macs, stop.params), most, strict=True):
         length = BAR * value / whole if whole else 0.0
         parts.append(
             f'<rect class="bar" x="{x:.1f}" y="{y - 5:.1f}" width="{length:.1f}" height="10" '
             'rx="2"/>'
         )
-        parts.append(_text(x + length + 6, y, words.count(value) if value else "–", "muted"))
+        parts.append(drawn_text(x + length + 6, y, words.count(value) if value else "–", "muted"))
     parts.append(f"<title>{escape(stop.title)}</title></g>")
     return "".join(parts)
 
@@ -205,7 +208,3 @@ def _brackets(stops: Sequence[Stop]) -> str:
             f"×{times}</text>"
         )
     return "".join(parts)
-
-
-def _text(x: float, y: float, text: str, kind: str) -> str:
-    return f'<text class="{kind}" x="{x:.1f}" y="{y + 4:.1f}">{escape(text)}</text>'

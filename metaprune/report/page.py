@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import json
 from html import escape
-from importlib.resources import files
-from string import Template
 from typing import Any
 
-from metaprune.report import words
+from metaprune.report import markup, words
 from metaprune.report.drawing import drawing, of_weights
-from metaprune.report.schema import Entry, Report
+from metaprune.report.ranking import by_target, leaders, leading
+from metaprune.report.schema import Report
 from metaprune.report.table import rows
 from metaprune.report.tradeoff import tradeoff
 
 
 def page(report: Report) -> str:
     """The page, a function of the report alone."""
-    folder = files("metaprune").joinpath("templates")
-    template = Template(folder.joinpath("report.html").read_text("utf-8"))
-    return template.substitute(
-        style=folder.joinpath("style.css").read_text("utf-8"),
+    return markup.fill(
+        "report.html",
         title=escape(report.title),
         summary=_summary(report),
         tiles=_tiles(report),
@@ -42,8 +39,8 @@ def _summary(report: Report) -> str:
         "parameters."
     ]
     for entries in by_target(report):
-        best = _best(report, entries)
-        value = words.metric(report.score, (best.after or best.before)[report.score])
+        best = leaders(report, entries)[0]
+        value = words.metric(report.score, best.final[report.score])
         smaller = f"{best.achieved['speedup']:.2f}× fewer MACs"
         if best.achieved["speedup"] <= 1:  # masks leave shapes as they are
             smaller = f"{100 * best.achieved['sparsity']:.0f} % of the weights gone"
@@ -55,48 +52,31 @@ def _summary(report: Report) -> str:
     return " ".join(parts)
 
 
-def by_target(report: Report) -> list[list[Entry]]:
-    """Entries that were asked for the same, together, in order of first appearance."""
-    groups: dict[str, list[Entry]] = {}
-    for entry in report.entries:
-        groups.setdefault(json.dumps(dict(entry.asked), sort_keys=True), []).append(entry)
-    return list(groups.values())
-
-
-def _best(report: Report, entries: list[Entry]) -> Entry:
-    choose = max if report.higher_is_better else min
-    return choose(entries, key=lambda e: (e.after or e.before)[report.score])
-
-
 def _tiles(report: Report) -> str:
     cost = report.cost
-    tiles = [
+    figures = [
         ("dense " + report.score, words.metric(report.score, report.dense[report.score])),
         ("MACs", words.count(cost["macs"])),
         ("parameters", words.count(cost["params"])),
         ("size", f"{cost['size_mb']:.3g} MB"),
     ]
     if report.latency_ms is not None:
-        tiles.append(("latency", words.duration(report.latency_ms)))
-    return "".join(
-        f'<div class="tile"><span>{escape(name)}</span><b>{escape(value)}</b></div>'
-        for name, value in tiles
-    )
+        figures.append(("latency", words.duration(report.latency_ms)))
+    return markup.tiles(figures)
 
 
 def _table(report: Report) -> str:
     header, body = rows(report)
-    head = "".join(f"<th>{escape(column)}</th>" for column in header)
-    winners = {id(_best(report, group)) for group in by_target(report) if len(group) > 1}
+    best = (False, *leading(report))
     lines, previous = [], None
-    for row, entry in zip(body, (None, *report.entries), strict=True):
+    for row, entry, leads in zip(body, (None, *report.entries), best, strict=True):
         kinds = []
         if entry is not None and dict(entry.asked) != previous:
             kinds.append("first")
             previous = dict(entry.asked)
         if entry is None:
             kinds.append("dense")
-        elif id(entry) in winners:
+        elif leads:
             kinds.append("best")
         cells = "".join(f"<td>{escape(cell)}</td>" for cell in row)
         if entry is not None:
@@ -104,7 +84,7 @@ def _table(report: Report) -> str:
             chip = f'<td><i class="chip" style="background: var(--series-{index % 6})"></i>'
             cells = cells.replace("<td>", chip, 1)
         lines.append(f'<tr class="{" ".join(kinds)}">{cells}</tr>')
-    return f"<thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody>"
+    return markup.table(header, lines)
 
 
 AXES = (
@@ -142,7 +122,7 @@ def _notes(report: Report) -> str:
         for node in report.nodes
         if node.frozen
     ]
-    return "".join(f"<li>{line}</li>" for line in lines)
+    return markup.items(lines)
 
 
 def _definitions(values: Any) -> str:
