@@ -6,7 +6,7 @@ import json
 from html import escape
 from typing import Any
 
-from metaprune.report import markup, words
+from metaprune.report import markup, theme, words
 from metaprune.report.drawing import drawing, of_weights
 from metaprune.report.ranking import by_target, leaders, leading
 from metaprune.report.schema import Report
@@ -81,7 +81,7 @@ def _table(report: Report) -> str:
         cells = "".join(f"<td>{escape(cell)}</td>" for cell in row)
         if entry is not None:
             index = report.methods.index(entry.method)
-            chip = f'<td><i class="chip" style="background: var(--series-{index % 6})"></i>'
+            chip = f'<td><i class="chip" style="background: {theme.series(index)}"></i>'
             cells = cells.replace("<td>", chip, 1)
         lines.append(f'<tr class="{" ".join(kinds)}">{cells}</tr>')
     return markup.table(header, lines)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from math import isnan
 
 from metaprune.report.schema import Entry, Report
 
@@ -17,10 +18,15 @@ def by_target(report: Report) -> list[list[Entry]]:
 
 
 def leaders(report: Report, entries: Sequence[Entry]) -> list[Entry]:
-    """The entries whose score nobody beats, after finetuning where there was one; in order."""
+    """The entries whose score nobody beats, after finetuning where there was one; in order.
+
+    Scores that are not a number lead only where there are no others.
+    """
+    known = [entry for entry in entries if not isnan(entry.final[report.score])] or entries
     choose = max if report.higher_is_better else min
-    top = choose(entry.final[report.score] for entry in entries)
-    return [entry for entry in entries if entry.final[report.score] == top]
+    best = choose(known, key=lambda entry: entry.final[report.score])
+    top = best.final[report.score]
+    return [entry for entry in known if entry is best or entry.final[report.score] == top]
 
 
 def leading(report: Report) -> list[bool]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -21,27 +20,6 @@ from training.config import from_mapping
 
 FAST = ["latency.batch_size=0", "calibration.examples=32", "data.train_size=100"]
 TINY = ["model.options={blocks: [1], widths: [8], shortcut: pad, inner: 1.0, act: relu}"]
-
-
-@pytest.fixture
-def run(tmp_path, monkeypatch, capfd):
-    """Run a command in an empty folder; returns (exit code, output, errors)."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["metaprune"])
-    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        code = 0
-        try:
-            cli.main(arguments)
-        except SystemExit as stop:
-            if isinstance(stop.code, str):
-                sys.stderr.write(stop.code + "\n")
-            code = stop.code if isinstance(stop.code, int) else 1
-        out, errors = capfd.readouterr()
-        return code, out, errors
-
-    return call
 
 
 def folders(command: str) -> list[Path]:

@@ -2,39 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from math import lgamma, log
 
 import torch
 
 from graphs import Axis, Network
 from graphs.axes.dims import atoms
-from metaprune.testing.locate import first_difference
-from metaprune.testing.subject import Subject, gap, permuted
+from metaprune.testing.alterations import permuted
+from metaprune.testing.checking import Checked, explain, gap, search
+from metaprune.testing.first_difference import first_difference
+from metaprune.testing.subject import Subject
 
 # Up to this many axes are permuted one by one as well, more in sets that tell any two apart.
 ONE_BY_ONE = 32
 Orders = dict[str, torch.Tensor]
-
-
-@dataclass(frozen=True)
-class Checked:
-    """What a law found.
-
-    Args:
-        deviation: largest relative difference of an output.
-        count: comparisons made.
-        failures: one sentence for each axis that breaks the law.
-    """
-
-    deviation: float
-    count: int
-    failures: tuple[str, ...] = ()
-
-    def require(self) -> None:
-        """Raise `AssertionError` with the failures, if there are any."""
-        assert not self.failures, "\n".join(self.failures)
 
 
 def symmetries(net: Network) -> float:
@@ -101,36 +83,6 @@ def permutation_law(subject: Subject, tolerance: float, one_by_one: bool | None 
     )
 
 
-def search(
-    sets: Iterator[list[Axis]],
-    deviation: Callable[[Sequence[Axis]], float],
-    tolerance: float,
-    sentence: Callable[[Sequence[Axis], float], str],
-) -> Checked:
-    """Try sets of axes; where one fails, find the axis in it that does.
-
-    Args:
-        sets: what to try.
-        deviation: of a set.
-        tolerance: largest deviation that passes.
-        sentence: says for people what failed.
-    """
-    worst, count = 0.0, 0
-    for chosen in sets:
-        found = deviation(chosen)
-        worst, count = max(worst, found), count + 1
-        if found <= tolerance:
-            continue
-        alone = ((axis, deviation([axis])) for axis in chosen) if len(chosen) > 1 else ()
-        culprits: list[tuple[Sequence[Axis], float]] = [
-            ([axis], by) for axis, by in alone if by > tolerance
-        ]
-        culprits = culprits or [(chosen, found)]
-        worst = max(worst, *(by for _, by in culprits))
-        return Checked(worst, count, tuple(sentence(*culprit) for culprit in culprits))
-    return Checked(worst, count)
-
-
 def silent_axes(subject: Subject, tolerance: float) -> list[str]:
     """Axes of which the permutation law could not tell that they are wrong.
 
@@ -164,21 +116,3 @@ def _sentence(subject: Subject, axes: Sequence[Axis], deviation: float) -> str:
     hint = "a tensor that is missing from this group, or an operator that tells its units apart"
     happened = f"changed the output by {deviation:.3g}"
     return explain(subject.net, axes, "permuting", happened, where, hint)
-
-
-def explain(
-    net: Network,
-    axes: Sequence[Axis],
-    what: str,
-    happened: str,
-    where: str | None,
-    hint: str,
-) -> str:
-    """A failure in words: the axes, their tensors, what happened, and what to look for."""
-    names = [axis.name for axis in axes]
-    if len(names) > 1:
-        text = f"{what} {len(names)} axes together {happened}, though none of them alone does"
-        return f"{text}: {', '.join(names[:8])}{', …' if len(names) > 8 else ''}"
-    group = next(g for g in net.groups() if g.axis.name == names[0])
-    place = f"\n  the values first differ at {where}" if where else ""
-    return f"{what} {names[0]} {happened}\n  group: {group}{place}\n  look for {hint}"

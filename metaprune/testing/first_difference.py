@@ -13,7 +13,8 @@ from graphs import Network
 from graphs.axes.dims import kept_positions
 from graphs.calls.running import quiet_evaluation
 from graphs.rules.registry import describe
-from metaprune.testing.subject import Subject, gap
+from metaprune.testing.checking import gap
+from metaprune.testing.subject import Subject
 
 
 def first_difference(

@@ -13,7 +13,7 @@ from graphs import Axis, Network
 from graphs.axes.dims import Dim, kept_positions, size
 from graphs.calls.running import quiet_evaluation
 from graphs.rules.registry import operator_name
-from metaprune.testing.subject import Outputs, Subject
+from metaprune.testing.subject import Outputs, Subject, dims_of
 
 _STATISTICS = (
     *("layer_norm", "native_layer_norm", "group_norm", "instance_norm"),
@@ -52,12 +52,12 @@ def masked_statistics(
                 args = fx.node.map_arg(_with_numbers_of(twin.args, n.args), self._held)
                 return n.target(*args, **fx.node.map_arg(n.kwargs, self._held))
             operands = {
-                m.name: _cut(self.env[m], _dims(masked, m), kept, masked.axes)
+                m.name: _cut(self.env[m], dims_of(masked, m), kept, masked.axes)
                 for m in n.all_input_nodes
             }
             args, kwargs = fx.node.map_arg((twin.args, twin.kwargs), lambda m: operands[m.name])
             result = n.target(*args, **kwargs)
-            along = _dims(masked, n)
+            along = dims_of(masked, n)
             if isinstance(result, torch.Tensor):
                 return _spread(result, along, kept, masked.axes)
             # Of several results the first one is the value, the others are its statistics.
@@ -103,15 +103,8 @@ def _touched(net: Network, node: fx.Node, kept: Mapping[str, torch.Tensor]) -> b
     return any(
         kept_positions(dim, kept, net.axes) is not None
         for operand in node.all_input_nodes
-        for dim in _dims(net, operand)
+        for dim in dims_of(net, operand)
     )
-
-
-def _dims(net: Network, node: fx.Node) -> tuple[Dim, ...]:
-    if node.op == "get_attr":
-        tensor = net.tensors.get(str(node.target))
-        return tensor.dims if tensor else ()
-    return net.program.dims.get(node.name, ())
 
 
 def _cut(

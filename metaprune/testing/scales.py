@@ -25,12 +25,12 @@ import torch
 from torch import fx
 
 from graphs import Axis, Network
-from graphs.axes.dims import Dim, atoms, unit_index
+from graphs.axes.dims import atoms, unit_index
 from graphs.rules.registry import operator_name
-from metaprune.testing.subject import Subject, gap
-from metaprune.testing.symmetry import Checked, explain, search
+from metaprune.testing.checking import Checked, explain, gap, search
+from metaprune.testing.subject import Subject, dims_of
 
-_HOMOGENEOUS = (
+_NAMES = (
     "relu leaky_relu neg abs clone contiguous alias detach to _to_copy lift_fresh_copy dropout "
     "view reshape _unsafe_view flatten unflatten squeeze unsqueeze permute transpose swapaxes t "
     "numpy_T mT movedim expand cat concat stack slice narrow split split_with_sizes chunk "
@@ -39,7 +39,7 @@ _HOMOGENEOUS = (
     "adaptive_max_pool2d upsample_nearest2d upsample_bilinear2d channel_shuffle pixel_shuffle "
     "getitem sum mean add sub index_select repeat_interleave"
 )
-_SAME = frozenset(_HOMOGENEOUS.split())
+HOMOGENEOUS = frozenset(_NAMES.split())
 _LINEAR = ("linear", "conv1d", "conv2d", "conv3d")
 # Norm → positions of scale and shift among its arguments.
 _NORMS = {"batch_norm": (1, 2), "layer_norm": (2, 3), "rms_norm": (2,), "group_norm": (2, 3)}
@@ -60,7 +60,8 @@ class _Axis:
         """Where a value runs along the axis."""
         if not isinstance(node, fx.Node):
             return []
-        name, dims = _dims(self.net, node)
+        name = str(node.target) if node.op == "get_attr" else node.name
+        dims = dims_of(self.net, node)
         return [(name, i) for i, dim in enumerate(dims) if self.axis in atoms(dim)]
 
     def state(self, *terms: tuple[Place, float]) -> None:
@@ -96,7 +97,7 @@ class _Axis:
             self._norm(node, _NORMS[name])
         elif name == "embedding" and plain:
             self._product(node, self.places(node.args[0]))
-        elif name in _SAME and plain and not self._mixes(node, name):
+        elif name in HOMOGENEOUS and plain and not self._mixes(node, name):
             read = [p for n in node.all_input_nodes for p in self.places(n)]
             for place in read:
                 self._equal(self.places(node), [place])
@@ -151,7 +152,7 @@ class _Axis:
 
     def _matmul(self, node: fx.Node) -> None:
         a, b = node.args[:2]
-        ranks = [len(_dims(self.net, n)[1]) for n in (a, b)]
+        ranks = [len(dims_of(self.net, n)) for n in (a, b)]
         left, right = self.places(a), self.places(b)
         inner = [p for p in left if p[1] == ranks[0] - 1]
         inner += [p for p in right if p[1] == max(ranks[1] - 2, 0)]
@@ -202,7 +203,7 @@ def gauges(net: Network) -> dict[str, list[Degrees]]:
     nodes: dict[str, list[fx.Node]] = {}
     for node in net.program.graph.nodes:
         around = (node, *node.all_input_nodes)
-        names = {a for n in around for dim in _dims(net, n)[1] for a in atoms(dim)}
+        names = {a for n in around for dim in dims_of(net, n) for a in atoms(dim)}
         if node.op in ("call_function", "output"):
             for name in names:
                 nodes.setdefault(name, []).append(node)
@@ -278,11 +279,3 @@ def scale_law(subject: Subject, tolerance: float) -> tuple[Checked, dict[str, in
         return explain(net, culprits, "scaling", happened, None, hint)
 
     return search(iter([axes]), deviation, tolerance, sentence), counts
-
-
-def _dims(net: Network, node: fx.Node) -> tuple[str, tuple[Dim, ...]]:
-    """Name of the tensor or value of a node, and its dimensions."""
-    if node.op == "get_attr":
-        tensor = net.tensors.get(str(node.target))
-        return (str(node.target), tensor.dims) if tensor else (node.name, ())
-    return node.name, net.program.dims.get(node.name, ())
