@@ -1,4 +1,4 @@
-"""The page docs/architectures.md, from the rows that benchmarks/architectures.py measured."""
+"""The page docs/architectures.md, from the rows that `benchmarks.architectures` measured."""
 
 from __future__ import annotations
 
@@ -37,10 +37,9 @@ HEAD = """# Architectures
 with the reason{skipped}.
 
 ```sh
-python -m benchmarks.architectures --results results.jsonl
-python -m benchmarks.architectures --results libraries.jsonl --only libraries
-python -m benchmarks.architectures --results results.jsonl libraries.jsonl \\
-    --table docs/architectures.md
+python -m benchmarks.architectures                    # measures every row
+python -m benchmarks.architectures --only libraries   # where torchvision and timm are installed
+make docs                                             # writes this page
 ```
 
 The rows of torchvision and timm come from an environment of their own, with a torch that fits them.
@@ -48,8 +47,8 @@ Commits {commits}, one thread, with
 
 {versions}
 
-The definitions are in `tests/architectures`: a configuration of a class of transformers, a network
-after its paper, or a builder of torchvision or timm. Adding one is one entry.
+The definitions are in `tests/architectures/definitions`: a configuration of a class of transformers,
+a network after its paper, or a builder of torchvision or timm. Adding one is one entry.
 
 Each is traced once and put under
 
