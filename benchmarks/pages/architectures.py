@@ -47,8 +47,9 @@ Commits {commits}, one thread, with
 
 {versions}
 
-The definitions are in `tests/architectures/definitions`: a configuration of a class of transformers,
-a network after its paper, or a builder of torchvision or timm. Adding one is one entry.
+The definitions are in `tests/architectures/definitions`: a configuration of a class of
+transformers, a network after its paper, or a builder of torchvision or timm. Adding one is one
+entry.
 
 Each is traced once and put under
 
