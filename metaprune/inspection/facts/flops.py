@@ -86,7 +86,7 @@ def _by_torch(model: nn.Module, example_inputs: Any) -> Counts:
     """Module path → operator → MACs of one example, without those of the modules inside."""
     args, kwargs = as_inputs(example_inputs)
     counter = FlopCounterMode(display=False, custom_mapping=_MORE)
-    with quiet_evaluation(model), as_written(model), _plain(model), torch.no_grad(), counter:
+    with quiet_evaluation(model), as_written(model), _countable(model), torch.no_grad(), counter:
         forward(model, args, kwargs)
     leaves = [v for v in pytree.tree_leaves((args, kwargs)) if isinstance(v, torch.Tensor)]
     batch = leaves[0].shape[0] if leaves and leaves[0].dim() else 1
@@ -106,7 +106,7 @@ def _by_torch(model: nn.Module, example_inputs: Any) -> Counts:
 
 
 @contextmanager
-def _plain(model: nn.Module) -> Iterator[None]:
+def _countable(model: nn.Module) -> Iterator[None]:
     """Attention in its own steps, and parameters without gradients, on which the counter fails."""
     fused = torch.backends.mha.get_fastpath_enabled()
     wanted = [parameter for parameter in model.parameters() if parameter.requires_grad]
