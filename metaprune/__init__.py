@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from metaprune.packages import check_packages
+from metaprune.version import __version__
 
 if TYPE_CHECKING:
     from graphs import Network, trace
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from metaprune.saving.folder import load
     from metaprune.settings import Settings
     from pruners import Plan, Target
-
-__version__ = "0.1.0"
 
 _HOMES = {
     "Calibration": "metaprune.calibration",
@@ -52,6 +51,7 @@ __all__ = [
     "Result",
     "Settings",
     "Target",
+    "__version__",
     "apply",
     "inspect",
     "load",
