@@ -1,9 +1,9 @@
 """Networks as axes and tensors: tracing, operator rules, exact round trips, slicing, views."""
 
+from graphs.api import Network, trace
 from graphs.axes.dims import Atom, Axis, Dim, Fixed, Prod, Sum
 from graphs.errors import FrozenAxisError, TraceError
-from graphs.relate.structure import Group, Network, Tensor
-from graphs.relate.trace import trace
+from graphs.relate.structure import Group, Tensor
 
 __all__ = [
     "Atom",

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from graphs.relate.structure import Network
+from graphs.relate.structure import Structure
 
 
-def sizes_of(net: Network, sizes: Mapping[str, int] | None = None) -> dict[str, int]:
+def sizes_of(net: Structure, sizes: Mapping[str, int] | None = None) -> dict[str, int]:
     """Number of units of every axis, where `sizes` has another number that one."""
     return {name: axis.size for name, axis in net.axes.items()} | dict(sizes or {})
 
 
-def count_macs(net: Network, sizes: Mapping[str, int] | None = None) -> int:
+def count_macs(net: Structure, sizes: Mapping[str, int] | None = None) -> int:
     """Multiply–accumulates of one example through linear maps, convolutions and attention.
 
     Args:
@@ -25,7 +25,7 @@ def count_macs(net: Network, sizes: Mapping[str, int] | None = None) -> int:
     return sum(macs_per_node(net, sizes).values())
 
 
-def macs_per_node(net: Network, sizes: Mapping[str, int] | None = None) -> dict[str, int]:
+def macs_per_node(net: Structure, sizes: Mapping[str, int] | None = None) -> dict[str, int]:
     """Multiply–accumulates of one example by module path (by node where no module is known)."""
     current = sizes_of(net, sizes)
     totals: dict[str, int] = {}
@@ -34,7 +34,7 @@ def macs_per_node(net: Network, sizes: Mapping[str, int] | None = None) -> dict[
     return {where: n // net.program.batch for where, n in totals.items()}
 
 
-def count_params(net: Network, sizes: Mapping[str, int] | None = None) -> int:
+def count_params(net: Structure, sizes: Mapping[str, int] | None = None) -> int:
     """Numbers in the parameters (buffers excluded), tied ones once."""
     current = sizes_of(net, sizes)
     return sum(net.extents[name].count(current) for name in net.source.parameters)

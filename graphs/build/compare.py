@@ -10,7 +10,7 @@ from torch.utils import _pytree as pytree
 
 from graphs.axes.dims import size
 from graphs.calls.running import Inputs
-from graphs.relate.structure import Network, Tensor
+from graphs.relate.structure import Structure, Tensor
 
 # The class and the program make the same calls: what differs by more differs in more than rounding
 # (a softmax scale of another head size may cost 1e-4 only).
@@ -70,7 +70,7 @@ def informative(found: list[torch.Tensor] | Exception) -> bool:
     )
 
 
-def lively(net: Network) -> dict[str, torch.Tensor]:
+def lively(net: Structure) -> dict[str, torch.Tensor]:
     """Random values of gain O(1) for the tensors of a network, in their roles; constants are real.
 
     They are for reading: values of one gain are windows of one stretch of numbers, so that all
@@ -104,7 +104,7 @@ def lively(net: Network) -> dict[str, torch.Tensor]:
     return made
 
 
-def _gain(net: Network, tensor: Tensor) -> float:
+def _gain(net: Structure, tensor: Tensor) -> float:
     if tensor.role != "weight":
         return 1.0 if tensor.role == "embedding" else 0.3
     reads = [size(d, net.axes) for d, p in zip(tensor.dims, tensor.produces, strict=True) if not p]

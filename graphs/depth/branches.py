@@ -10,7 +10,7 @@ from math import prod
 from torch import fx
 
 from graphs.axes.dims import size
-from graphs.relate.structure import Network
+from graphs.relate.structure import Structure
 from graphs.rules.registry import operator_name
 
 
@@ -35,7 +35,7 @@ class Block:
     macs: int
 
 
-def blocks(net: Network) -> list[Block]:
+def blocks(net: Structure) -> list[Block]:
     """Every residual branch with weights of its own, in the order of the forward.
 
     Two branches of one layer (attention, MLP) are two blocks; a branch that holds others is listed
@@ -97,7 +97,7 @@ def _cone(end: fx.Node, user: fx.Node) -> tuple[set[fx.Node], set[fx.Node]]:
     return inside, outside
 
 
-def _common_path(net: Network, tensors: Iterable[str]) -> str:
+def _common_path(net: Structure, tensors: Iterable[str]) -> str:
     """The module that holds all weights of a branch (its norms may lie outside)."""
     paths = [t.split(".")[:-1] for t in tensors if net.tensors[t].role == "weight"]
     common: list[str] = []

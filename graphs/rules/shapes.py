@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from graphs.axes.dims import Dim, Fixed, atoms, concat
+from graphs.rules.elementwise import broadcast
 from graphs.rules.registry import Context, Dims, Extent, Value, rule
 
 
@@ -101,8 +102,6 @@ def expand(ctx: Context, x: Value, shape: Sequence[Any], **kwargs: Any) -> Dims:
 @rule("expand_as", zero="move")
 def expand_as(ctx: Context, x: Value, other: Value) -> Dims:
     """Broadcast against another value's shape."""
-    from graphs.rules.elementwise import broadcast
-
     return broadcast(ctx, [x, other])
 
 

@@ -37,8 +37,8 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
+from graphs.api import Network
 from graphs.axes.dims import Axis, atoms, unit_index
-from graphs.relate.structure import Network
 
 Slice = tuple[str, int, int]
 Cut = frozenset[Slice]
