@@ -36,7 +36,7 @@ def embedding(ctx: Context, weight: Value, index: Value, *args: Any, **kwargs: A
     return (*index.dims, weight.dims[1])
 
 
-@rule("conv1d", "conv2d", "conv3d", zero="affine", ends=True)
+@rule("conv1d", "conv2d", "conv3d", zero="affine", ends=True, convolves="forward")
 def convolution(
     ctx: Context,
     x: Value,
@@ -51,7 +51,12 @@ def convolution(
     return _convolve(ctx, x, weight, bias, groups, out_index=0)
 
 
-@rule("conv_transpose1d", "conv_transpose2d", "conv_transpose3d", zero="affine", ends=True)
+@rule(
+    *("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"),
+    zero="affine",
+    ends=True,
+    convolves="transposed",
+)
 def transposed_convolution(
     ctx: Context,
     x: Value,

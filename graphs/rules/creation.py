@@ -9,13 +9,18 @@ from graphs.axes.dims import Dim
 from graphs.rules.registry import Context, Dims, Extent, Value, operator_name, rule
 
 
-@rule("zeros", "new_zeros", zero="zero", ends=True)
+@rule("zeros", "new_zeros", zero="zero", ends=True, makes=True)
 def zeros(ctx: Context, *args: Any, **kwargs: Any) -> Dims:
     """Zero everywhere: its dimensions take on whatever they meet."""
     return constant(ctx, *args, **kwargs)
 
 
-@rule("ones", "full", "empty", "new_ones", "new_full", "new_empty", zero="never", ends=True)
+@rule(
+    *("ones", "full", "empty", "new_ones", "new_full", "new_empty"),
+    zero="never",
+    ends=True,
+    makes=True,
+)
 def constant(ctx: Context, *args: Any, **kwargs: Any) -> Dims:
     """The same number everywhere: its dimensions take on whatever they meet."""
     position = 1 if operator_name(ctx.node.target).startswith("new_") else 0
@@ -29,13 +34,13 @@ def constant(ctx: Context, *args: Any, **kwargs: Any) -> Dims:
     return dims
 
 
-@rule("zeros_like", zero="zero")
+@rule("zeros_like", zero="zero", makes=True)
 def zeros_like(ctx: Context, x: Value, *args: Any, **kwargs: Any) -> Dims:
     """Zero everywhere, over another value's dimensions."""
     return x.dims
 
 
-@rule("ones_like", "full_like", "empty_like", zero="never")
+@rule("ones_like", "full_like", "empty_like", zero="never", makes=True)
 def constant_like(ctx: Context, x: Value, *args: Any, **kwargs: Any) -> Dims:
     """The same number everywhere, over another value's dimensions."""
     return x.dims
@@ -50,27 +55,21 @@ def constant_like(ctx: Context, x: Value, *args: Any, **kwargs: Any) -> Dims:
     "tril_indices",
     "triu_indices",
     zero="never",
+    makes=True,
 )
 def numbered(ctx: Context, *args: Any, **kwargs: Any) -> Dims:
     """Positions that are told apart by their number."""
     return ctx.fixed(ctx.shape, "numbered positions")
 
 
-@rule("rand", "randn", "randint", "randperm", "normal", zero="never")
+@rule("rand", "randn", "randint", "randperm", "normal", zero="never", makes=True)
 def random(ctx: Context, *args: Any, **kwargs: Any) -> Dims:
     """Random numbers: which unit gets which is settled by its place."""
     return ctx.fixed(ctx.shape, "random numbers")
 
 
-@rule(
-    "rand_like",
-    "randn_like",
-    "randint_like",
-    "bernoulli",
-    "exponential",
-    "multinomial",
-    zero="never",
-)
+@rule("rand_like", "randn_like", "randint_like", zero="never", makes=True)
+@rule("bernoulli", "exponential", "multinomial", zero="never")
 def random_like(ctx: Context, x: Value, *args: Any, **kwargs: Any) -> Dims:
     """Random numbers over the dimensions of another value, by place: its axes are left alone."""
     ctx.freeze(x.dims, "random numbers")

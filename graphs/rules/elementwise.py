@@ -8,18 +8,17 @@ from graphs.axes.dims import Dim, Fixed, atoms
 from graphs.rules.registry import Context, Dims, Value, rule
 
 _UNARY = (
-    "relu relu6 gelu silu sigmoid tanh hardtanh hardswish hardsigmoid leaky_relu elu celu "
+    "relu6 gelu silu sigmoid tanh hardtanh hardswish hardsigmoid elu celu "
     "selu mish softplus log_sigmoid hardshrink softshrink "
-    "threshold exp exp2 expm1 log log1p log2 log10 sqrt rsqrt reciprocal neg abs sign sgn signbit "
+    "threshold exp exp2 expm1 log log1p log2 log10 sqrt rsqrt reciprocal sign sgn signbit "
     "sin cos tan asin acos atan sinh cosh asinh acosh atanh erf erfc erfinv sinc logit lgamma "
     "digamma special_expit special_log_ndtr special_ndtr deg2rad rad2deg floor ceil round trunc "
-    "fix frac square clamp clip clamp_min clamp_max clone detach to alias contiguous lift_fresh "
-    "lift_fresh_copy _to_copy type_as dropout alpha_dropout feature_dropout feature_alpha_dropout "
+    "fix frac square clamp clip clamp_min clamp_max feature_alpha_dropout "
     "rrelu isnan isinf isfinite logical_not bitwise_not nan_to_num positive zero "
     "_assert_tensor_metadata cpu cuda"
 )
 _ADDITIVE = (
-    "max.other min.other add sub rsub maximum minimum fmax fmin eq ne lt le gt ge isclose "
+    "max.other min.other rsub maximum minimum fmax fmin eq ne lt le gt ge isclose "
     "logical_or logical_xor or xor bitwise_or bitwise_xor lshift rshift lerp addcmul addcdiv atan2 "
     " hypot copysign heaviside logaddexp xlogy copy fill remainder fmod floor_divide "
     "threshold_backward polar complex"
@@ -52,6 +51,17 @@ def _still(*args: Any) -> bool:
 
 
 @rule(*_UNARY.split())
+@rule("relu", "leaky_relu", "abs", homogeneous=True)
+@rule("neg", homogeneous=True, shifts=True)
+@rule(
+    *("to", "_to_copy", "type_as", "clone", "detach", "alias", "contiguous"),
+    *("lift_fresh", "lift_fresh_copy"),
+    entries="same",
+    homogeneous=True,
+    numbers="kept",
+)
+@rule("dropout", homogeneous=True, training=2)
+@rule("alpha_dropout", "feature_dropout", training=2)
 def unary(ctx: Context, x: Value, *args: Any, **kwargs: Any) -> Dims:
     """Entry by entry; the dimensions pass through."""
     return broadcast(ctx, [x, *_operands(*args)]) if ctx.shapes else ()
@@ -70,6 +80,7 @@ def power(ctx: Context, x: Any, exponent: Any, **kwargs: Any) -> Dims:
 
 
 @rule(*_ADDITIVE.split())
+@rule("add", "sub", homogeneous=True, shifts=True)
 def additive(ctx: Context, *args: Any, **kwargs: Any) -> Dims:
     """Entry by entry over several operands."""
     return broadcast(ctx, _operands(*args, *kwargs.values()))
@@ -87,7 +98,7 @@ def choose(ctx: Context, *args: Any, **kwargs: Any) -> Dims:
     return broadcast(ctx, _operands(*args, *kwargs.values()))
 
 
-@rule("mul", "multiply", zero="product")
+@rule("mul", "multiply", zero="product", shifts=True)
 def multiply(ctx: Context, a: Any, b: Any, **kwargs: Any) -> Dims:
     """Entry by entry; zero where either operand is. A multiplied parameter is a scale."""
     if not _still(a, b):
@@ -96,7 +107,7 @@ def multiply(ctx: Context, a: Any, b: Any, **kwargs: Any) -> Dims:
     return broadcast(ctx, _operands(a, b))
 
 
-@rule("div", "true_divide", "divide", zero="first")
+@rule("div", "true_divide", "divide", zero="first", shifts=True)
 def divide(ctx: Context, a: Any, b: Any, **kwargs: Any) -> Dims:
     """Entry by entry; zero where the numerator is. A divisor is like a variance, never zero."""
     if not _still(a, b):
@@ -105,7 +116,7 @@ def divide(ctx: Context, a: Any, b: Any, **kwargs: Any) -> Dims:
     return broadcast(ctx, _operands(a, b))
 
 
-@rule("_weight_norm_interface", "_weight_norm", zero="product")
+@rule("_weight_norm_interface", "_weight_norm", zero="product", statistic=True)
 def weight_norm(ctx: Context, v: Value, g: Value, dim: int = 0) -> Any:
     """Salimans & Kingma 2016: w = g v / |v|, the norm over all dimensions but `dim`.
 

@@ -40,7 +40,7 @@ def _either(ctx: Context, a: Dim, b: Dim) -> Dim:
     return next((d for d in map(ctx.solver.resolve, (a, b)) if atoms(d)), merged)
 
 
-@rule("gather", zero="first", ends=True)
+@rule("gather", zero="first", ends=True, numbers="read")
 def gather(ctx: Context, x: Value, dim: int, places: Value, **kwargs: Any) -> Dims:
     """out[i][j] = x[places[i][j]][j] for dim = 0."""
     if not x.dims:
@@ -60,7 +60,7 @@ def take_along_dim(ctx: Context, x: Value, places: Value, dim: int | None = None
     return tuple(_pointwise(ctx, x, dim % len(x.dims), places))
 
 
-@rule("index_select", zero="move", ends=True)
+@rule("index_select", zero="move", ends=True, picks="number", homogeneous=True, numbers="read")
 def index_select(ctx: Context, x: Value, dim: int, places: Value) -> Dims:
     """Positions of one dimension by number."""
     dim %= max(len(x.dims), 1)

@@ -14,7 +14,7 @@ def adjoint(ctx: Context, x: Value) -> Dims:
     return (*x.dims[:-2], x.dims[-1], x.dims[-2])
 
 
-@rule("tril", "triu", zero="move")
+@rule("tril", "triu", zero="move", uneven=True)
 def triangle(ctx: Context, x: Value, *args: Any) -> Dims:
     """Entries on one side of the diagonal: rows and columns are told apart by their number."""
     ctx.freeze(x.dims[-2:], "a triangle of a matrix")

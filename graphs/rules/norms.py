@@ -9,7 +9,8 @@ from graphs.axes.dims import Atom, Prod, product
 from graphs.rules.registry import Context, Dims, Extent, Value, rule
 
 
-@rule("batch_norm", "native_batch_norm", "_native_batch_norm_legit_no_training", zero="affine-norm")
+@rule("batch_norm", zero="affine-norm", training=5)
+@rule("native_batch_norm", "_native_batch_norm_legit_no_training", zero="affine-norm")
 def batch_norm(
     ctx: Context,
     x: Value,
@@ -41,7 +42,7 @@ def batch_norm(
     return (dims, *(ctx.fixed(s, "batch statistics") for s in ctx.shapes[1:]))
 
 
-@rule("instance_norm", zero="affine-norm")
+@rule("instance_norm", zero="unit-norm", statistic=True)
 def instance_norm(
     ctx: Context, x: Value, weight: Value | None, bias: Value | None, *args: Any, **kwargs: Any
 ) -> Dims:
@@ -50,7 +51,7 @@ def instance_norm(
     return result
 
 
-@rule("layer_norm", "native_layer_norm", zero="affine-norm")
+@rule("layer_norm", "native_layer_norm", zero="affine-norm", statistic=True)
 def layer_norm(
     ctx: Context,
     x: Value,
@@ -66,7 +67,7 @@ def layer_norm(
     return _trailing_norm(ctx, x, normalized_shape, weight, bias)
 
 
-@rule("rms_norm", "_fused_rms_norm", zero="affine-norm")
+@rule("rms_norm", "_fused_rms_norm", zero="unit-norm", statistic=True)
 def rms_norm(
     ctx: Context,
     x: Value,
@@ -101,7 +102,7 @@ def _trailing_norm(
     return (dims, *(ctx.fixed(s, "statistics") for s in ctx.shapes[1:]))
 
 
-@rule("group_norm", zero="affine-norm")
+@rule("group_norm", zero="affine-norm", statistic=True)
 def group_norm(
     ctx: Context,
     x: Value,

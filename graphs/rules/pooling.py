@@ -16,6 +16,7 @@ _RANK = {"1d": 1, "2d": 2, "3d": 3}
     *(f"max_pool{rank}_with_indices" for rank in ("2d", "3d")),
     *(f"{kind}_pad{rank}" for kind in ("reflection", "replication") for rank in _RANK),
     zero="move",
+    homogeneous=True,
 )
 def pool(ctx: Context, x: Value, *args: Any, **kwargs: Any) -> Any:
     """All dimensions behind the channels are spatial and get new sizes."""

@@ -45,7 +45,7 @@ def _is_square(node: fx.Node) -> bool:
     return name == "square" or (name == "pow" and args[1] == 2)
 
 
-@rule("mean", "nanmean", zero="move", ends=True)
+@rule("mean", "nanmean", zero="move", ends=True, homogeneous=True, statistic=True)
 def mean(ctx: Context, x: Value, *args: Any, **kwargs: Any) -> Dims:
     """A mean of squares over units is a root-mean-square norm's: exact up to a rescale."""
     gone = _reduced(ctx, x)
@@ -58,13 +58,14 @@ def mean(ctx: Context, x: Value, *args: Any, **kwargs: Any) -> Dims:
     return _remaining(ctx, x, gone)
 
 
-@rule("sum", "nansum", "any", "count_nonzero", zero="move", ends=True)
+@rule("sum", "nansum", zero="move", ends=True, homogeneous=True)
+@rule("any", "count_nonzero", zero="move", ends=True)
 def total(ctx: Context, x: Value, *args: Any, **kwargs: Any) -> Dims:
     """Zero units add nothing."""
     return _remaining(ctx, x, _reduced(ctx, x))
 
 
-@rule("var", "std", "var_mean", "std_mean", zero="move", ends=True)
+@rule("var", "std", "var_mean", "std_mean", zero="move", ends=True, statistic=True)
 def variance(ctx: Context, x: Value, *args: Any, **kwargs: Any) -> Any:
     """Changes with the units it is taken over."""
     gone = _reduced(ctx, x)
@@ -110,13 +111,14 @@ def softmax(ctx: Context, x: Value, *args: Any, **kwargs: Any) -> Dims:
     return along(ctx, x)
 
 
-@rule("logcumsumexp", zero="never")
+@rule("logcumsumexp", zero="never", uneven=True)
 def log_sum(ctx: Context, x: Value, *args: Any, **kwargs: Any) -> Dims:
     """Every position along `dim` depends on those before it; exp(0) is not zero."""
     return along(ctx, x)
 
 
-@rule("cumsum", "cumprod", "flip", "roll", zero="move")
+@rule("cumsum", "cumprod", zero="move", uneven=True)
+@rule("flip", "roll", zero="move")
 def along(ctx: Context, x: Value, *args: Any, **kwargs: Any) -> Dims:
     """Same shape, but every position along `dim` depends on the others or on its place."""
     name = operator_name(ctx.node.target)
@@ -143,8 +145,9 @@ def largest(ctx: Context, x: Value, *args: Any, **kwargs: Any) -> Any:
     return dims if len(ctx.shapes) == 1 else (dims, dims)
 
 
+@rule("sort", zero="move", ends=True, numbers="kept or read")
 @rule(
-    *("sort", "median", "nanmedian", "mode", "kthvalue", "cummax", "cummin", "quantile"),
+    *("median", "nanmedian", "mode", "kthvalue", "cummax", "cummin", "quantile"),
     zero="move",
     ends=True,
 )
@@ -163,7 +166,8 @@ def ordering(ctx: Context, x: Value, *args: Any, **kwargs: Any) -> Any:
     return results if isinstance(ctx.node.meta["val"], tuple | list) else results[0]
 
 
-@rule("argmax", "argmin", "argsort", zero="never", ends=True)
+@rule("argsort", zero="never", ends=True, uneven=True, numbers="read")
+@rule("argmax", "argmin", zero="never", ends=True)
 def places(ctx: Context, x: Value, *args: Any, **kwargs: Any) -> Any:
     """Places by rank: their axis is frozen."""
     return ordering(ctx, x)

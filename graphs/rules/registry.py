@@ -7,6 +7,9 @@ can be rewritten for smaller shapes, and what a dead unit becomes (`zero=`):
 
     "product"  zero when any operand that carries the axis is zero (mul, matmul)
     "affine"   like product, plus an operand `bias` that must be zero as well
+    "bias-first" like affine, the bias being the first operand
+    "affine-norm" zero when scale and shift are
+    "unit-norm" like affine-norm; zero without either where the first operand is (rms_norm)
     "choice"   zero when every operand that holds values, not places or conditions, is (where)
     "move"     zero when the operands that carry the axis are (view, cat, pooling)
     "recurrent" like move; what a weight's columns only read does not count
@@ -23,7 +26,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import fx
@@ -31,9 +34,27 @@ from torch import fx
 from graphs.axes.dims import EXACTNESS, Dim, Fixed
 from graphs.axes.unify import Unifier
 from graphs.places import place_of_stack
+from graphs.tools.registry import Registry
 
 Dims = tuple[Dim, ...]
 RuleFunction = Callable[..., Any]
+Fate = Literal[
+    "product",
+    "affine",
+    "bias-first",
+    "affine-norm",
+    "unit-norm",
+    "choice",
+    "move",
+    "recurrent",
+    "pad",
+    "zero",
+    "first",
+    "value",
+    "never",
+    "map",
+]
+"""What becomes of a dead unit; see the top of this file."""
 
 
 @dataclass(frozen=True)
@@ -89,11 +110,27 @@ class Inverse:
 
 @dataclass(frozen=True)
 class Rule:
-    """How an operator relates dimensions, what it makes of a dead unit, where axes may end."""
+    """How an operator relates dimensions, and what it is; `rule` says what the fields mean."""
 
     function: RuleFunction
-    zero: str
+    zero: Fate = "map"
     ends: bool = False
+    picks: Literal["", "place", "number"] = ""
+    entries: Literal["", "same", "moved"] = ""
+    shifts: bool = False
+    homogeneous: bool = False
+    uneven: bool = False
+    statistic: bool = False
+    convolves: Literal["", "forward", "transposed"] = ""
+    makes: bool = False
+    numbers: Literal["", "kept", "read", "kept or read"] = ""
+    training: int | None = None
+    spelled: Callable[..., Any] | None = None
+
+    @property
+    def normalises(self) -> bool:
+        """Whether it subtracts a mean or divides by a deviation, then scales and shifts."""
+        return self.zero in ("affine-norm", "unit-norm")
 
 
 @dataclass(frozen=True)
@@ -140,8 +177,8 @@ class Context:
     facts: Facts
     module: str
     shapes: tuple[tuple[int, ...], ...]
-    numbers: Dim | None = None
-    """Set by a rule whose result numbers the units of a dimension."""
+    numbers: tuple[int, Dim] | None = None
+    """Set by a rule: which of the results numbers the units of a dimension, and of which."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -196,25 +233,71 @@ class Context:
             self.freeze(value.dims, why)
 
 
-RULES: dict[str, Rule] = {}
+RULES: Registry[Rule] = Registry("rule for operator")
 
 
 def rule(
-    *names: str, zero: str = "map", ends: bool = False
+    *names: str,
+    zero: Fate = "map",
+    ends: bool = False,
+    picks: Literal["", "place", "number"] = "",
+    entries: Literal["", "same", "moved"] = "",
+    shifts: bool = False,
+    homogeneous: bool = False,
+    uneven: bool = False,
+    statistic: bool = False,
+    convolves: Literal["", "forward", "transposed"] = "",
+    makes: bool = False,
+    numbers: Literal["", "kept", "read", "kept or read"] = "",
+    training: int | None = None,
+    spelled: Callable[..., Any] | None = None,
 ) -> Callable[[RuleFunction], RuleFunction]:
-    """Register a rule for ATen operators by name, without overload (`"add"` is `add.Tensor`).
+    """Register a rule for operators by name, with what else is known of them.
 
     Args:
-        names: of operators.
+        names: of ATen operators without overload (`"add"` is `add.Tensor`), of others with their
+            namespace (`"mylib.scan"`).
         zero: what becomes of a dead unit; see the top of this file.
         ends: axes of operands may end here, because the operator sums over positions or picks some.
             An axis that ends at any other operator is frozen (`graphs.relate.overlooked`).
+        picks: results are some positions of the first operand, told by their place (a slice) or by
+            the entries of another operand (an index).
+        entries: the result has the entries of the first operand, as they are (a cast, a copy) or in
+            another place (a transpose), and no others.
+        shifts: scales or shifts its operands entry by entry, so that a parameter stays what it is.
+        homogeneous: for c > 0 of a unit, f(c x) = c f(x) along the axis of the unit.
+        uneven: makes of equal numbers different ones, by their places.
+        statistic: depends on how many units there are; the rule states what that means for them.
+        convolves: slides a kernel over positions, as `conv` or as `conv_transpose` does.
+        makes: makes a tensor, of the default dtype where its argument `dtype` says no other.
+        numbers: where entries number units (the places of top-k), those of the first result still
+            do ("kept"), or they are used to look something up, which the rule states ("read").
+        training: the position of the flag that tells training from evaluation.
+        spelled: the operator to call instead where an argument follows a size that changed.
+
+    Raises:
+        ValueError: an operator has a rule already.
     """
 
     def register(function: RuleFunction) -> RuleFunction:
+        known = Rule(
+            function=function,
+            zero=zero,
+            ends=ends,
+            picks=picks,
+            entries=entries,
+            shifts=shifts,
+            homogeneous=homogeneous,
+            uneven=uneven,
+            statistic=statistic,
+            convolves=convolves,
+            makes=makes,
+            numbers=numbers,
+            training=training,
+            spelled=spelled,
+        )
         for name in names:
-            assert name not in RULES, f"two rules for {name}"
-            RULES[name] = Rule(function, zero, ends)
+            RULES.add(name, known)
         return function
 
     return register
@@ -233,28 +316,31 @@ def operator_name(target: Any) -> str:
     return name.rstrip("_") if not name.startswith("_") else name
 
 
-CASTS = ("to", "_to_copy", "float", "type_as", "clone", "contiguous", "detach", "alias")
-_MOVES = (*CASTS, "t", "mT", "numpy_T", "transpose", "permute", "index", "select")
-
-
-def reparametrises(node: fx.Node) -> bool:
-    """Whether a node scales or shifts its operands entry by entry."""
-    return operator_name(node.target) in ("mul", "div", "add", "sub", "neg")
-
-
-def moves_only(node: fx.Node) -> bool:
-    """Whether a node hands the entries of its first operand on, in another place or dtype."""
-    return operator_name(node.target) in _MOVES
-
-
 def lookup(target: Any) -> Rule | None:
     """The rule of an fx target, or None when no rule understands it.
 
     A rule for one overload (`"max.other"`) goes before that for all of them.
     """
+    one, every = _keys(target)
+    return RULES.get(one) or RULES.get(every)
+
+
+@cache
+def _keys(target: Any) -> tuple[str, str]:
     name = operator_name(target)
-    overload = getattr(target, "_overloadname", "")
-    return RULES.get(f"{name}.{overload}") or RULES.get(name)
+    return f"{name}.{getattr(target, '_overloadname', '')}", name
+
+
+def known_of(target: Any) -> Rule:
+    """What is known of an fx target; of one without a rule, nothing."""
+    return lookup(target) or _UNKNOWN
+
+
+def _refuse(ctx: Context, *operands: Any, **named: Any) -> Any:
+    raise NotImplementedError(f"no rule for {ctx.where}")
+
+
+_UNKNOWN = Rule(_refuse)
 
 
 def describe(node: fx.Node) -> str:

@@ -30,7 +30,7 @@ def repeat(ctx: Context, x: Value, repeats: Sequence[Any]) -> Dims:
     return tuple(product((c, d)) for c, d in zip(copies, old, strict=True))
 
 
-@rule("repeat_interleave", zero="move")
+@rule("repeat_interleave", zero="move", homogeneous=True, numbers="kept")
 def repeat_interleave(
     ctx: Context, x: Value, repeats: Any = None, dim: int | None = None, **kwargs: Any
 ) -> Dims:

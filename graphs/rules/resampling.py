@@ -16,7 +16,7 @@ _MODES = (
 )
 
 
-@rule(*_MODES, zero="move")
+@rule(*_MODES, zero="move", homogeneous=True)
 def upsample(ctx: Context, x: Value, *args: Any, **kwargs: Any) -> Any:
     """Interpolation, channel by channel."""
     return pool(ctx, x)
@@ -47,7 +47,7 @@ def im2col(ctx: Context, x: Value, *args: Any) -> Dims:
     return (*x.dims[:-3], *out, Fixed(ctx.shape[-1], "window"))
 
 
-@rule("col2im", zero="move")
+@rule("col2im", zero="move", uneven=True)
 def col2im(ctx: Context, x: Value, size: Any, kernel: Any, *args: Any) -> Dims:
     """`F.fold`: windows summed back into an image."""
     places = 1

@@ -13,31 +13,23 @@ from typing import Any
 from torch import fx
 
 from graphs.axes.dims import Dim, Fixed, atoms
-from graphs.rules.registry import CASTS, Context, Dims, Extent, Value, operator_name, rule
+from graphs.rules.registry import Context, Dims, Extent, Value, known_of, operator_name, rule
 
 _GROUPED = ("_grouped_mm", "grouped_mm", "transformers.grouped_mm_fallback")
-# Numbers stay numbers of the same units under these; where the operator picks, its first result.
-_CARRY = (
-    *CASTS,
-    *("view", "reshape", "flatten", "squeeze", "unsqueeze", "expand", "permute", "transpose"),
-    *("index", "slice", "select", "sort", "cat", "repeat_interleave"),
-)
-# These look something up along the numbered axis; their rules say so themselves.
-_LOOK_UP = ("index", "histc", "bincount", "one_hot", "gather", "index_select", "argsort", "sort")
 
 
-def follow(ctx: Context, operands: Sequence[Value]) -> Dim | None:
-    """The axis that the entries of the first result number; freezes those that nothing follows."""
+def follow(ctx: Context, operands: Sequence[Value]) -> tuple[int, Dim] | None:
+    """Which result numbers units, and of which axis; freezes the axes that nothing follows."""
     numbered = [v for v in operands if v.numbers is not None]
     if not numbered:
         return ctx.numbers
-    name = operator_name(ctx.node.target)
+    use = known_of(ctx.node.target).numbers
     first = operands[0]
-    if name in _CARRY and first.numbers is not None:
+    if "kept" in use and first.numbers is not None:
         for value in numbered:
             ctx.unify(first.numbers, value.numbers)  # type: ignore[arg-type]
-        return first.numbers
-    if name not in _LOOK_UP:
+        return 0, first.numbers
+    if "read" not in use:
         for value in numbered:
             ctx.freeze(value.numbers, "its numbers are computed with")  # type: ignore[arg-type]
     return ctx.numbers
@@ -53,10 +45,11 @@ def looked_up(ctx: Context, dim: Dim, table: Value, why: str) -> None:
 
 def feeds_top_k(node: fx.Node) -> bool:
     """Whether all that becomes of a softmax is a choice of the largest."""
+    # No fact of top-k and gather: together they are how routers are spelled.
     users = list(node.users)
     return bool(users) and all(
         operator_name(u.target) in ("topk", "gather")
-        or (operator_name(u.target) in CASTS and feeds_top_k(u))
+        or (known_of(u.target).entries == "same" and feeds_top_k(u))
         for u in users
     )
 
@@ -66,7 +59,7 @@ def marks_groups(node: fx.Node) -> bool:
     users = list(node.users)
     return bool(users) and all(
         (u.op == "call_function" and operator_name(u.target) in _GROUPED)
-        or (operator_name(u.target) in CASTS and marks_groups(u))
+        or (known_of(u.target).entries == "same" and marks_groups(u))
         for u in users
     )
 
@@ -79,7 +72,7 @@ def top_k(ctx: Context, x: Value, k: Any, dim: int = -1, *args: Any, **kwargs: A
     if isinstance(k, int):
         ctx.exactness(units, "data-dependent")
         ctx.facts.minimum.append((units, k))
-        ctx.numbers = units
+        ctx.numbers = 1, units
     else:
         ctx.freeze(units, "top-k of a number computed at run time")
     picked = (*x.dims[:dim], Fixed(ctx.shape[dim], "top k"), *x.dims[dim + 1 :])
@@ -112,7 +105,7 @@ def grouped_matmul(
     return (x.dims[0], out)
 
 
-@rule("histc", "bincount", zero="never", ends=True)
+@rule("histc", "bincount", zero="never", ends=True, numbers="read")
 def count(ctx: Context, x: Value, *args: Any, **kwargs: Any) -> Dims:
     """How many tokens each expert has."""
     (n,) = ctx.shape
@@ -128,7 +121,7 @@ def count(ctx: Context, x: Value, *args: Any, **kwargs: Any) -> Dims:
     return (x.numbers,)
 
 
-@rule("one_hot", zero="never", ends=True)
+@rule("one_hot", zero="never", ends=True, numbers="read")
 def one_hot(ctx: Context, x: Value, classes: Any = -1) -> Dims:
     """A position for each unit that a number may name."""
     if x.numbers is None or ctx.solver.size(x.numbers) != ctx.shape[-1]:

@@ -9,14 +9,14 @@ import torch
 from torch import fx
 
 from graphs.axes.dims import Dim, Fixed, atoms
-from graphs.rules.registry import Context, Dims, Extent, Value, operator_name, rule
+from graphs.rules.registry import Context, Dims, Extent, Value, known_of, rule
 from graphs.rules.routing import has_units, looked_up
 
 # Unbinding more positions than this is a loop over time, not a handful of named parts.
 MOST_PARTS = 64
 
 
-@rule("unbind", zero="move", ends=True)
+@rule("unbind", zero="move", ends=True, picks="place", homogeneous=True)
 def unbind(ctx: Context, x: Value, dim: int = 0) -> Any:
     """One result for each position: the positions are told apart, none of them can go."""
     dim %= len(x.dims)
@@ -32,7 +32,7 @@ def unbind(ctx: Context, x: Value, dim: int = 0) -> Any:
     return tuple((*x.dims[:dim], *x.dims[dim + 1 :]) for _ in ctx.shapes)
 
 
-@rule("select", zero="move", ends=True)
+@rule("select", zero="move", ends=True, picks="place", entries="moved", numbers="kept")
 def select(ctx: Context, x: Value, dim: int, index: Any) -> Dims:
     """One position: it is told apart from the others, which stay free."""
     dim %= len(x.dims)
@@ -50,7 +50,15 @@ def select(ctx: Context, x: Value, dim: int, index: Any) -> Dims:
     return rest
 
 
-@rule("index", "_unsafe_index", zero="move", ends=True)
+@rule(
+    "index",
+    "_unsafe_index",
+    zero="move",
+    ends=True,
+    picks="number",
+    entries="moved",
+    numbers="kept or read",
+)
 def index(ctx: Context, x: Value, indices: Sequence[Value | None]) -> Dims:
     """Advanced indexing: the indexed dimensions give way to those of the (broadcast) tables.
 
@@ -98,7 +106,7 @@ def _numbers(table: Value) -> list[int] | None:
     """The entries of a table that the forward itself states."""
     node = table.node
     while node is not None and node.op == "call_function":
-        if operator_name(node.target) not in ("lift_fresh_copy", "detach", "alias", "to"):
+        if known_of(node.target).entries != "same":
             return None
         node = node.args[0] if isinstance(node.args[0], fx.Node) else None
     held = None if node is None else node.meta.get("constant")

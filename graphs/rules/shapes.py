@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
+
 from graphs.axes.dims import Dim, Fixed, atoms, concat
 from graphs.rules.elementwise import broadcast
 from graphs.rules.registry import Context, Dims, Extent, Value, rule
@@ -17,7 +19,7 @@ def _extents(dims: Dims, given: Sequence[Any]) -> list[Any]:
     ]
 
 
-@rule("view", "reshape", "_unsafe_view", "view_copy", zero="move")
+@rule("view", "reshape", "_unsafe_view", "view_copy", zero="move", homogeneous=True, numbers="kept")
 def view(ctx: Context, x: Value, shape: Any) -> Dims:
     """Row-major regrouping of positions."""
     if not isinstance(shape, Sequence):
@@ -34,13 +36,13 @@ def view_as(ctx: Context, x: Value, other: Value) -> Dims:
     return tuple(ctx.unify(a, b) for a, b in zip(dims, other.dims, strict=True))
 
 
-@rule("flatten", zero="move")
+@rule("flatten", zero="move", homogeneous=True, numbers="kept")
 def flatten(ctx: Context, x: Value, *args: Any, **kwargs: Any) -> Dims:
     """Neighbouring dimensions become one product."""
     return ctx.solver.reshape(x.dims, ctx.shape, f"a flatten does not divide ({ctx.where})")
 
 
-@rule("unflatten", zero="move")
+@rule("unflatten", zero="move", homogeneous=True)
 def unflatten(ctx: Context, x: Value, dim: int, sizes: Sequence[Any]) -> Dims:
     """One dimension becomes a product."""
     dims = ctx.solver.reshape(x.dims, ctx.shape, f"an unflatten does not divide ({ctx.where})")
@@ -50,19 +52,19 @@ def unflatten(ctx: Context, x: Value, dim: int, sizes: Sequence[Any]) -> Dims:
     return dims
 
 
-@rule("squeeze", "unsqueeze", zero="move")
+@rule("squeeze", "unsqueeze", zero="move", homogeneous=True, numbers="kept")
 def squeeze(ctx: Context, x: Value, *args: Any) -> Dims:
     """Dimensions of size 1 come and go."""
     return ctx.solver.reshape(x.dims, ctx.shape, "squeeze")
 
 
-@rule("permute", zero="move")
+@rule("permute", zero="move", entries="moved", homogeneous=True, numbers="kept")
 def permute(ctx: Context, x: Value, order: Sequence[int]) -> Dims:
     """Dimensions change places."""
     return tuple(x.dims[i] for i in order)
 
 
-@rule("transpose", "swapaxes", zero="move")
+@rule("transpose", "swapaxes", zero="move", entries="moved", homogeneous=True, numbers="kept")
 def transpose(ctx: Context, x: Value, a: int, b: int) -> Dims:
     """Two dimensions change places."""
     dims = list(x.dims)
@@ -70,13 +72,13 @@ def transpose(ctx: Context, x: Value, a: int, b: int) -> Dims:
     return tuple(dims)
 
 
-@rule("t", "numpy_T", "mT", zero="move")
+@rule("t", "numpy_T", "mT", zero="move", entries="moved", homogeneous=True)
 def matrix_transpose(ctx: Context, x: Value) -> Dims:
     """The last two dimensions change places (all of a matrix)."""
     return (*x.dims[:-2], *reversed(x.dims[-2:]))
 
 
-@rule("movedim", zero="move")
+@rule("movedim", zero="move", homogeneous=True)
 def movedim(ctx: Context, x: Value, source: Any, destination: Any) -> Dims:
     """Dimensions change places."""
     rank = len(x.dims)
@@ -86,7 +88,7 @@ def movedim(ctx: Context, x: Value, source: Any, destination: Any) -> Dims:
     return tuple(x.dims[src[dst.index(i)] if i in dst else next(rest)] for i in range(rank))
 
 
-@rule("expand", "broadcast_to", zero="move")
+@rule("expand", "broadcast_to", zero="move", homogeneous=True, numbers="kept")
 def expand(ctx: Context, x: Value, shape: Sequence[Any], **kwargs: Any) -> Dims:
     """Repeats positions of size 1; the copies form a new axis until something says otherwise."""
     dims: list[Dim] = []
@@ -105,7 +107,7 @@ def expand_as(ctx: Context, x: Value, other: Value) -> Dims:
     return broadcast(ctx, [x, other])
 
 
-@rule("cat", "concat", "concatenate", zero="move")
+@rule("cat", "concat", "concatenate", zero="move", homogeneous=True, numbers="kept")
 def cat(ctx: Context, tensors: Sequence[Value], dim: int = 0) -> Dims:
     """A concatenation along `dim`; the other dimensions agree."""
     tensors = [t for t in tensors if len(t.dims) == len(ctx.shape)]
@@ -123,7 +125,7 @@ def cat(ctx: Context, tensors: Sequence[Value], dim: int = 0) -> Dims:
     return tuple(out)
 
 
-@rule("stack", zero="move")
+@rule("stack", zero="move", homogeneous=True)
 def stack(ctx: Context, tensors: Sequence[Value], dim: int = 0) -> Dims:
     """A new dimension whose positions are the operands."""
     dims = list(tensors[0].dims)
@@ -144,7 +146,7 @@ def _cut(ctx: Context, x: Value, dim: int, start: int, end: int) -> tuple[Dim, D
     return first[0], second[0]
 
 
-@rule("slice", zero="move", ends=True)
+@rule("slice", zero="move", ends=True, picks="place", homogeneous=True, numbers="kept")
 def slice_(
     ctx: Context, x: Value, dim: int = 0, start: Any = None, end: Any = None, step: int = 1
 ) -> Dims:
@@ -181,7 +183,7 @@ def slice_(
     return tuple(dims)
 
 
-@rule("narrow", zero="move", ends=True)
+@rule("narrow", zero="move", ends=True, picks="place", homogeneous=True)
 def narrow(ctx: Context, x: Value, dim: int, start: int, length: int) -> Dims:
     """A run of positions."""
     dim %= len(x.dims)
@@ -211,7 +213,15 @@ def _pieces(ctx: Context, x: Value, dim: int) -> tuple[Dims, ...] | None:
     return tuple((*x.dims[:dim], part, *x.dims[dim + 1 :]) for part in parts)
 
 
-@rule("split", "split_with_sizes", "chunk", "tensor_split", zero="move", ends=True)
+@rule("split_with_sizes", zero="move", ends=True, picks="place", homogeneous=True)
+@rule(
+    *("split", "chunk", "tensor_split"),
+    zero="move",
+    ends=True,
+    picks="place",
+    homogeneous=True,
+    spelled=torch.ops.aten.split_with_sizes.default,
+)
 def split(ctx: Context, x: Value, sizes: Any, dim: int = 0) -> Any:
     """Consecutive pieces; the call is rewritten with the sizes of the pieces spelled out."""
     dim %= len(x.dims)
@@ -248,7 +258,7 @@ def pad(
     return tuple(dims)
 
 
-@rule("channel_shuffle", zero="move")
+@rule("channel_shuffle", zero="move", homogeneous=True)
 def channel_shuffle(ctx: Context, x: Value, groups: int) -> Dims:
     """(group × place) becomes (place × group)."""
     n = x.shape[1]
@@ -258,7 +268,7 @@ def channel_shuffle(ctx: Context, x: Value, groups: int) -> Dims:
     return (x.dims[0], *out, *x.dims[2:])
 
 
-@rule("pixel_shuffle", "pixel_unshuffle", zero="move")
+@rule("pixel_shuffle", "pixel_unshuffle", zero="move", homogeneous=True)
 def pixel_shuffle(ctx: Context, x: Value, factor: int) -> Dims:
     """Channels c × r × r against a picture r times as wide (or back)."""
     n, m = x.shape[-3], ctx.shape[-3]

@@ -13,7 +13,7 @@ _TRANSFORMS = tuple(
 )
 
 
-@rule(*_TRANSFORMS, "fft_fftshift", "fft_ifftshift", zero="move")
+@rule(*_TRANSFORMS, "fft_fftshift", "fft_ifftshift", zero="move", uneven=True)
 def fourier(ctx: Context, x: Value, *args: Any, **kwargs: Any) -> Dims:
     """Every frequency depends on all positions; zero where the values are."""
     name = operator_name(ctx.node.target)

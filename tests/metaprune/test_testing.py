@@ -17,9 +17,9 @@ from torch import nn
 from graphs import Axis, Network, trace
 from graphs.axes.dims import Atom, Dim, Fixed, Prod, size
 from graphs.program.rescale import Rescale
+from graphs.rules import RULES
 from metanet import MetaNetwork
 from metaprune import testing
-from metaprune.testing import gauge
 from metaprune.testing.gauge import gauges
 from metaprune.testing.subject import prepared
 from metaprune.testing.symmetry import batches, orders
@@ -270,7 +270,8 @@ def test_scale_gauges_of_a_residual_stream():
 
 
 def test_scale_law_fails_where_an_activation_is_called_homogeneous(monkeypatch):
-    monkeypatch.setattr(gauge, "_SAME", gauge._SAME | {"tanh"})
+    wrong = {"tanh": replace(RULES["tanh"], homogeneous=True)}
+    monkeypatch.setattr(RULES, "_things", {**RULES, **wrong})
     model = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3))
     with pytest.raises(AssertionError, match=r"scaling 0\.out"):
         testing.assert_scale_invariant(model, (torch.randn(2, 4),))
