@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Mapping
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -117,3 +118,13 @@ def test_no_folder_is_too_full(package: str) -> None:
         for folder in folders
     }
     assert {folder: n for folder, n in counts.items() if n > MOST_FILES} == {}
+
+
+def test_no_folder_of_tests_is_passed_over(pytestconfig: pytest.Config) -> None:
+    passed_over = pytestconfig.getini("norecursedirs")
+    folders = {
+        part
+        for file in (ROOT / "tests").rglob("test_*.py")
+        for part in file.relative_to(ROOT).parts
+    }
+    assert not [f for f in folders for pattern in passed_over if fnmatch(f, pattern)]

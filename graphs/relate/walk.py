@@ -16,13 +16,14 @@ from graphs.calls.export import attribute
 from graphs.calls.names import Names
 from graphs.calls.nested import leaves, mapped
 from graphs.calls.recording import Recorded
-from graphs.rules import Value, lookup, routing
+from graphs.rules import Value, lookup
 from graphs.rules.registry import (
     Context,
     Facts,
     describe,
     known_of,
 )
+from graphs.rules.selection.routing import follow
 
 # Stands for a number of positions that is known at run time only (a prime).
 _UNKNOWN = 7919
@@ -142,7 +143,7 @@ class Walk:
         pairs = zip(dims, shapes, strict=True)
         values = tuple(Value(tuple(d), s, node=node, still=still) for d, s in pairs)
         values = (_of_tensor(values[0], operands), *values[1:])
-        numbered = routing.follow(context, operands)
+        numbered = follow(context, operands)
         if numbered is not None:
             which, units = numbered
             values = tuple(

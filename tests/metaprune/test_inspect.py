@@ -25,8 +25,8 @@ from metaprune.inspection.terminal import as_text
 from metaprune.inspection.terminal import check as terminal_check
 from metaprune.report.lanes import Lane, Stop, lanes
 from tests.architectures import registry as architectures
-from tests.graphs.families import FAMILIES, build
 from tests.metaprune.test_cli import run
+from tests.oracles.networks.families import FAMILIES, build
 from training.networks import cifar_resnet
 
 __all__ = ["run"]

@@ -23,9 +23,9 @@ from metaprune import testing
 from metaprune.testing.gauge import gauges
 from metaprune.testing.subject import prepared
 from metaprune.testing.symmetry import batches, orders
-from tests.graphs.families import build
-from tests.graphs.random_networks import build as sentence
-from tests.graphs.random_networks import networks
+from tests.oracles.networks.families import build
+from tests.oracles.networks.random_networks import build as sentence
+from tests.oracles.networks.random_networks import networks
 
 
 def cnn() -> nn.Module:
