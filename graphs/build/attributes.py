@@ -20,7 +20,7 @@ from torch import nn
 from graphs.axes.dims import Atom, Dim, Prod, Sum, atoms, size
 from graphs.build.layers import stated
 from graphs.relate.structure import Structure
-from graphs.rules.registry import Extent, Pinned
+from graphs.rules.context import Extent, Pinned
 
 
 def _set(text: str) -> frozenset[str]:

@@ -15,7 +15,8 @@ from graphs.axes.dims import Axis, Dim, atoms, size
 from graphs.axes.extents import Product
 from graphs.calls.nested import leaves
 from graphs.program.rescale import Rescale
-from graphs.rules.registry import Cost, Extent, Inverse, Pinned, known_of
+from graphs.rules.context import Cost, Extent, Inverse, Pinned
+from graphs.rules.registry import known_of
 
 
 class Work(NamedTuple):

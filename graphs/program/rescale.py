@@ -19,7 +19,8 @@ import torch
 from torch import fx
 
 from graphs.axes.dims import Axis, Dim, all_atoms, atoms, size
-from graphs.rules.registry import Facts, Inverse, known_of, operator_name
+from graphs.rules.context import Facts, Inverse
+from graphs.rules.registry import known_of, operator_name
 
 # How a root-mean-square norm is spelled: what may stand between the mean and what it divides.
 _ROOTS = ("add", "rsqrt", "sqrt", "pow", "reciprocal", "clamp_min", "clamp", "expand")

@@ -16,7 +16,8 @@ from collections.abc import Iterable, Mapping
 from torch import fx
 
 from graphs.axes.dims import Atom, Dim, Prod, Sum, all_atoms, atoms
-from graphs.rules.registry import describe, lookup
+from graphs.rules.context import describe
+from graphs.rules.registry import lookup
 
 
 def overlooked(

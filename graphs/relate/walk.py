@@ -17,12 +17,8 @@ from graphs.calls.names import Names
 from graphs.calls.nested import leaves, mapped
 from graphs.calls.recording import Recorded
 from graphs.rules import Value, lookup
-from graphs.rules.registry import (
-    Context,
-    Facts,
-    describe,
-    known_of,
-)
+from graphs.rules.context import Context, Facts, describe
+from graphs.rules.registry import known_of
 from graphs.rules.selection.routing import follow
 
 # Stands for a number of positions that is known at run time only (a prime).

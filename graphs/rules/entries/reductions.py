@@ -8,7 +8,8 @@ from typing import Any
 from torch import fx
 
 from graphs.axes.dims import Fixed
-from graphs.rules.registry import Context, Dims, Value, operator_name, rule
+from graphs.rules.context import Context, Dims, Value
+from graphs.rules.registry import operator_name, rule
 from graphs.rules.selection.routing import feeds_top_k, marks_groups
 
 

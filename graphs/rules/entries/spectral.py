@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from graphs.axes.dims import Fixed
-from graphs.rules.registry import Context, Dims, Value, operator_name, rule
+from graphs.rules.context import Context, Dims, Value
+from graphs.rules.registry import operator_name, rule
 
 _TRANSFORMS = tuple(
     f"fft_{kind}fft{rank}" for kind in ("", "i", "r", "ir", "h", "ih") for rank in ("", "2", "n")

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from graphs.axes.dims import Dim, Fixed, atoms, product
+from graphs.rules.context import Context, Dims, Extent, Pinned, Value
 from graphs.rules.entries.elementwise import broadcast
-from graphs.rules.registry import Context, Dims, Extent, Pinned, Value, rule
+from graphs.rules.registry import rule
 
 
 @rule("linear", zero="affine", ends=True)

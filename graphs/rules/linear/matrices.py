@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from graphs.axes.dims import Fixed
-from graphs.rules.registry import Context, Dims, Value, operator_name, rule
+from graphs.rules.context import Context, Dims, Value
+from graphs.rules.registry import operator_name, rule
 
 
 @rule("mH", "adjoint", zero="move")

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from graphs.rules.context import Context, Dims, Value
 from graphs.rules.entries.elementwise import broadcast
-from graphs.rules.registry import Context, Dims, Value, rule
+from graphs.rules.registry import rule
 
 
 @rule("bilinear", zero="affine", ends=True)

@@ -11,7 +11,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from graphs.axes.dims import Dim, concat
-from graphs.rules.registry import Context, Dims, Value, rule
+from graphs.rules.context import Context, Dims, Value
+from graphs.rules.registry import rule
 
 
 def _rows(ctx: Context, value: Value, hidden: Dim) -> Dim:

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from graphs.axes.dims import Dim, Fixed, atoms
-from graphs.rules.registry import Context, Dims, Value, operator_name, rule
+from graphs.rules.context import Context, Dims, Value
+from graphs.rules.registry import operator_name, rule
 from graphs.rules.selection.routing import looked_up
 
 _WHY = "positions are looked up by number"

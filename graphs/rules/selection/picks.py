@@ -9,7 +9,8 @@ import torch
 from torch import fx
 
 from graphs.axes.dims import Dim, Fixed, atoms
-from graphs.rules.registry import Context, Dims, Extent, Value, known_of, rule
+from graphs.rules.context import Context, Dims, Extent, Value
+from graphs.rules.registry import known_of, rule
 from graphs.rules.selection.routing import has_units, looked_up
 
 # Unbinding more positions than this is a loop over time, not a handful of named parts.

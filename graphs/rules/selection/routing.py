@@ -13,7 +13,8 @@ from typing import Any
 from torch import fx
 
 from graphs.axes.dims import Dim, Fixed, atoms
-from graphs.rules.registry import Context, Dims, Extent, Value, known_of, operator_name, rule
+from graphs.rules.context import Context, Dims, Extent, Value
+from graphs.rules.registry import known_of, operator_name, rule
 
 _GROUPED = ("_grouped_mm", "grouped_mm", "transformers.grouped_mm_fallback")
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from graphs.axes.dims import Dim
-from graphs.rules.registry import Context, Dims, Extent, Value, operator_name, rule
+from graphs.rules.context import Context, Dims, Extent, Value
+from graphs.rules.registry import operator_name, rule
 
 
 @rule("zeros", "new_zeros", zero="zero", ends=True, makes=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from graphs.axes.dims import Fixed
-from graphs.rules.registry import Context, Dims, Value, rule
+from graphs.rules.context import Context, Dims, Value
+from graphs.rules.registry import rule
 from graphs.rules.shapes.views import cat
 
 

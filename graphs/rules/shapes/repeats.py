@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from graphs.axes.dims import Dim, Fixed, product
-from graphs.rules.registry import Context, Dims, Extent, Value, rule
+from graphs.rules.context import Context, Dims, Extent, Value
+from graphs.rules.registry import rule
 
 
 @rule("repeat", "tile", zero="move")

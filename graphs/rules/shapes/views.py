@@ -8,8 +8,9 @@ from typing import Any
 import torch
 
 from graphs.axes.dims import Dim, Fixed, atoms, concat
+from graphs.rules.context import Context, Dims, Extent, Value
 from graphs.rules.entries.elementwise import broadcast
-from graphs.rules.registry import Context, Dims, Extent, Value, rule
+from graphs.rules.registry import rule
 
 
 def _extents(dims: Dims, given: Sequence[Any]) -> list[Any]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from graphs.rules.registry import Context, Dims, Value, rule
+from graphs.rules.context import Context, Dims, Value
+from graphs.rules.registry import rule
 
 _RANK = {"1d": 1, "2d": 2, "3d": 3}
 
