@@ -12,7 +12,7 @@ from torch.utils import _pytree as pytree
 from graphs import Network
 from graphs.axes.dims import kept_positions
 from graphs.calls.running import quiet_evaluation
-from graphs.rules.registry import describe
+from graphs.rules.context import describe
 from metaprune.testing.checking import gap
 from metaprune.testing.subject import Subject
 

@@ -12,14 +12,8 @@ from torch.utils import _pytree as pytree
 from graphs import Axis, Network
 from graphs.axes.dims import Dim, kept_positions, size
 from graphs.calls.running import quiet_evaluation
-from graphs.rules.registry import operator_name
+from graphs.rules.registry import known_of, operator_name
 from metaprune.testing.subject import Outputs, Subject, dims_of
-
-_STATISTICS = (
-    *("layer_norm", "native_layer_norm", "group_norm", "instance_norm"),
-    *("rms_norm", "_fused_rms_norm", "_weight_norm", "_weight_norm_interface"),
-    *("mean", "var", "std", "var_mean", "std_mean", "linalg_vector_norm"),
-)
 
 
 def masked_statistics(
@@ -94,9 +88,11 @@ def _with_numbers_of(twin: tuple[Any, ...], args: tuple[Any, ...]) -> tuple[Any,
 
 def _takes_statistics(node: fx.Node) -> bool:
     """Whether a result depends on how many positions there are along a dimension."""
-    name = operator_name(node.target)
+    known = known_of(node.target)
     # A batch norm in training mode, over a weight: weight standardisation.
-    return name in _STATISTICS or (name == "batch_norm" and node.args[5] is True)
+    training = known.normalises and known.training is not None and node.args[known.training] is True
+    # Zeros add nothing to the length of a vector, but those of a weight's columns are none.
+    return known.statistic or training or operator_name(node.target) == "linalg_vector_norm"
 
 
 def _touched(net: Network, node: fx.Node, kept: Mapping[str, torch.Tensor]) -> bool:

@@ -18,6 +18,7 @@ has none. They are found from the program for the laws and their certificate onl
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,23 +27,12 @@ from torch import fx
 
 from graphs import Axis, Network
 from graphs.axes.dims import atoms, unit_index
-from graphs.rules.registry import operator_name
+from graphs.rules.registry import known_of, operator_name
 from metaprune.testing.checking import Checked, explain, gap, search
 from metaprune.testing.subject import Subject, dims_of
 
-_NAMES = (
-    "relu leaky_relu neg abs clone contiguous alias detach to _to_copy lift_fresh_copy dropout "
-    "view reshape _unsafe_view flatten unflatten squeeze unsqueeze permute transpose swapaxes t "
-    "numpy_T mT movedim expand cat concat stack slice narrow split split_with_sizes chunk "
-    "unbind tensor_split avg_pool1d avg_pool2d avg_pool3d max_pool1d max_pool2d max_pool3d "
-    "adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d "
-    "adaptive_max_pool2d upsample_nearest2d upsample_bilinear2d channel_shuffle pixel_shuffle "
-    "getitem sum mean add sub index_select repeat_interleave"
-)
-HOMOGENEOUS = frozenset(_NAMES.split())
+# Operators whose equations this file writes down, by the places of their operands.
 _LINEAR = ("linear", "conv1d", "conv2d", "conv3d")
-# Norm → positions of scale and shift among its arguments.
-_NORMS = {"batch_norm": (1, 2), "layer_norm": (2, 3), "rms_norm": (2,), "group_norm": (2, 3)}
 
 Place = tuple[str, int]  # (tensor or node, dimension)
 Equation = dict[Place, float]
@@ -78,6 +68,8 @@ class _Axis:
 
     def visit(self, node: fx.Node) -> None:
         name = operator_name(node.target) if node.op == "call_function" else node.op
+        known = known_of(node.target)
+        homogeneous = known.homogeneous or node.target is operator.getitem
         plain = all(len(self.places(n)) < 2 for n in (node, *node.all_input_nodes))
         mutable = getattr(getattr(node.target, "_schema", None), "is_mutable", False)
         if name in _LINEAR:
@@ -93,11 +85,11 @@ class _Axis:
             self._product(node, self.places(node.args[0]), self.places(node.args[1]))
         elif name in ("matmul", "mm", "bmm") and plain:
             self._matmul(node)
-        elif name in _NORMS:
-            self._norm(node, _NORMS[name])
+        elif known.normalises:
+            self._norm(node)
         elif name == "embedding" and plain:
             self._product(node, self.places(node.args[0]))
-        elif name in HOMOGENEOUS and plain and not self._mixes(node, name):
+        elif homogeneous and plain and not self._mixes(node, name):
             read = [p for n in node.all_input_nodes for p in self.places(n)]
             for place in read:
                 self._equal(self.places(node), [place])
@@ -162,8 +154,10 @@ class _Axis:
             return self.zero(node, a, b)
         return self._product(node, [*left, *right])
 
-    def _norm(self, node: fx.Node, positions: tuple[int, ...]) -> None:
-        affine = [node.args[i] for i in positions if i < len(node.args)]
+    def _norm(self, node: fx.Node) -> None:
+        names = [argument.name for argument in node.target._schema.arguments]
+        given = dict(zip(names, node.args, strict=False)) | node.kwargs
+        affine = [given.get(name) for name in ("weight", "bias")]
         affine = [n for n in affine if isinstance(n, fx.Node)]
         self.zero(*(n for n in node.all_input_nodes if n not in affine))
         if not affine or not all(self.places(n) for n in affine):

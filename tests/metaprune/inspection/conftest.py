@@ -7,7 +7,7 @@ import torch
 
 import metaprune
 from metaprune.inspection import Inspection
-from tests.graphs.families import build
+from tests.oracles.networks.families import build
 from training.networks import cifar_resnet
 
 

@@ -11,7 +11,7 @@ from graphs import TraceError, trace
 from graphs.cost import count_macs, count_params
 from metaprune.inspection import Inspection
 from metaprune.inspection.facts.groups import floors
-from tests.graphs.families import build
+from tests.oracles.networks.families import build
 from training.networks import cifar_resnet
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from metaprune.inspection.examples import from_model, from_shapes
-from tests.graphs.families import build
+from tests.oracles.networks.families import build
 
 
 def test_example_inputs_come_from_shapes_or_from_the_model():

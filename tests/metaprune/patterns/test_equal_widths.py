@@ -16,7 +16,7 @@ from graphs import trace
 from metaprune.patterns import equal_widths as uniform
 from metaprune.saving import transformers as plain
 from pruners import Target, UnreachableTargetError, measure, units
-from tests.graphs.language import LANGUAGE_MODELS, language_model
+from tests.oracles.networks.language import LANGUAGE_MODELS, language_model
 
 IDS = {"input_ids": torch.arange(14).reshape(2, 7) * 3 % 30}
 

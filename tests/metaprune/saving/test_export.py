@@ -11,8 +11,8 @@ from torch import nn
 import metaprune
 from metaprune.saving import export
 from metaprune.saving.archive import load_program
-from tests.graphs.families import build
 from tests.metaprune.networks import cnn, images
+from tests.oracles.networks.families import build
 
 needs_onnx = pytest.mark.skipif(
     any(importlib.util.find_spec(name) is None for name in ("onnx", "onnxruntime", "onnxscript")),

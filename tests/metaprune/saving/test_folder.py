@@ -14,8 +14,8 @@ from graphs import trace
 from graphs.tools.files import whole_folder
 from metaprune.saving import folder as saving
 from metaprune.saving.archive import check_safe
-from tests.graphs.families import build
 from tests.metaprune.networks import SOURCE, cnn, images
+from tests.oracles.networks.families import build
 
 
 class Anonymous(nn.Module):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from metaprune.testing.subject import prepared
-from tests.graphs.families import build
+from tests.oracles.networks.families import build
 
 
 @pytest.fixture(scope="module")

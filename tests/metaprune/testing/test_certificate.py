@@ -14,10 +14,10 @@ from graphs.axes.dims import Fixed
 from graphs.program.rescale import Rescale
 from metaprune import testing
 from metaprune.testing.subject import prepared
-from tests.graphs.families import build
-from tests.graphs.random_networks import build as sentence
-from tests.graphs.random_networks import networks
 from tests.metaprune.testing.subjects import assert_broken, with_tensor
+from tests.oracles.networks.families import build
+from tests.oracles.networks.random_networks import build as sentence
+from tests.oracles.networks.random_networks import networks
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

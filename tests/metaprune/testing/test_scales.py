@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 
 from graphs import trace
+from graphs.rules import RULES
 from metaprune import testing
-from metaprune.testing import scales
 from metaprune.testing.scales import gauges
 
 
@@ -45,7 +47,8 @@ def test_scale_gauges_of_a_residual_stream():
 
 
 def test_scale_law_fails_where_an_activation_is_called_homogeneous(monkeypatch):
-    monkeypatch.setattr(scales, "HOMOGENEOUS", scales.HOMOGENEOUS | {"tanh"})
+    wrong = {"tanh": replace(RULES["tanh"], homogeneous=True)}
+    monkeypatch.setattr(RULES, "_things", {**RULES, **wrong})
     model = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3))
     with pytest.raises(AssertionError, match=r"scaling 0\.out"):
         testing.assert_scale_invariant(model, (torch.randn(2, 4),))

@@ -14,7 +14,7 @@ from graphs.cost import count_macs
 from metaprune.inspection.faces.sentences import check as compared
 from metaprune.inspection.facts.flops import check
 from tests.architectures import registry as architectures
-from tests.graphs.families import FAMILIES, build
+from tests.oracles.networks.families import FAMILIES, build
 
 
 @pytest.mark.parametrize("name", sorted(FAMILIES))

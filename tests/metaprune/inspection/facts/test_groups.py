@@ -7,7 +7,7 @@ import pytest
 import metaprune
 from graphs import trace
 from graphs.cost import count_macs, count_params
-from tests.graphs.families import build
+from tests.oracles.networks.families import build
 
 
 @pytest.mark.parametrize("name", ["resnet_option_a", "dense_concatenation", "llama", "vit"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import metaprune
-from tests.graphs.families import build
+from tests.oracles.networks.families import build
 
 
 def test_latency_is_measured_when_asked():

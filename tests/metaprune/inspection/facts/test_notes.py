@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 import metaprune
-from tests.graphs.families import build
+from tests.oracles.networks.families import build
 
 
 def test_hooks_ties_and_unused_parameters_are_remarked():
