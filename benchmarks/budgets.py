@@ -232,7 +232,7 @@ class Bench:
 
     def in_order(self, name: str, shares: Mapping[str, float]) -> dict[str, torch.Tensor]:
         """Layer after layer, with the intercepts that norms take."""
-        mask = solvers.Pattern.parse("unstructured")
+        mask = solvers.MaskPattern.parse("unstructured")
         asks = {weight: Ask(share, mask) for weight, share in shares.items()}
         return solve_in_order(self.net, self.model, name, asks, self.batches).refit.values
 

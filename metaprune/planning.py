@@ -20,7 +20,7 @@ from metaprune.patterns.valueless import FIRST_UNITS, equal_scores, refuse, with
 from metaprune.results.provenance import versions
 from pruners import Plan, Target, budgets, fingerprint, measure, units
 from pruners.plan import BLOCKS, CHANNELS, LOW_RANK, SHAPES, factors_of, mask_of
-from pruners.solvers import SOLVERS, Pattern
+from pruners.solvers import SOLVERS, MaskPattern
 from pruners.spared import SPARED
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ def plan_network(
         wanted.check(net)
         share = share_that_stays(net, wanted)
     else:
-        names, share = masked_weights(net, Pattern.parse(pattern), wanted)
+        names, share = masked_weights(net, MaskPattern.parse(pattern), wanted)
     provenance: dict[str, Any] = {"versions": versions(), "fingerprints": fingerprint(net)}
     advice = None
     if metanet is not None:
@@ -332,7 +332,7 @@ def shares(
         solver: that will prune, with the repair that `apply` makes; the rule "price" is judged by
             both, because budgets that suit bare magnitude masks do not suit refitted weights.
     """
-    if Pattern.parse(pattern).m and budget in ("metanet", "uniform"):
+    if MaskPattern.parse(pattern).m and budget in ("metanet", "uniform"):
         return dict.fromkeys(names, density)
     given = dict(options or {})
     if budget == "metanet" or given.get("start") == "metanet":
@@ -352,7 +352,7 @@ def shares(
 
 
 def masked_weights(
-    net: Network, pattern: Pattern, target: Target | None
+    net: Network, pattern: MaskPattern, target: Target | None
 ) -> tuple[list[str], float]:
     """Weights that take a mask, and the share of them that stays.
 

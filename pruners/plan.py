@@ -19,7 +19,7 @@ import torch
 
 from graphs.tools.files import write_text
 from pruners.sides import matrix_shape
-from pruners.solvers.zeros import Pattern
+from pruners.solvers.zeros import MaskPattern
 from pruners.targets import Target
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def factors_of(pattern: str) -> bool:
     return pattern == LOW_RANK or pattern.endswith(f"+{LOW_RANK}")
 
 
-def mask_of(pattern: str) -> Pattern | None:
+def mask_of(pattern: str) -> MaskPattern | None:
     """The pattern of the masks that one consists of or brings along; None where there are none.
 
         "2:4" and "2:4+low-rank" → 2:4,  "sparse+low-rank" → unstructured,  "low-rank" → None
@@ -54,7 +54,7 @@ def mask_of(pattern: str) -> Pattern | None:
     if pattern in (*SHAPES, LOW_RANK):
         return None
     mask = pattern.removesuffix(f"+{LOW_RANK}")
-    return Pattern.parse("unstructured" if mask == SPARSE and mask != pattern else mask)
+    return MaskPattern.parse("unstructured" if mask == SPARSE and mask != pattern else mask)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from pruners.budgets.rules.ranks import MEASURING
 from pruners.factors import Parts, factorable, factored, swap
 from pruners.plan import mask_of
 from pruners.sides import matrix_shape, out_dims
-from pruners.solvers import Pattern, Solution, as_matrix, from_matrix
+from pruners.solvers import MaskPattern, Solution, as_matrix, from_matrix
 from pruners.solvers.algorithms.low_rank import rank_for
 from pruners.solvers.algorithms.sparse_low_rank import RANK_SHARE
 from pruners.statistics import Imitation, input_statistics
@@ -127,13 +127,13 @@ def _composite(
     net: Network,
     names: list[str],
     target: Target | None,
-    mask: Pattern,
+    mask: MaskPattern,
     rule: str,
     options: Mapping[str, Any],
     batches: list[Any],
 ) -> tuple[dict[str, float], dict[str, int]]:
     """Kept shares and ranks of masks beside low rank."""
-    names = [n for n in names if mask.refusal(matrix_shape(net, n)[1]) is None]
+    names = [n for n in names if mask.refusal(*matrix_shape(net, n)) is None]
     if not names:
         raise ValueError(f"no weight has a number of inputs that pattern {mask} divides")
     total = None if target is None else target.density(net, names)

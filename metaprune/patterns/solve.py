@@ -14,7 +14,7 @@ from pruners import Plan, solvers
 from pruners.plan import factors_of, mask_of
 from pruners.recovery.solve_in_order import Ask, solve_in_order
 from pruners.sides import out_dims
-from pruners.solvers import Pattern, Solution
+from pruners.solvers import MaskPattern, Solution
 from pruners.solvers.repair import STEPS
 from pruners.statistics import input_statistics
 
@@ -107,7 +107,7 @@ def _ask(plan: Plan, name: str) -> Ask:
     """What a plan says of one weight."""
     mask, density = mask_of(plan.pattern), plan.density.get(name)
     if mask is None or density is None:
-        return Ask(None, Pattern.parse("unstructured"), plan.rank[name])
+        return Ask(None, MaskPattern.parse("unstructured"), plan.rank[name])
     rank = plan.rank.get(name, 0) if factors_of(plan.pattern) else None
     return Ask(density, mask.at(density), rank)
 

@@ -9,9 +9,10 @@ from pruners.budgets.channels import (
 )
 from pruners.budgets.evidence import measured, needs, solving
 from pruners.budgets.problems.composite import CompositeProblem
+from pruners.budgets.problems.levels import Levels, allowance
 from pruners.budgets.problems.masks import MaskProblem
 from pruners.budgets.problems.problem import Choice, Loss, Problem
-from pruners.budgets.problems.projection import bounds, counts, grouped, project
+from pruners.budgets.problems.projection import bounds, project
 from pruners.budgets.problems.ranks import RankProblem
 from pruners.budgets.problems.widths import WidthProblem
 from pruners.budgets.registry import (
@@ -39,6 +40,7 @@ __all__ = [
     "Budget",
     "Choice",
     "CompositeProblem",
+    "Levels",
     "Loss",
     "MaskProblem",
     "Problem",
@@ -49,13 +51,12 @@ __all__ = [
     "allocate_composite",
     "allocate_ranks",
     "allocator",
+    "allowance",
     "best_choice",
     "bounds",
     "channel_allocator",
     "corrected_shares",
-    "counts",
     "equalise",
-    "grouped",
     "measure_curves",
     "measured",
     "named",

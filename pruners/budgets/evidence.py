@@ -13,7 +13,7 @@ from pruners.budgets.problems.masks import Solve
 from pruners.budgets.registry import ALLOCATORS, MEASURED
 from pruners.budgets.rules.flap import unit_fluctuations
 from pruners.sides import out_dims
-from pruners.solvers import Pattern, build, solve
+from pruners.solvers import MaskPattern, build, solve
 from pruners.solvers.repair import STEPS
 from pruners.statistics import Imitation, input_statistics
 
@@ -28,7 +28,7 @@ def solving(
     batches: Sequence[Any],
     weights: Iterable[str],
     solver: str = "magnitude",
-    pattern: str | Pattern = "unstructured",
+    pattern: str | MaskPattern = "unstructured",
     repair_steps: int = STEPS,
 ) -> Solve:
     """The option `solve` of rules that measure: prune as the network will be pruned.
@@ -44,7 +44,7 @@ def solving(
     names = list(weights)
     needed = set(build(solver).needs) | ({"hessian"} if repair_steps else set())
     statistics = input_statistics(net.to_model(), batches, names, needed) if needed else {}
-    sides, asked = out_dims(net, names), Pattern.parse(pattern)
+    sides, asked = out_dims(net, names), MaskPattern.parse(pattern)
 
     def one(name: str, share: float) -> torch.Tensor:
         return solve(

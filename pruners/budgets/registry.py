@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
+from pruners.budgets.problems.levels import ROUNDING, Levels, allowance
 from pruners.budgets.problems.problem import LOGIT_MARGIN
-from pruners.budgets.problems.projection import bounds, grouped, project
+from pruners.budgets.problems.projection import bounds, project
 from pruners.budgets.structure import STRUCTURE
-from pruners.solvers.zeros import Pattern
+from pruners.sides import matrix_shape
+from pruners.solvers.zeros import MaskPattern
 
 if TYPE_CHECKING:
     from graphs import Network
@@ -79,10 +81,13 @@ def allocate(
     corrections: Mapping[str, torch.Tensor] | None = None,
     lower: float | Mapping[str, float] = 0.0,
     upper: float | Mapping[str, float] = 1.0,
-    pattern: str | Pattern = "unstructured",
+    pattern: str | MaskPattern = "unstructured",
     **evidence: Any,
 ) -> dict[str, float]:
-    """Kept share of every prunable tensor, with Σ size · share = density · Σ size exactly.
+    """Kept share of every prunable tensor: whole units of the pattern, within what is asked.
+
+    Never more than density · Σ size weights stay, and no tensor with room could keep one more unit.
+    Masks of single weights keep just the whole number below.
 
     Args:
         name: a registered rule, or kept shares by name or glob pattern (rule "manual").
@@ -93,14 +98,15 @@ def allocate(
             metanetwork; a missing tensor is left to the rule. The budget stays exact.
         lower: smallest kept share of a tensor, one for all or by name.
         upper: largest kept share of a tensor, likewise.
-        pattern: what the masks look like. For N:M the shares are whole numbers of M, and the budget
-            is met from below to less than one position of the smallest tensor with room.
+        pattern: of the masks; `round(share · pattern.levels(rows, columns))` units of a weight
+            stay.
         evidence: what the rule asks for beyond the weights. `start`, for rules that take one, may
             be the name of another rule.
 
     Raises:
-        ValueError: unknown rule, evidence that is missing or unknown, nothing to prune, or a
-            density outside the bounds.
+        UnreachableTargetError: fewer weights are asked than the pattern or the bounds keep.
+        ValueError: unknown rule, evidence that is missing or unknown, nothing to prune, a weight
+            that the pattern does not divide, or a density outside the bounds.
     """
     if isinstance(name, Mapping):
         name, evidence = "manual", {"values": name, **evidence}
@@ -115,7 +121,11 @@ def allocate(
     if unknown:
         raise ValueError(f'correction for "{unknown[0]}", which is not among the budgeted weights')
     values = {n: net.tensors[n].value for n in names}
-    request: dict[str, Any] = {"pattern": Pattern.parse(pattern), "lower": lower, "upper": upper}
+    zeros = MaskPattern.parse(pattern)
+    levels = Levels.of(zeros, {n: matrix_shape(net, n) for n in names}, lower, upper)
+    total = allowance(density, sum(levels.sizes))
+    levels.check(total)
+    request: dict[str, Any] = {"pattern": zeros, "lower": lower, "upper": upper}
     accepted = _check_evidence(name, evidence)
     if isinstance(evidence.get("start"), str):
         begin = str(evidence["start"])
@@ -134,14 +144,12 @@ def allocate(
     low, high = bounds(lower, names, 0.0), bounds(upper, names, 1.0)
     listed = torch.tensor([shares[n] for n in names], dtype=torch.float64)
     sizes = {n: v.numel() for n, v in values.items()}
-    if corrections or not bool(((listed >= low) & (listed <= high)).all()):
+    inside = bool(((listed >= low) & (listed <= high)).all())
+    kept = float((listed * torch.tensor(levels.sizes)).sum())
+    met = abs(kept - density * sum(levels.sizes)) <= 1 + ROUNDING * sum(levels.sizes)
+    if corrections or not inside or not met:
         shares = corrected_shares(shares, sizes, density, corrections or {}, lower, upper)
-    m = Pattern.parse(pattern).m
-    if m == 0:
-        return shares
-    total = round(density * sum(sizes.values()))
-    kept = grouped([shares[n] for n in names], list(sizes.values()), m, total)
-    return {n: k / m for n, k in zip(names, kept, strict=True)}
+    return levels.shares(levels.nearest([shares[n] for n in names], total))
 
 
 MEASURED = ("loss", "norms")

@@ -20,7 +20,7 @@ from pruners.recovery.in_order import refit_in_order
 from pruners.recovery.refit import Refit
 from pruners.recovery.regression import Regression
 from pruners.sides import out_dims
-from pruners.solvers import Pattern, Solution, from_matrix, solve
+from pruners.solvers import MaskPattern, Solution, from_matrix, solve
 
 if TYPE_CHECKING:
     from graphs import Network
@@ -37,7 +37,7 @@ class Ask:
     """
 
     density: float | None
-    pattern: Pattern
+    pattern: MaskPattern
     rank: int | None = None
 
     @property

@@ -10,7 +10,7 @@ from pruners.budgets.problems.masks import MaskProblem
 from pruners.budgets.problems.problem import Loss, finite, logit
 from pruners.budgets.problems.projection import bounds, project
 from pruners.budgets.registry import allocator
-from pruners.solvers.zeros import Pattern
+from pruners.solvers.zeros import MaskPattern
 
 SLOPES = (-0.8, -0.6, -0.4, -0.2, 0.0, 0.2, 0.4, 0.6, 0.8)
 """Tried where a loss can judge, as shares of the steepest line that the budget allows."""
@@ -25,7 +25,7 @@ def depth_linear(
     slope: float | None = None,
     loss: Loss | None = None,
     slopes: Sequence[float] = SLOPES,
-    pattern: str | Pattern = "unstructured",
+    pattern: str | MaskPattern = "unstructured",
     out_dims: Mapping[str, int] | None = None,
     lower: float | Mapping[str, float] = 0.0,
     upper: float | Mapping[str, float] = 1.0,

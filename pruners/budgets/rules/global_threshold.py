@@ -6,12 +6,13 @@ from collections.abc import Mapping
 
 import torch
 
+from pruners.budgets.problems.levels import allowance
 from pruners.budgets.registry import allocator
 
 
 @allocator("global")
 def global_magnitude(weights: Mapping[str, torch.Tensor], density: float) -> dict[str, float]:
-    """Keep the round(density · N) largest |w| of all N weights (Han et al. 2015, over the net)."""
+    """Keep the ⌊density · N⌋ largest |w| of all N weights (Han et al. 2015, over the net)."""
     return shares_of_top({name: w.detach().abs().flatten() for name, w in weights.items()}, density)
 
 
@@ -20,7 +21,7 @@ def shares_of_top(scores: Mapping[str, torch.Tensor], density: float) -> dict[st
 
     Args:
         scores: tensor name → score of every weight, 1-D, finite.
-        density: share of all weights that stays; the number is rounded to a whole weight.
+        density: share of all weights that stays; the number is rounded down to a whole weight.
 
     Returns:
         Tensor name → kept share (a multiple of 1 / its size). Scores equal to the threshold are
@@ -33,7 +34,7 @@ def shares_of_top(scores: Mapping[str, torch.Tensor], density: float) -> dict[st
     if together.isnan().any():
         broken = next(name for name, score in scores.items() if score.isnan().any())
         raise ValueError(f'weights of "{broken}" are not numbers (got NaN)')
-    kept = round(density * together.numel())
+    kept = allowance(density, together.numel())
     if kept == 0:
         return dict.fromkeys(scores, 0.0)
     threshold = together.kthvalue(together.numel() - kept + 1).values

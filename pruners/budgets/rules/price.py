@@ -12,7 +12,7 @@ from pruners.budgets.problems.problem import Choice, Loss, Problem, finite
 from pruners.budgets.registry import allocator
 from pruners.budgets.rules.global_threshold import global_magnitude
 from pruners.budgets.rules.lamp import lamp
-from pruners.solvers.zeros import Pattern
+from pruners.solvers.zeros import MaskPattern
 
 __all__ = ["equalise", "marginal_price", "price"]
 
@@ -80,7 +80,7 @@ def price(
     steps: int = STEPS,
     rate: float = RATE,
     start: Mapping[str, float] | None = None,
-    pattern: str | Pattern = "unstructured",
+    pattern: str | MaskPattern = "unstructured",
     out_dims: Mapping[str, int] | None = None,
     lower: float | Mapping[str, float] = 0.0,
     upper: float | Mapping[str, float] = 1.0,

@@ -15,7 +15,7 @@ from pruners.budgets.rules.price import first
 from pruners.budgets.searching.evolution import evolve
 from pruners.budgets.searching.judge import Judge
 from pruners.budgets.searching.policy_gradient import climb
-from pruners.solvers.zeros import Pattern
+from pruners.solvers.zeros import MaskPattern
 
 EVALUATIONS = 128
 
@@ -36,7 +36,7 @@ def search(
     seed: int = 0,
     journal: str | Path | None = None,
     start: Mapping[str, float] | None = None,
-    pattern: str | Pattern = "unstructured",
+    pattern: str | MaskPattern = "unstructured",
     out_dims: Mapping[str, int] | None = None,
     lower: float | Mapping[str, float] = 0.0,
     upper: float | Mapping[str, float] = 1.0,

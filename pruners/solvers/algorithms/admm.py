@@ -19,7 +19,7 @@ import torch
 from pruners.solvers.base import Solution, solver
 from pruners.solvers.damping import Damped, damp, shrinkage
 from pruners.solvers.matrix import narrowed
-from pruners.solvers.zeros import Pattern
+from pruners.solvers.zeros import MaskPattern
 
 ITERATIONS = 60
 TOLERANCE = 0.005
@@ -90,10 +90,10 @@ class ADMM:
             damped=damped,
         )
 
-    def solve(self, state: _Scaled, density: float | None, pattern: Pattern) -> Solution:
+    def solve(self, state: _Scaled, density: float | None, pattern: MaskPattern) -> Solution:
         """Iterate; `statistics`: `iterations`, the share that `moved` last, and the `damping`."""
         rows, columns = state.weight.shape
-        refusal = pattern.refusal(columns, rows)
+        refusal = pattern.refusal(rows, columns)
         if refusal is not None:
             raise ValueError(refusal)
         share = pattern.density(density)
@@ -130,7 +130,7 @@ def iterate(
     weight: torch.Tensor,
     hessian: torch.Tensor,
     penalty: float,
-    pattern: Pattern,
+    pattern: MaskPattern,
     density: float,
     iterations: int,
     tolerance: float,
