@@ -173,7 +173,7 @@ class Bench:
         if rule == "distortion":  # curves do not depend on the target
             options = {**options, "curves": self.curves(options["grid"])}
             evidence = {}
-        shares = budgets.allocate(rule, self.net, 1 - sparsity, **evidence, **options)
+        shares = budgets.allocate_masks(rule, self.net, 1 - sparsity, **evidence, **options)
         seconds = round(time.process_time() - started, 1)
         self.store.add(key, shares=shares, cpu_seconds=seconds)
         return shares

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from graphs import Network, Tensor, trace
+from graphs import Network, trace
 from graphs.calls.refusals import unwrapped
 from metaprune.advice import Advisor, share_that_stays
 from metaprune.calibration import Calibration
@@ -225,8 +225,7 @@ def check(pattern: str, budget: str, solver: str, metanet: str | Path | None) ->
     elif factors_of(pattern):
         known = factoring.rules(pattern)
     else:
-        rules = budgets.CHANNEL_ALLOCATORS if pattern == CHANNELS else budgets.ALLOCATORS
-        known = ["metanet", *rules]
+        known = ["metanet", *budgets.rules_for("widths" if pattern == CHANNELS else "masks")]
     if budget not in known:
         raise ValueError(
             f'unknown budget "{budget}" for pattern "{pattern}": expected {", ".join(known)}'
@@ -294,8 +293,8 @@ def keep(
     dense = net if values is None else net.replace(values)
     if calibration is not None:
         batches = calibration.model_inputs
-        given = {**budgets.measured(rule, dense, batches, channels=True), **given}
-    return budgets.allocate_channels(
+        given = {**budgets.measured(rule, dense, batches, divides="widths"), **given}
+    return budgets.allocate_widths(
         rule,
         dense,
         scores,
@@ -339,7 +338,9 @@ def shares(
         if advice is None:
             raise ValueError('a start from "metanet" needs a metanetwork: metanet="default"')
         logits = {n: advice.tensor_logits[n] for n in names if n in advice.tensor_logits}
-        advised = budgets.allocate(MASK_BASE, net, density, weights=names, corrections=logits)
+        advised = budgets.allocate_masks(
+            MASK_BASE, net, density, weights=names, corrections=logits, pattern=pattern
+        )
         if budget == "metanet":
             return advised
         given["start"] = advised
@@ -348,7 +349,7 @@ def shares(
         given = {**budgets.measured(budget, net, batches, names), **given}
         if budget == "price":
             given.setdefault("solve", budgets.solving(net, batches, names, solver, pattern))
-    return budgets.allocate(budget, net, density, weights=names, pattern=pattern, **given)
+    return budgets.allocate_masks(budget, net, density, weights=names, pattern=pattern, **given)
 
 
 def masked_weights(
@@ -360,11 +361,10 @@ def masked_weights(
         ValueError: nothing to mask, no target where one is needed, or one that N:M cannot meet.
         UnreachableTargetError: more is asked than masks can give.
     """
-    names = budgets.prunable_weights(net)
+    names = [name for name, reason in budgets.maskable(net, pattern).items() if reason is None]
+    if not names:
+        raise ValueError(f"no weight has a shape that pattern {pattern} divides")
     if pattern.m:
-        names = [name for name in names if pattern.refusal(inputs_of(net.tensors[name])) is None]
-        if not names:
-            raise ValueError(f"no weight has a number of inputs that pattern {pattern} divides")
         density = pattern.n / pattern.m
         if target is not None and target.density(net, names) < density - 1e-9:
             raise ValueError(
@@ -375,13 +375,3 @@ def masked_weights(
     if target is None:
         raise ValueError('say what to reach, for instance target={"sparsity": 0.5}')
     return names, target.density(net, names)
-
-
-def output_dim(tensor: Tensor) -> int:
-    """The dimension of a weight that produces: 0 for torch's own layers."""
-    return tensor.produces.index(True) if True in tensor.produces else 0
-
-
-def inputs_of(tensor: Tensor) -> int:
-    """Number of inputs of a weight, kernel taps not counted."""
-    return tensor.value.shape[0 if output_dim(tensor) else 1]

@@ -16,22 +16,17 @@ from metaprune.calibration import Calibration
 from metaprune.patterns.solve import solved
 from metaprune.results.provenance import versions
 from pruners import Plan, Target, budgets, fingerprint
-from pruners.budgets.rules.ranks import MEASURING
 from pruners.factors import Parts, factorable, factored, swap
 from pruners.plan import mask_of
 from pruners.sides import matrix_shape, out_dims
 from pruners.solvers import MaskPattern, Solution, as_matrix, from_matrix
-from pruners.solvers.algorithms.low_rank import rank_for
-from pruners.solvers.algorithms.sparse_low_rank import RANK_SHARE
-from pruners.statistics import Imitation, input_statistics
+from pruners.statistics import input_statistics
 
 
 def rules(pattern: str) -> list[str]:
     """Budget rules that divide a pattern of factors."""
     mask = mask_of(pattern)
-    if mask is None:
-        return list(budgets.RANK_ALLOCATORS)
-    return ["uniform"] if mask.m else list(budgets.ALLOCATORS)
+    return budgets.rules_for("ranks") if mask is None else budgets.rules_beside(mask)
 
 
 def default_rule(pattern: str, measured: bool) -> str:
@@ -79,25 +74,28 @@ def plan_factors(
     mask = mask_of(pattern)
     if mask is None:
         assert target is not None
-        density: dict[str, float] = {}
         rank = _ranks(net, names, target, rule, options, batches)
+        budget = budgets.Budget(rank=rank)
     else:
-        density, rank = _composite(net, names, target, mask, rule, options, batches)
-    budget = budgets.Budget(density, rank)
+        names = [n for n in names if mask.refusal(*matrix_shape(net, n)) is None]
+        if not names:
+            raise ValueError(f"no weight has a shape that pattern {mask} divides")
+        budget = _beside(net, names, target, mask, rule, options, batches)
     provenance: dict[str, Any] = {"versions": versions(), "fingerprints": fingerprint(net)}
     if options and rule != "manual":
         provenance["budget"] = {key: str(value) for key, value in options.items()}
     total = sum(net.tensors[name].value.numel() for name in names)
     stored = sum(budget.stored(net).values())
-    whole = sum(net.tensors[n].value.numel() for n in names if n not in {*density, *rank})
+    divided = {*budget.density, *budget.rank}
+    whole = sum(net.tensors[n].value.numel() for n in names if n not in divided)
     return Plan(
         pattern=pattern,
         solver=solver,
         budget=rule,
         asked={} if target is None else target.asked,
         achieved={"sparsity": 1 - (stored + whole) / total},
-        density=density,
-        rank=rank,
+        density=budget.density,
+        rank=budget.rank,
         provenance=provenance,
     )
 
@@ -111,19 +109,16 @@ def _ranks(
     batches: list[Any],
 ) -> dict[str, int]:
     """Ranks of low rank alone."""
-    statistics, loss = None, None
     # Out of reach is said before anything is measured.
     budgets.rank_limits(net, names, target)
-    if batches:
-        dense = net.to_model()
-        statistics = input_statistics(dense, batches, names, ("hessian",))
-        loss = Imitation(dense, batches, recalibrated=True) if rule in MEASURING else None
+    statistics = input_statistics(net.to_model(), batches, names, ("hessian",)) if batches else None
+    evidence = budgets.measured(rule, net, batches, names, "ranks")
     return budgets.allocate_ranks(
-        rule, net, names, target, statistics=statistics, loss=loss, **options
+        rule, net, names, target, statistics=statistics, **{**evidence, **options}
     )
 
 
-def _composite(
+def _beside(
     net: Network,
     names: list[str],
     target: Target | None,
@@ -131,55 +126,16 @@ def _composite(
     rule: str,
     options: Mapping[str, Any],
     batches: list[Any],
-) -> tuple[dict[str, float], dict[str, int]]:
+) -> budgets.Budget:
     """Kept shares and ranks of masks beside low rank."""
-    names = [n for n in names if mask.refusal(*matrix_shape(net, n)) is None]
-    if not names:
-        raise ValueError(f"no weight has a number of inputs that pattern {mask} divides")
-    total = None if target is None else target.density(net, names)
-    if mask.m:
-        share = mask.n / mask.m
-        total = share / (1 - RANK_SHARE) if total is None else total
-        if total < share - 1e-9:
-            raise ValueError(
-                f"pattern {mask} alone keeps {share:.4g} of the weights, more than {target} "
-                "allows; leave the target out or choose another pattern"
-            )
-        shares = dict.fromkeys(names, share)
-        return shares, _beside(net, dict.fromkeys(names, total - share))
-    if total is None:
-        raise ValueError('say what to reach, for instance target={"sparsity": 0.5}')
+    density = None if target is None else target.density(net, names)
     evidence = budgets.measured(rule, net, batches, names)
-    if rule in MEASURING:
-        if "loss" not in evidence:
-            raise ValueError(
-                f'budget "{rule}" is measured on calibration data; provide calibration batches or '
-                "choose a rule that reads the weights alone"
-            )
-        norms = input_statistics(net.to_model(), batches, names, ("norms",))
-        given = {"method": "price" if rule == "price" else "evolution", **options}
-        found = budgets.allocate_composite(
-            net,
-            total,
-            loss=evidence["loss"],
-            weights=names,
-            norms={name: each["norms"] for name, each in norms.items()},
-            **given,
-        )
-        return dict(found.density), dict(found.rank)
-    shares = budgets.allocate(rule, net, total, weights=names, **{**evidence, **options})
-    rank = _beside(net, {name: RANK_SHARE * share for name, share in shares.items()})
-    density = {}
-    for name, share in shares.items():
-        rows, columns = matrix_shape(net, name)
-        density[name] = max(0.0, share - rank.get(name, 0) * (rows + columns) / (rows * columns))
-    return density, rank
-
-
-def _beside(net: Network, shares: Mapping[str, float]) -> dict[str, int]:
-    """The largest ranks that store no more than these shares; those of none left out."""
-    found = {name: rank_for(share, *matrix_shape(net, name)) for name, share in shares.items()}
-    return {name: rank for name, rank in found.items() if rank}
+    if rule in budgets.JOINT and batches:
+        found = input_statistics(net.to_model(), batches, names, ("norms",))
+        evidence["norms"] = {name: each["norms"] for name, each in found.items()}
+    return budgets.allocate_beside(
+        rule, net, density, mask, weights=names, **{**evidence, **options}
+    )
 
 
 @dataclass(frozen=True)

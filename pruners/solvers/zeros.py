@@ -66,19 +66,21 @@ class MaskPattern:
 
     def refusal(self, rows: int, columns: int) -> str | None:
         """Why a matrix of this size cannot carry the pattern, or None."""
-        width = self.m or self.block[1]
+        width, height = self.m or self.block[1], self.block[0] or 1
         if columns % width:
-            return (
-                f"{columns} input columns are not a multiple of {width}, which {self.name} "
-                "needs; leave this weight out"
-            )
-        height = self.block[0] or 1
+            return f"{columns} input columns are not a multiple of {width}, which {self} needs"
         if rows % height:
-            return (
-                f"{rows} output rows are not a multiple of {height}, which {self.name} needs; "
-                "leave this weight out"
-            )
+            return f"{rows} output rows are not a multiple of {height}, which {self} needs"
         return None
+
+    def insist(self, rows: int, columns: int) -> None:
+        """Refuse a matrix that the pattern does not divide.
+
+        Raises:
+            ValueError: says why.
+        """
+        if (reason := self.refusal(rows, columns)) is not None:
+            raise ValueError(f"{reason}; leave this weight out")
 
     def density(self, asked: float | None) -> float:
         """The kept share: what is asked, or N / M, which leaves no choice.
@@ -173,9 +175,7 @@ class MaskPattern:
                 place.
         """
         rows, columns = scores.shape
-        refusal = self.refusal(rows, columns)
-        if refusal is not None:
-            raise ValueError(refusal)
+        self.insist(rows, columns)
         return self.choose(scores, round(self.density(density) * self.levels(rows, columns)))
 
     def nearly_top(self, scores: torch.Tensor, density: float) -> torch.Tensor:

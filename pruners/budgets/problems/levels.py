@@ -68,7 +68,7 @@ class Levels:
         names = tuple(shapes)
         for name, (rows, columns) in shapes.items():
             if (why := pattern.refusal(rows, columns)) is not None:
-                raise ValueError(f'weight "{name}": {why}')
+                raise ValueError(f'weight "{name}": {why}; leave it out of the budget')
         whole = tuple(pattern.levels(*shape) for shape in shapes.values())
         steps = tuple(r * c // k for (r, c), k in zip(shapes.values(), whole, strict=True))
         size = torch.tensor(whole, dtype=torch.float64)

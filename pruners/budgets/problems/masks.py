@@ -162,9 +162,7 @@ def ranks(weight: torch.Tensor, pattern: MaskPattern, out_dim: int = 0) -> torch
     if pattern.name == "unstructured":
         return _ranked(magnitude.reshape(1, -1)).reshape(weight.shape)
     matrix = as_matrix(magnitude, out_dim)
-    refusal = pattern.refusal(*matrix.shape)
-    if refusal is not None:
-        raise ValueError(refusal)
+    pattern.insist(*matrix.shape)
     if pattern.block == (1, 1):
         rank = _ranked(matrix.reshape(-1, pattern.levels(*matrix.shape))).reshape(matrix.shape)
     else:

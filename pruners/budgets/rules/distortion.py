@@ -9,7 +9,7 @@ import torch
 
 from pruners.budgets.problems.masks import MaskProblem
 from pruners.budgets.problems.problem import Loss, finite
-from pruners.budgets.registry import allocator
+from pruners.budgets.registry import rule
 from pruners.budgets.rules.depth_linear import on_budget
 from pruners.solvers.zeros import MaskPattern
 
@@ -19,7 +19,7 @@ GRID = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.85, 1.0)
 BINS = 2000
 
 
-@allocator("distortion")
+@rule("distortion", divides="masks")
 def distortion(
     weights: Mapping[str, torch.Tensor],
     density: float,

@@ -1,4 +1,4 @@
-"""Global magnitude budget: one threshold over the weights of all tensors."""
+"""Global budget: one threshold over everything that may go."""
 
 from __future__ import annotations
 
@@ -7,13 +7,47 @@ from collections.abc import Mapping
 import torch
 
 from pruners.budgets.problems.levels import allowance
-from pruners.budgets.registry import allocator
+from pruners.budgets.problems.problem import Choice
+from pruners.budgets.problems.ranks import RankProblem
+from pruners.budgets.problems.request import Kept, Request
+from pruners.budgets.registry import rule
 
 
-@allocator("global")
-def global_magnitude(weights: Mapping[str, torch.Tensor], density: float) -> dict[str, float]:
+@rule("global", divides="masks")
+def global_masks(weights: Mapping[str, torch.Tensor], density: float) -> dict[str, float]:
     """Keep the ⌊density · N⌋ largest |w| of all N weights (Han et al. 2015, over the net)."""
     return shares_of_top({name: w.detach().abs().flatten() for name, w in weights.items()}, density)
+
+
+@rule("global", divides="widths")
+def global_widths(request: Request) -> Kept:
+    """One threshold over the scores of all units."""
+    return request.select(request.scores)
+
+
+@rule("global", divides="ranks")
+def global_ranks(problem: RankProblem) -> Choice:
+    r"""One threshold over what a stored number catches: Σ relative output errors at its least.
+
+    A direction with the share e of its layer's output energy is worth e / (cost of m + n numbers).
+    Spectra fall, so the best choice under one limit is a threshold.
+    """
+    costs = problem.cost.clamp_min(1e-30).tolist()
+    worth = [s.worth() / c for s, c in zip(problem.spectra.values(), costs, strict=True)]
+    listed = torch.cat(worth).sort(descending=True).values
+
+    def at(place: float) -> torch.Tensor:
+        threshold = listed[min(int(place), len(listed) - 1)]
+        return torch.tensor([int((w >= threshold).sum()) for w in worth], dtype=torch.float64)
+
+    def following(levels: torch.Tensor) -> torch.Tensor:
+        pairs = zip(worth, levels.long().tolist(), strict=True)
+        return torch.stack([w[min(n, len(w) - 1)] for w, n in pairs])
+
+    def path(place: float) -> torch.Tensor:
+        return torch.ones(len(worth), dtype=torch.float64) if place < 0 else at(place)
+
+    return problem.cut(path, -1.0, float(len(listed)), order=following)
 
 
 def shares_of_top(scores: Mapping[str, torch.Tensor], density: float) -> dict[str, float]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import torch
 
-from pruners.budgets.registry import allocator
+from pruners.budgets.registry import rule
 from pruners.budgets.rules.depth_linear import on_budget
 from pruners.solvers.matrix import as_matrix
 from pruners.solvers.zeros import MaskPattern
@@ -17,7 +17,7 @@ OUTLIER_GROUPS = 6.0
 WINDOW_GROUPS = 2.0
 
 
-@allocator("owl")
+@rule("owl", divides="masks")
 def owl(
     weights: Mapping[str, torch.Tensor],
     density: float,

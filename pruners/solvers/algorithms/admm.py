@@ -93,9 +93,7 @@ class ADMM:
     def solve(self, state: _Scaled, density: float | None, pattern: MaskPattern) -> Solution:
         """Iterate; `statistics`: `iterations`, the share that `moved` last, and the `damping`."""
         rows, columns = state.weight.shape
-        refusal = pattern.refusal(rows, columns)
-        if refusal is not None:
-            raise ValueError(refusal)
+        pattern.insist(rows, columns)
         share = pattern.density(density)
         damped = state.damped
         # In units of the conditional variances given all others.

@@ -154,9 +154,7 @@ class SparseLowRank:
             ValueError: a matrix or a density that the pattern or the rank does not fit.
         """
         rows, columns = state.matrix.shape
-        refusal = pattern.refusal(rows, columns)
-        if refusal is not None:
-            raise ValueError(refusal)
+        pattern.insist(rows, columns)
         rank, share = self.split(density, pattern, rows, columns)
         if share >= 1:
             return whole(state.matrix, "sparse + low-rank")

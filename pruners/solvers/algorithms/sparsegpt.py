@@ -71,9 +71,7 @@ class SparseGPT:
 
     def solve(self, state: _Factored, density: float | None, pattern: MaskPattern) -> Solution:
         """Sweep over the columns; `statistics["loss"]` is (w − w')H(w − w')ᵀ over all rows."""
-        refusal = pattern.refusal(*state.matrix.shape)
-        if refusal is not None:
-            raise ValueError(refusal)
+        pattern.insist(*state.matrix.shape)
         share = pattern.density(density)
         columns, kept, damped, distance = sweep(
             state.columns, state.factor, pattern, share, self.block
