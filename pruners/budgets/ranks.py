@@ -72,11 +72,12 @@ def rank_limits(
         UnreachableTargetError: not even rank 1 everywhere meets the target; with the range.
         ValueError: no weight is large enough.
     """
-    names = tuple(n for n in weights if _saves(net, n))
+    listed = list(weights)
+    names = tuple(n for n in listed if _saves(net, n))
     if not names:
         raise ValueError("nothing to factor: no weight is large enough for low rank to save")
     fewest = torch.tensor([sum(matrix_shape(net, n)) for n in names], dtype=torch.float64)
-    return RankLimits(names, tuple(limits(net, Target.parse(target), names, fewest)))
+    return RankLimits(names, tuple(limits(net, Target.parse(target), names, fewest, listed)))
 
 
 def _saves(net: Network, name: str) -> bool:
