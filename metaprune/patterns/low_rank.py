@@ -18,8 +18,8 @@ from metaprune.results.provenance import versions
 from pruners import Plan, Target, budgets, fingerprint
 from pruners.factors import Parts, factorable, factored, swap
 from pruners.plan import mask_of
-from pruners.sides import matrix_shape, out_dims
 from pruners.solvers import MaskPattern, Solution, as_matrix, from_matrix
+from pruners.solvers.matrix import matrix_shape, out_dims
 from pruners.statistics import input_statistics
 
 

@@ -13,8 +13,8 @@ from graphs import Network
 from pruners import Plan, solvers
 from pruners.plan import factors_of, mask_of
 from pruners.recovery.solve_in_order import Ask, solve_in_order
-from pruners.sides import out_dims
 from pruners.solvers import MaskPattern, Solution
+from pruners.solvers.matrix import out_dims
 from pruners.solvers.repair import STEPS
 from pruners.statistics import input_statistics
 

@@ -18,7 +18,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from graphs import Axis, FrozenAxisError, Network
-from graphs.axes.dims import atoms, kept_positions
+from graphs.axes.dims import kept_positions
 from metaprune.testing.locate import first_difference
 from metaprune.testing.masked import masked_statistics
 from metaprune.testing.subject import Subject, gap, kill
@@ -159,10 +159,7 @@ def _folded(
 def _readers(net: Network, axes: Mapping[str, Any]) -> set[str]:
     """Names of the tensors that read along some axes."""
     return {
-        name
-        for name, tensor in net.tensors.items()
-        for dim, made in zip(tensor.dims, tensor.produces, strict=True)
-        if not made and not axes.keys().isdisjoint(atoms(dim))
+        name for name, tensor in net.tensors.items() if not axes.keys().isdisjoint(tensor.axes_read)
     }
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pruners.sides import matrix_shape
+from pruners.solvers.matrix import matrix_shape
 
 if TYPE_CHECKING:
     from graphs import Network

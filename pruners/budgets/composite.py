@@ -16,9 +16,9 @@ from pruners.budgets.problems.problem import Loss
 from pruners.budgets.registry import check_evidence, keywords, rules_for
 from pruners.budgets.searching.best import best_choice
 from pruners.budgets.weights import prunable_weights
-from pruners.sides import matrix_shape, out_dims
 from pruners.solvers.algorithms.low_rank import rank_for
 from pruners.solvers.algorithms.sparse_low_rank import RANK_SHARE
+from pruners.solvers.matrix import matrix_shape, out_dims
 from pruners.solvers.zeros import MaskPattern
 from pruners.targets import UnreachableTargetError, show
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from pruners.budgets.problems.masks import Solve
-from pruners.sides import out_dims
 from pruners.solvers import MaskPattern, build, solve
+from pruners.solvers.matrix import out_dims
 from pruners.solvers.repair import STEPS
 from pruners.statistics import Imitation, input_statistics
 from pruners.statistics.fluctuations import unit_fluctuations

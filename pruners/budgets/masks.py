@@ -13,7 +13,7 @@ from pruners.budgets.problems.projection import bounds, project
 from pruners.budgets.registry import checked, dividing, needs
 from pruners.budgets.structure import STRUCTURE
 from pruners.budgets.weights import prunable_weights
-from pruners.sides import matrix_shape
+from pruners.solvers.matrix import matrix_shape
 from pruners.solvers.zeros import MaskPattern
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from pruners.budgets.problems.limits import Limit, limits
 from pruners.budgets.problems.ranks import RankProblem
 from pruners.budgets.problems.spectrum import Spectrum
 from pruners.budgets.registry import checked, dividing
-from pruners.sides import matrix_shape, out_dims
+from pruners.solvers.matrix import matrix_shape, out_dims
 from pruners.targets import Target
 
 if TYPE_CHECKING:

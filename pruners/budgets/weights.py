@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pruners.sides import matrix_shape
+from pruners.solvers.matrix import matrix_shape
 from pruners.solvers.zeros import MaskPattern
 
 if TYPE_CHECKING:

@@ -19,8 +19,8 @@ from torch import nn
 from pruners.recovery.in_order import refit_in_order
 from pruners.recovery.refit import Refit
 from pruners.recovery.regression import Regression
-from pruners.sides import out_dims
 from pruners.solvers import MaskPattern, Solution, from_matrix, solve
+from pruners.solvers.matrix import out_dims
 
 if TYPE_CHECKING:
     from graphs import Network

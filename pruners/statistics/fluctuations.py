@@ -39,15 +39,11 @@ def unit_fluctuations(
     Raises:
         ValueError: no batches.
     """
-    sides = {}
-    for name, tensor in net.tensors.items():
-        consumed = [
-            i
-            for i, (dim, produced) in enumerate(zip(tensor.dims, tensor.produces, strict=True))
-            if not produced and atoms(dim)
-        ]
-        if tensor.role == "weight" and len(consumed) == 1 and tensor.value.ndim > 1:
-            sides[name] = consumed[0]
+    sides = {
+        name: side
+        for name, tensor in net.tensors.items()
+        if tensor.role == "weight" and (side := tensor.input_dim) is not None
+    }
     names = {id(value): name for name, value in model.named_parameters() if name in sides}
     moments: dict[str, tuple[int, torch.Tensor, torch.Tensor]] = {}
 

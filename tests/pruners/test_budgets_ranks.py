@@ -17,7 +17,7 @@ from pruners import Target, UnreachableTargetError, budgets
 from pruners.budgets.problems.limits import limits
 from pruners.budgets.problems.spectrum import Spectrum
 from pruners.budgets.rules.global_threshold import global_ranks
-from pruners.sides import out_dims
+from pruners.solvers.matrix import out_dims
 from pruners.statistics import Imitation, input_statistics
 from tests.pruners.conftest import make
 

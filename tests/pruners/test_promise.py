@@ -12,8 +12,8 @@ from torch import nn
 
 from graphs import trace
 from pruners import UnreachableTargetError, budgets, solvers
-from pruners.sides import matrix_shape, out_dims
 from pruners.solvers import MaskPattern
+from pruners.solvers.matrix import matrix_shape, out_dims
 from tests.pruners.conftest import make
 
 PATTERNS = [

@@ -9,8 +9,8 @@ from torch import nn
 from graphs import trace
 from pruners import budgets, solvers
 from pruners.recovery.solve_in_order import Ask, solve_in_order
-from pruners.sides import matrix_shape
 from pruners.solvers import MaskPattern
+from pruners.solvers.matrix import matrix_shape
 from pruners.statistics import input_statistics
 from tests.pruners.conftest import make
 from tests.pruners.networks import randomized

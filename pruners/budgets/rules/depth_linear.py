@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from graphs.axes.dims import atoms
 from pruners.budgets.problems.masks import MaskProblem
 from pruners.budgets.problems.problem import Loss, finite, logit
 from pruners.budgets.problems.projection import bounds, project
@@ -160,9 +159,8 @@ def axis_depth(net: Network, axes: Scores) -> dict[str, float]:
     last = max(uses.values(), default=0) + 1
     begins = dict.fromkeys(axes, last)
     for name, tensor in net.tensors.items():
-        for dim, produced in zip(tensor.dims, tensor.produces, strict=True):
-            for axis in atoms(dim) if produced else ():
-                if axis in begins:
-                    begins[axis] = min(begins[axis], uses.get(name, last))
+        for axis in tensor.axes_made:
+            if axis in begins:
+                begins[axis] = min(begins[axis], uses.get(name, last))
     order = {place: i for i, place in enumerate(sorted(set(begins.values())))}
     return {axis: order[place] / max(len(order) - 1, 1) for axis, place in begins.items()}
