@@ -173,7 +173,7 @@ class Bench:
         if rule == "distortion":  # curves do not depend on the target
             options = {**options, "curves": self.curves(options["grid"])}
             evidence = {}
-        shares = budgets.allocate(rule, self.net, 1 - sparsity, **evidence, **options)
+        shares = budgets.allocate_masks(rule, self.net, 1 - sparsity, **evidence, **options)
         seconds = round(time.process_time() - started, 1)
         self.store.add(key, shares=shares, cpu_seconds=seconds)
         return shares
@@ -232,7 +232,7 @@ class Bench:
 
     def in_order(self, name: str, shares: Mapping[str, float]) -> dict[str, torch.Tensor]:
         """Layer after layer, with the intercepts that norms take."""
-        mask = solvers.Pattern.parse("unstructured")
+        mask = solvers.MaskPattern.parse("unstructured")
         asks = {weight: Ask(share, mask) for weight, share in shares.items()}
         return solve_in_order(self.net, self.model, name, asks, self.batches).refit.values
 

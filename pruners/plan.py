@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from graphs.tools.files import write_text
-from pruners.sides import matrix_shape
+from pruners.solvers.matrix import matrix_shape
 from pruners.targets import Target
 
 if TYPE_CHECKING:

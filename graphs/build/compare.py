@@ -131,6 +131,6 @@ def lively(net: Structure) -> dict[str, torch.Tensor]:
 def _gain(net: Structure, tensor: Tensor) -> float:
     if tensor.role != "weight":
         return 1.0 if tensor.role == "embedding" else 0.3
-    reads = [size(d, net.axes) for d, p in zip(tensor.dims, tensor.produces, strict=True) if not p]
+    reads = [size(tensor.dims[i], net.axes) for i in tensor.reading]
     # By halves of an octave, so that widths which differ little share one stretch.
     return 2 ** (round(-math.log2(max(1, math.prod(reads)))) / 2)

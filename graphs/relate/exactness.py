@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from graphs.axes.dims import EXACTNESS, Axis, all_atoms, atoms
+from graphs.axes.dims import EXACTNESS, Axis, all_atoms
 from graphs.calls.nested import leaves
 from graphs.program.program import Program
 from graphs.rules.registry import Fate, known_of
@@ -106,14 +106,11 @@ class _Fates:
     def read_in(self, node: fx.Node) -> None:
         """A dead unit of a parameter is zero where the parameter produces."""
         tensor = self.tensors.get(str(node.target))
-        pairs = zip(tensor.dims, tensor.produces, strict=True) if tensor is not None else ()
-        rows: set[str] = set()
-        columns: set[str] = set()
-        for dim, produced in pairs:
-            (rows if produced else columns).update(atoms(dim))
-        self.zero[node], self.columns[node] = frozenset(rows), frozenset(columns)
-        self.carries[node] = self.constant[node] = frozenset(rows | columns)
-        self.read[node] = frozenset(columns - rows)
+        rows: frozenset[str] = frozenset(tensor.axes_made if tensor is not None else ())
+        columns: frozenset[str] = frozenset(tensor.axes_read if tensor is not None else ())
+        self.zero[node], self.columns[node] = rows, columns
+        self.carries[node] = self.constant[node] = rows | columns
+        self.read[node] = columns - rows
         self.still.add(node)
         held = self.program.constants.get(str(node.target))
         if isinstance(held, torch.Tensor) and not held.is_meta and not held.any():

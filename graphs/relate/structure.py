@@ -41,6 +41,45 @@ class Tensor:
     role: str
     produces: tuple[bool, ...]
 
+    @property
+    def reading(self) -> tuple[int, ...]:
+        """Dimensions on the reading side."""
+        return tuple(i for i, produced in enumerate(self.produces) if not produced)
+
+    @property
+    def making(self) -> tuple[int, ...]:
+        """Dimensions on the producing side, kernel taps among them."""
+        return tuple(i for i, produced in enumerate(self.produces) if produced)
+
+    def reads(self, axis: str) -> tuple[int, ...]:
+        """Dimensions along which it reads units of an axis."""
+        return tuple(i for i in self.reading if axis in atoms(self.dims[i]))
+
+    def makes(self, axis: str) -> tuple[int, ...]:
+        """Dimensions along which it produces units of an axis."""
+        return tuple(i for i in self.making if axis in atoms(self.dims[i]))
+
+    @property
+    def axes_read(self) -> tuple[str, ...]:
+        """Axes whose units it reads, in the order of its dimensions."""
+        return tuple(dict.fromkeys(a for i in self.reading for a in atoms(self.dims[i])))
+
+    @property
+    def axes_made(self) -> tuple[str, ...]:
+        """Axes whose units it produces, in the order of its dimensions."""
+        return tuple(dict.fromkeys(a for i in self.making for a in atoms(self.dims[i])))
+
+    @property
+    def input_dim(self) -> int | None:
+        """The one dimension of a matrix or kernel that reads units; None for none or several."""
+        carrying = [i for i in self.reading if atoms(self.dims[i])]
+        return carrying[0] if len(carrying) == 1 and len(self.dims) > 1 else None
+
+    @property
+    def output_dim(self) -> int:
+        """The first dimension that produces; the first of all where none does."""
+        return self.making[0] if self.making else 0
+
 
 @dataclass(frozen=True)
 class Group:

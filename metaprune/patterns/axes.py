@@ -101,8 +101,8 @@ def plan_units(job: Job, settings: Settings, cut: Cut) -> Plan:
     dense = net if advice is None else net.replace(advice.values)
     divided = BASE if rule == "metanet" else rule
     if job.measured:
-        options = {**budgets.measured(divided, dense, job.batches, channels=True), **options}
-    kept = budgets.allocate_channels(
+        options = {**budgets.measured(divided, dense, job.batches, divides="widths"), **options}
+    kept = budgets.allocate_widths(
         divided,
         dense,
         scores,

@@ -32,7 +32,7 @@ class EqualWidths(AxesPattern):
 
     def budgets(self) -> list[str]:
         """See `metaprune.patterns.base.Pattern`."""
-        return list(budgets.CHANNEL_ALLOCATORS)
+        return budgets.rules_for("widths")
 
     def default_budget(self, measured: bool) -> str:
         """See `metaprune.patterns.base.Pattern`."""

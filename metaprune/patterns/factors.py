@@ -16,9 +16,9 @@ from metaprune.settings import Settings
 from pruners import Plan, budgets
 from pruners.factors import Parts, factorable
 from pruners.recovery.base import Pruning, Recovery
-from pruners.sides import out_dims
 from pruners.solvers import Solution, as_matrix, from_matrix
-from pruners.solvers.zeros import Pattern as MaskPattern
+from pruners.solvers.matrix import out_dims
+from pruners.solvers.zeros import MaskPattern
 
 ONCE = "factors of factors would be thinner layers in a longer chain; ask for the ranks at once"
 """Why factors are not found in several steps."""

@@ -14,9 +14,8 @@ from metaprune.patterns.factors import ONCE, carry_out_factors, factored_weights
 from metaprune.patterns.weights import solvers_for
 from metaprune.settings import Settings
 from pruners import Plan, budgets
-from pruners.budgets.rules.ranks import MEASURING
 from pruners.recovery.base import Pruning, Recovery
-from pruners.statistics import Imitation, input_statistics
+from pruners.statistics import input_statistics
 
 
 @pattern("low-rank")
@@ -42,7 +41,7 @@ class LowRank:
 
     def budgets(self) -> list[str]:
         """See `metaprune.patterns.base.Pattern`."""
-        return list(budgets.RANK_ALLOCATORS)
+        return budgets.rules_for("ranks")
 
     def solvers(self) -> list[str]:
         """See `metaprune.patterns.base.Pattern`."""
@@ -64,16 +63,13 @@ class LowRank:
         """See `metaprune.patterns.base.Pattern`."""
         net, names, target = job.net, factored_weights(job), target_of(settings)
         rule, options = budgets.named(settings.budget or self.default_budget(job.measured))
-        statistics, loss = None, None
         # Out of reach is said before anything is measured.
         budgets.rank_limits(net, names, target)
+        statistics = None
         if job.batches:
-            dense = net.to_model()
-            statistics = input_statistics(dense, job.batches, names, ("hessian",))
-            loss = Imitation(dense, job.batches, recalibrated=True) if rule in MEASURING else None
-        rank = budgets.allocate_ranks(
-            rule, net, names, target, statistics=statistics, loss=loss, **options
-        )
+            statistics = input_statistics(net.to_model(), job.batches, names, ("hessian",))
+            options = {**budgets.measured(rule, net, job.batches, names, "ranks"), **options}
+        rank = budgets.allocate_ranks(rule, net, names, target, statistics=statistics, **options)
         return plan_of(job, settings, names, {}, rank)
 
     def carry_out(self, pruning: Pruning, methods: Sequence[Recovery]) -> Rebuilt:

@@ -17,9 +17,8 @@ from metaprune.patterns.weights import held_masks, solve, solvers_for
 from metaprune.settings import Settings
 from pruners import Plan, Target, UnreachableTargetError, budgets
 from pruners.recovery.base import Pruning, Recovery
-from pruners.sides import matrix_shape
 from pruners.solvers import DEFAULT, WITHOUT_CALIBRATION
-from pruners.solvers.zeros import Pattern as MaskPattern
+from pruners.solvers.zeros import MaskPattern
 
 BASE = "lamp"
 """Budget of masks that metanetworks correct."""
@@ -72,7 +71,7 @@ class Masks:
 
     def budgets(self) -> list[str]:
         """See `metaprune.patterns.base.Pattern`."""
-        return list(budgets.ALLOCATORS)
+        return budgets.rules_for("masks")
 
     def solvers(self) -> list[str]:
         """See `metaprune.patterns.base.Pattern`."""
@@ -165,7 +164,7 @@ def divided(
         if logits is None:
             raise ValueError('a start from "metanet" needs a metanetwork: metanet="default"')
         corrections = {name: logits[name] for name in names if name in logits}
-        advised = budgets.allocate(
+        advised = budgets.allocate_masks(
             BASE, net, share, weights=names, corrections=corrections, pattern=mask, **bounds
         )
         if rule == "metanet":
@@ -175,7 +174,7 @@ def divided(
         given = {**budgets.measured(rule, net, batches, names), **given}
         if rule == "price":
             given.setdefault("solve", budgets.solving(net, batches, names, solver, mask.name))
-    return budgets.allocate(rule, net, share, weights=names, pattern=mask, **bounds, **given)
+    return budgets.allocate_masks(rule, net, share, weights=names, pattern=mask, **bounds, **given)
 
 
 def held_shares(job: Job, names: Sequence[str], share: float) -> dict[str, float]:
@@ -211,13 +210,9 @@ def masked_weights(
         ValueError: nothing to mask, no target where one is needed, or one that N:M cannot meet.
         UnreachableTargetError: more is asked than masks can give.
     """
-    names = [
-        name
-        for name in budgets.prunable_weights(net)
-        if mask.refusal(*reversed(matrix_shape(net, name))) is None
-    ]
+    names = [name for name, reason in budgets.maskable(net, mask).items() if reason is None]
     if not names:
-        raise ValueError(f"no weight has a number of inputs that pattern {mask} divides")
+        raise ValueError(f"no weight has a shape that pattern {mask} divides")
     if not mask.m:
         if target is None:
             raise ValueError('say what to reach, for instance target={"sparsity": 0.5}')

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
-from graphs import Network
 from graphs.build.search import Rebuilt
 from metaprune.job import Job
 from metaprune.patterns.base import Prunes, pattern
 from metaprune.patterns.factors import ONCE, carry_out_factors, factored_weights, plan_of
 from metaprune.patterns.weights import solvers_for
 from metaprune.settings import Settings
-from pruners import Plan, Target, budgets
-from pruners.budgets.rules.ranks import MEASURING
+from pruners import Plan, budgets
 from pruners.recovery.base import Pruning, Recovery
-from pruners.sides import matrix_shape
-from pruners.solvers.algorithms.low_rank import rank_for
-from pruners.solvers.algorithms.sparse_low_rank import RANK_SHARE
-from pruners.solvers.zeros import Pattern as MaskPattern
+from pruners.solvers.matrix import matrix_shape
+from pruners.solvers.zeros import MaskPattern
 from pruners.statistics import input_statistics
 
 BESIDE, SPARSE = "+low-rank", "sparse"
@@ -69,7 +65,7 @@ class MasksBesideLowRank:
 
     def budgets(self) -> list[str]:
         """See `metaprune.patterns.base.Pattern`."""
-        return ["uniform"] if self.mask.m else list(budgets.ALLOCATORS)
+        return budgets.rules_beside(self.mask)
 
     def solvers(self) -> list[str]:
         """See `metaprune.patterns.base.Pattern`."""
@@ -89,72 +85,20 @@ class MasksBesideLowRank:
 
     def plan(self, job: Job, settings: Settings) -> Plan:
         """See `metaprune.patterns.base.Pattern`."""
-        names = factored_weights(job)
+        net, mask = job.net, self.mask
         rule, options = budgets.named(settings.budget or self.default_budget(job.measured))
-        density, rank = _composite(
-            job.net, names, settings.wanted, self.mask, rule, options, job.batches
-        )
-        return plan_of(job, settings, names, density, rank)
+        names = [n for n in factored_weights(job) if mask.refusal(*matrix_shape(net, n)) is None]
+        if not names:
+            raise ValueError(f"no weight has a shape that pattern {mask} divides")
+        share = None if settings.wanted is None else settings.wanted.density(net, names)
+        if job.batches:
+            options = {**budgets.measured(rule, net, job.batches, names), **options}
+            if rule in budgets.JOINT:
+                found = input_statistics(net.to_model(), job.batches, names, ("norms",))
+                options["norms"] = {name: each["norms"] for name, each in found.items()}
+        budget = budgets.allocate_beside(rule, net, share, mask, weights=names, **options)
+        return plan_of(job, settings, names, budget.density, budget.rank)
 
     def carry_out(self, pruning: Pruning, methods: Sequence[Recovery]) -> Rebuilt:
         """See `metaprune.patterns.base.Pattern`."""
         return carry_out_factors(pruning, methods, self.mask)
-
-
-def _composite(
-    net: Network,
-    names: list[str],
-    target: Target | None,
-    mask: MaskPattern,
-    rule: str,
-    options: Mapping[str, Any],
-    batches: list[Any],
-) -> tuple[dict[str, float], dict[str, int]]:
-    """Kept shares and ranks of masks beside low rank."""
-    names = [n for n in names if mask.refusal(matrix_shape(net, n)[1]) is None]
-    if not names:
-        raise ValueError(f"no weight has a number of inputs that pattern {mask} divides")
-    total = None if target is None else target.density(net, names)
-    if mask.m:
-        share = mask.n / mask.m
-        total = share / (1 - RANK_SHARE) if total is None else total
-        if total < share - 1e-9:
-            raise ValueError(
-                f"pattern {mask} alone keeps {share:.4g} of the weights, more than {target} "
-                "allows; leave the target out or choose another pattern"
-            )
-        shares = dict.fromkeys(names, share)
-        return shares, _beside(net, dict.fromkeys(names, total - share))
-    if total is None:
-        raise ValueError('say what to reach, for instance target={"sparsity": 0.5}')
-    evidence = budgets.measured(rule, net, batches, names)
-    if rule in MEASURING:
-        if "loss" not in evidence:
-            raise ValueError(
-                f'budget "{rule}" is measured on calibration data; provide calibration batches or '
-                "choose a rule that reads the weights alone"
-            )
-        norms = input_statistics(net.to_model(), batches, names, ("norms",))
-        given = {"method": "price" if rule == "price" else "evolution", **options}
-        found = budgets.allocate_composite(
-            net,
-            total,
-            loss=evidence["loss"],
-            weights=names,
-            norms={name: each["norms"] for name, each in norms.items()},
-            **given,
-        )
-        return dict(found.density), dict(found.rank)
-    shares = budgets.allocate(rule, net, total, weights=names, **{**evidence, **options})
-    rank = _beside(net, {name: RANK_SHARE * share for name, share in shares.items()})
-    density = {}
-    for name, share in shares.items():
-        rows, columns = matrix_shape(net, name)
-        density[name] = max(0.0, share - rank.get(name, 0) * (rows + columns) / (rows * columns))
-    return density, rank
-
-
-def _beside(net: Network, shares: Mapping[str, float]) -> dict[str, int]:
-    """The largest ranks that store no more than these shares; those of none left out."""
-    found = {name: rank_for(share, *matrix_shape(net, name)) for name, share in shares.items()}
-    return {name: rank for name, rank in found.items() if rank}

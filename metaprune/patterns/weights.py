@@ -11,7 +11,7 @@ from pruners.recovery.base import Pruning, Recovery
 from pruners.recovery.solve_alone import solve_alone
 from pruners.recovery.solve_in_order import Ask
 from pruners.solvers import SOLVERS
-from pruners.solvers.zeros import Pattern as MaskPattern
+from pruners.solvers.zeros import MaskPattern
 
 
 def solvers_for(*, masks: bool, factors: bool) -> list[str]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from graphs import Network, Tensor
-from graphs.axes.dims import atoms
+from graphs import Network
 from metaprune.report.schema import Edge, Node
 
 WEIGHTS = ("weight", "embedding")
@@ -20,9 +19,8 @@ def outline(net: Network) -> tuple[tuple[Node, ...], tuple[Edge, ...]]:
     for name, tensor in net.tensors.items():
         if tensor.role not in WEIGHTS:
             continue
-        reads, makes = _sides(tensor)
-        for target in makes:
-            sources = reads or (() if target in produced else ("",))
+        for target in tensor.axes_made:
+            sources = tensor.axes_read or (() if target in produced else ("",))
             edges += [Edge(name, source, target) for source in sources]
             produced.add(target)
     order = dict.fromkeys(name for edge in edges for name in (edge.source, edge.target) if name)
@@ -31,11 +29,3 @@ def outline(net: Network) -> tuple[tuple[Node, ...], tuple[Edge, ...]]:
         for axis in (net.axes[name] for name in dict.fromkeys([*order, *net.axes]))
     )
     return nodes, tuple(edges)
-
-
-def _sides(tensor: Tensor) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Axes that a weight reads, and axes that it produces."""
-    sides: tuple[dict[str, None], dict[str, None]] = ({}, {})
-    for dim, produces in zip(tensor.dims, tensor.produces, strict=True):
-        sides[produces].update(dict.fromkeys(atoms(dim)))
-    return tuple(sides[False]), tuple(sides[True])

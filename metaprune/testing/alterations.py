@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from graphs import Network, Tensor
-from graphs.axes.dims import Fixed, atoms, kept_positions, size, unit_index
+from graphs.axes.dims import Fixed, kept_positions, size, unit_index
 
 WIDE: dict[Any, torch.dtype] = {
     torch.float16: torch.float64,
@@ -62,8 +62,11 @@ def _drawn(net: Network, tensor: Tensor, generator: torch.Generator) -> torch.Te
 
 def _fan_in(net: Network, tensor: Tensor) -> int:
     """Entries that one output of a weight reads: inputs and, of a kernel, taps."""
-    dims = zip(tensor.dims, tensor.produces, strict=True)
-    read = [size(d, net.axes) for d, made in dims if not made or isinstance(d, Fixed)]
+    read = [
+        size(dim, net.axes)
+        for i, dim in enumerate(tensor.dims)
+        if i in tensor.reading or isinstance(dim, Fixed)
+    ]
     return max(1, prod(read))
 
 
@@ -78,10 +81,9 @@ def kill(net: Network, axis: str, units: torch.Tensor) -> Network:
     values = {}
     for name, tensor in net.tensors.items():
         value = tensor.value
-        for i, dim in enumerate(tensor.dims):
-            if tensor.produces[i] and tensor.role != "running_var" and axis in atoms(dim):
-                hit = torch.isin(unit_index(dim, axis, net.axes), units).nonzero().flatten()
-                value = value.index_fill(i, hit.to(value.device), 0)
+        for i in tensor.makes(axis) if tensor.role != "running_var" else ():
+            hit = torch.isin(unit_index(tensor.dims[i], axis, net.axes), units).nonzero().flatten()
+            value = value.index_fill(i, hit.to(value.device), 0)
         values[name] = value
     return net.replace(values)
 

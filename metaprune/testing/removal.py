@@ -18,7 +18,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from graphs import Axis, FrozenAxisError, Network
-from graphs.axes.dims import atoms, kept_positions
+from graphs.axes.dims import kept_positions
 from metaprune.testing.alterations import kill
 from metaprune.testing.checking import Checked, explain, gap, search
 from metaprune.testing.first_difference import first_difference
@@ -160,10 +160,7 @@ def _folded(
 def _readers(net: Network, axes: Mapping[str, Any]) -> set[str]:
     """Names of the tensors that read along some axes."""
     return {
-        name
-        for name, tensor in net.tensors.items()
-        for dim, made in zip(tensor.dims, tensor.produces, strict=True)
-        if not made and not axes.keys().isdisjoint(atoms(dim))
+        name for name, tensor in net.tensors.items() if not axes.keys().isdisjoint(tensor.axes_read)
     }
 
 

@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import torch
-
-from pruners.budgets.problems.composite import CompositeProblem
-from pruners.budgets.problems.problem import Loss
-from pruners.budgets.registry import allocate, prunable_weights
-from pruners.budgets.rules.price import STEPS, equalise
-from pruners.budgets.rules.search import best_choice
-from pruners.sides import matrix_shape, out_dims
+from pruners.solvers.matrix import matrix_shape
 
 if TYPE_CHECKING:
     from graphs import Network
@@ -90,55 +83,3 @@ class Budget:
     def of(cls, plan: Plan) -> Budget:
         """The budget that a plan carries."""
         return cls(density=dict(plan.density), rank=dict(plan.rank), width=plan.sizes())
-
-
-def allocate_composite(
-    net: Network,
-    density: float,
-    *,
-    loss: Loss,
-    weights: Iterable[str] | None = None,
-    norms: Mapping[str, torch.Tensor] | None = None,
-    start: str | Mapping[str, float] = "lamp",
-    rank_share: float = 0.25,
-    method: str = "price",
-    steps: int = STEPS,
-    evaluations: int = 128,
-    seed: int = 0,
-    journal: str | None = None,
-) -> Budget:
-    """Sparse and low-rank shares of every matrix together, on one budget of stored numbers.
-
-    Args:
-        net: the network.
-        density: stored numbers, as a share of the weights.
-        loss: values → (loss, gradients).
-        weights: names of the tensors; default `prunable_weights(net)`.
-        norms: see `CompositeProblem`.
-        start: a rule that reads the weights alone, or kept shares by name.
-        rank_share: of what a matrix stores, the part that ranks get at the start.
-        method: "price" (`equalise`), "evolution" or "policy-gradient" (`best_choice`).
-        steps: backward passes of "price".
-        evaluations, seed, journal: of the searches.
-
-    Returns:
-        `density` and `rank`; together they store round(density · all) numbers exactly.
-
-    Raises:
-        ValueError: an unknown method or rule, or a loss that is not finite.
-    """
-    names = prunable_weights(net) if weights is None else list(weights)
-    values = {name: net.tensors[name].value for name in names}
-    problem = CompositeProblem(values, density, loss, norms, out_dims(net, names))
-    shares = allocate(start, net, density, weights=names) if isinstance(start, str) else start
-    begin = problem.start(shares, rank_share)
-    if method == "price":
-        choice, _ = equalise(problem, begin, steps)
-    else:
-        choice, _ = best_choice(problem, begin, evaluations, method, seed, journal)
-    count = len(names)
-    kept = zip(names, choice[:count], problem.numel, strict=True)
-    return Budget(
-        density={name: k / size for name, k, size in kept},
-        rank={name: r for name, r in zip(names, choice[count:], strict=True) if r},
-    )

@@ -1,167 +1,154 @@
-"""Budget allocators: which share of every tensor stays."""
+"""Budget rules by name, and what each of them can divide.
+
+    @rule("mine", divides="masks")
+    def mine(weights, density, *, blocks, norms, strength=1.0): ...
+
+What a rule reads stands in its signature, after the star: structure of the network, evidence from
+calibration data (`MEASURED`), the request, and options of the caller.
+"""
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from inspect import Parameter, signature
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import torch
-
-from pruners.budgets.problems.problem import LOGIT_MARGIN
-from pruners.budgets.problems.projection import bounds, grouped, project
-from pruners.budgets.structure import STRUCTURE
-from pruners.solvers.zeros import Pattern
+from graphs.tools.registry import Registry
+from pruners.budgets.evidence import MEASURED
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from graphs import Network
 
-# A rule: (weights by name, kept share of all of them, evidence by keyword) → kept share by name.
-# Evidence comes by what the signature names: structure of the network (`STRUCTURE`), the request
-# (`REQUEST`), options of the caller, and what is measured on calibration data.
-Rule = Callable[..., "dict[str, float]"]
-AnyRule = TypeVar("AnyRule", bound=Rule)
+DIVIDES = ("masks", "widths", "ranks")
+"""What a rule can divide, and what it then is:
 
-ALLOCATORS: dict[str, Rule] = {}
+| divides | rule | front |
+|---|---|---|
+| "masks" | (weights by name, kept share of all, ...) → kept share by name | `allocate_masks` |
+| "widths" | (`Request`, ...) → kept units by axis, from `request.select` | `allocate_widths` |
+| "ranks" | (`RankProblem`, ...) → levels, from `problem.cut` or `realise` | `allocate_ranks` |
+"""
 
-REQUEST = ("pattern", "lower", "upper")
+AnyFunction = TypeVar("AnyFunction", bound=Callable[..., Any])
 
 
-def allocator(name: str) -> Callable[[AnyRule], AnyRule]:
-    """Register a rule (weights, density, **evidence) → kept shares under a name."""
+def keywords(function: Callable[..., Any]) -> dict[str, Parameter]:
+    """The parameters of a function that only keywords reach."""
+    found = signature(function).parameters
+    return {name: p for name, p in found.items() if p.kind is Parameter.KEYWORD_ONLY}
 
-    def register(rule: AnyRule) -> AnyRule:
-        if name in ALLOCATORS:
-            raise ValueError(f'a budget rule "{name}" is already registered')
-        ALLOCATORS[name] = rule
-        return rule
+
+@dataclass(frozen=True)
+class Rule:
+    """One way to divide budgets.
+
+    Args:
+        name: of it.
+        functions: what it can divide, of `DIVIDES` → the function that does.
+    """
+
+    name: str
+    functions: dict[str, Callable[..., Any]] = field(default_factory=dict)
+
+    def parameters(self, divides: str) -> dict[str, Parameter]:
+        """What it reads beside the subject of the division, by name."""
+        return keywords(self.functions[divides])
+
+
+RULES: Registry[Rule] = Registry("budget rule")
+
+
+def rule(name: str, *, divides: str) -> Callable[[AnyFunction], AnyFunction]:
+    """Decorator that registers the function of a rule for what it divides.
+
+    Args:
+        name: of the rule; a rule that divides several things registers a function for each.
+        divides: of `DIVIDES`.
+
+    Raises:
+        ValueError: the rule divides this already, or it is nothing that can be divided.
+    """
+    if divides not in DIVIDES:
+        raise ValueError(f"a rule divides one of {', '.join(DIVIDES)} (got {divides!r})")
+
+    def register(function: AnyFunction) -> AnyFunction:
+        if name not in RULES:
+            RULES.add(name, Rule(name))
+        functions = RULES[name].functions
+        if divides in functions:
+            raise ValueError(f'a budget rule "{name}" for {divides} is already registered')
+        functions[divides] = function
+        return function
 
     return register
 
 
-def named(budget: str | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """The rule that a budget names, and its options.
+def rules_for(divides: str) -> list[str]:
+    """Names of the rules that can divide this, of `DIVIDES`."""
+    return [name for name, each in RULES.items() if divides in each.functions]
 
-        "price"                                   a rule
-        {"rule": "search", "evaluations": 400}    a rule with options
-        {"fc": 0.9, "layer3.*": 0.2}              kept shares by name or pattern: rule "manual"
+
+def dividing(name: str, divides: str) -> Callable[..., Any]:
+    """The function of a rule.
 
     Raises:
-        ValueError: an empty mapping.
+        ValueError: unknown rule, or one that cannot divide this; says which can.
     """
-    if isinstance(budget, str):
-        return budget, {}
-    if not budget:
+    known = rules_for(divides)
+    if name in RULES and name not in known:
         raise ValueError(
-            'the budget is empty: name a rule, such as "lamp", or give kept shares by name'
+            f'budget rule "{name}" cannot divide {divides}: expected one of {", ".join(known)}'
         )
-    rule = budget.get("rule")
-    if isinstance(rule, str):
-        return rule, {key: value for key, value in budget.items() if key != "rule"}
-    return "manual", {"values": dict(budget)}
+    return RULES.find(name, known).functions[divides]
 
 
-def prunable_weights(net: Network) -> list[str]:
-    """Names of the tensors that masks may thin out: weight matrices and convolution kernels."""
-    return [
-        name
-        for name, tensor in net.tensors.items()
-        if tensor.role == "weight" and tensor.value.ndim >= 2 and tensor.value.numel() > 0
-    ]
-
-
-def allocate(
-    name: str | Mapping[str, float],
-    net: Network,
-    density: float,
-    *,
-    weights: Iterable[str] | None = None,
-    corrections: Mapping[str, torch.Tensor] | None = None,
-    lower: float | Mapping[str, float] = 0.0,
-    upper: float | Mapping[str, float] = 1.0,
-    pattern: str | Pattern = "unstructured",
-    **evidence: Any,
-) -> dict[str, float]:
-    """Kept share of every prunable tensor, with Σ size · share = density · Σ size exactly.
+def checked(
+    name: str, divides: str, given: Mapping[str, Any], brought: Iterable[str] = ()
+) -> list[str]:
+    """Refuse a call that lacks what a rule reads, or brings what it does not read.
 
     Args:
-        name: a registered rule, or kept shares by name or glob pattern (rule "manual").
-        net: the network.
-        density: share of the prunable weights that stays, 0 to 1.
-        weights: names of the tensors to budget; default `prunable_weights(net)`.
-        corrections: tensor name → number added to the logit of the rule's share, for instance by a
-            metanetwork; a missing tensor is left to the rule. The budget stays exact.
-        lower: smallest kept share of a tensor, one for all or by name.
-        upper: largest kept share of a tensor, likewise.
-        pattern: what the masks look like. For N:M the shares are whole numbers of M, and the budget
-            is met from below to less than one position of the smallest tensor with room.
-        evidence: what the rule asks for beyond the weights. `start`, for rules that take one, may
-            be the name of another rule.
-
-    Raises:
-        ValueError: unknown rule, evidence that is missing or unknown, nothing to prune, or a
-            density outside the bounds.
-    """
-    if isinstance(name, Mapping):
-        name, evidence = "manual", {"values": name, **evidence}
-    if name not in ALLOCATORS:
-        raise ValueError(f'unknown budget "{name}": expected one of {", ".join(ALLOCATORS)}')
-    if not 0 <= density <= 1:
-        raise ValueError(f"density is the share of weights that stays, 0 to 1 (got {density})")
-    names = prunable_weights(net) if weights is None else list(weights)
-    if not names:
-        raise ValueError("nothing to budget: the network has no weight matrices")
-    unknown = sorted(set(corrections or {}) - set(names))
-    if unknown:
-        raise ValueError(f'correction for "{unknown[0]}", which is not among the budgeted weights')
-    values = {n: net.tensors[n].value for n in names}
-    request: dict[str, Any] = {"pattern": Pattern.parse(pattern), "lower": lower, "upper": upper}
-    accepted = _check_evidence(name, evidence)
-    if isinstance(evidence.get("start"), str):
-        begin = str(evidence["start"])
-        known = _parameters(begin) if begin in ALLOCATORS else []
-        # What was measured for this rule serves the one it starts from; its options do not.
-        shared = {k: v for k, v in evidence.items() if k in known and k in MEASURED}
-        evidence["start"] = allocate(
-            begin, net, density, weights=names, lower=lower, upper=upper, **shared
-        )
-    found: dict[str, Any] = {
-        key: make(net, names) for key, make in STRUCTURE.items() if key in accepted
-    }
-    found |= {key: value for key, value in request.items() if key in accepted}
-    shares = ALLOCATORS[name](values, density, **{**found, **evidence})
-
-    low, high = bounds(lower, names, 0.0), bounds(upper, names, 1.0)
-    listed = torch.tensor([shares[n] for n in names], dtype=torch.float64)
-    sizes = {n: v.numel() for n, v in values.items()}
-    if corrections or not bool(((listed >= low) & (listed <= high)).all()):
-        shares = corrected_shares(shares, sizes, density, corrections or {}, lower, upper)
-    m = Pattern.parse(pattern).m
-    if m == 0:
-        return shares
-    total = round(density * sum(sizes.values()))
-    kept = grouped([shares[n] for n in names], list(sizes.values()), m, total)
-    return {n: k / m for n, k in zip(names, kept, strict=True)}
-
-
-MEASURED = ("loss", "norms")
-"""Evidence that comes from calibration data; `pruners.budgets.evidence.measured` collects it."""
-
-
-def _parameters(name: str) -> list[str]:
-    return list(inspect.signature(ALLOCATORS[name]).parameters)[2:]
-
-
-def _check_evidence(name: str, evidence: Mapping[str, Any]) -> list[str]:
-    """Refuse a call that lacks what the rule needs, or brings what it does not read.
+        name: of the rule.
+        divides: of `DIVIDES`.
+        given: evidence and options, by name.
+        brought: names of what every rule may read without being given it.
 
     Returns:
         The names of all that the rule reads.
+
+    Raises:
+        ValueError: unknown rule, missing or unknown evidence; with the nearest name.
     """
-    parameters = list(inspect.signature(ALLOCATORS[name]).parameters.values())[2:]
-    for parameter in parameters:
-        given = (*evidence, *STRUCTURE, *REQUEST)
-        if parameter.default is not parameter.empty or parameter.name in given:
+    dividing(name, divides)
+    parameters = RULES[name].parameters(divides)
+    check_evidence(name, parameters, given, brought)
+    return list(parameters)
+
+
+def check_evidence(
+    name: str,
+    parameters: Mapping[str, Parameter],
+    given: Mapping[str, Any],
+    brought: Iterable[str] = (),
+) -> None:
+    """Refuse evidence that is missing or that nothing reads.
+
+    Args:
+        name: of the rule, for the message.
+        parameters: what it reads.
+        given: evidence and options, by name.
+        brought: names of what it need not be given.
+
+    Raises:
+        ValueError: missing or unknown evidence; with the nearest name.
+    """
+    available = (*given, *brought)
+    for parameter in parameters.values():
+        if parameter.default is not Parameter.empty or parameter.name in available:
             continue
         if parameter.name not in MEASURED:
             raise ValueError(f'budget "{name}" needs the option {parameter.name}')
@@ -169,37 +156,48 @@ def _check_evidence(name: str, evidence: Mapping[str, Any]) -> list[str]:
             f'budget "{name}" needs {parameter.name}, which is measured on calibration data; '
             "provide calibration batches or choose a rule that reads the weights alone"
         )
-    accepted = [parameter.name for parameter in parameters]
-    unknown = sorted(set(evidence) - set(accepted))
-    if unknown:
-        raise ValueError(f'budget "{name}" does not read "{unknown[0]}"; leave it out')
-    return accepted
+    unread = sorted(set(given) - set(parameters))
+    if unread:
+        close = get_close_matches(unread[0], parameters, n=1)
+        remedy = f'did you mean "{close[0]}"?' if close else "leave it out"
+        raise ValueError(f'budget "{name}" does not read "{unread[0]}"; {remedy}')
 
 
-def corrected_shares(
-    shares: Mapping[str, float],
-    sizes: Mapping[str, int],
-    density: float,
-    corrections: Mapping[str, torch.Tensor],
-    lower: float | Mapping[str, float] = 0.0,
-    upper: float | Mapping[str, float] = 1.0,
-) -> dict[str, float]:
-    """Shares whose logits are moved by corrections and shifted back onto the budget together.
+def needs(name: str, divides: str = "masks") -> list[str]:
+    """The evidence from calibration data that a rule reads.
+
+    Raises:
+        ValueError: unknown rule, or one that cannot divide this.
+    """
+    dividing(name, divides)
+    return [each for each in MEASURED if each in RULES[name].parameters(divides)]
+
+
+def measured(
+    name: str,
+    net: Network,
+    batches: Sequence[Any],
+    weights: Iterable[str] = (),
+    divides: str = "masks",
+) -> dict[str, Any]:
+    """What a rule reads beside the weights, and calibration data can tell.
 
     Args:
-        shares: kept share by tensor name.
-        sizes: weights by tensor name.
-        density: kept share of all weights.
-        corrections: number added to the logit, by tensor name; a missing name means 0.
-        lower: smallest kept share of a tensor, one for all or by name.
-        upper: largest kept share of a tensor, likewise.
+        name: of the rule; what it asks for stands in its signature.
+        net: the network; its own weights are run.
+        batches: inputs of the model; none leaves everything out.
+        weights: names of the budgeted tensors.
+        divides: what is divided, of `DIVIDES`.
+
+    Returns:
+        Evidence by name; see `MEASURED`.
+
+    Raises:
+        ValueError: unknown rule, or one that cannot divide this.
     """
-    names = list(shares)
-    share = torch.tensor([shares[name] for name in names], dtype=torch.float64)
-    low, high = bounds(lower, names, 0.0), bounds(upper, names, 1.0)
-    span = (high - low).clamp_min(torch.finfo(torch.float64).tiny)
-    inside = ((share - low) / span).clamp(LOGIT_MARGIN, 1 - LOGIT_MARGIN)
-    moved = torch.stack([torch.as_tensor(corrections.get(name, 0.0)).detach() for name in names])
-    logits = torch.logit(inside) + moved.double().cpu().reshape(-1)
-    kept = project(logits, [sizes[name] for name in names], density, low, high)
-    return dict(zip(names, kept.tolist(), strict=True))
+    wanted = needs(name, divides)
+    if not wanted or not batches:
+        return {}
+    model: nn.Module = net.to_model()
+    listed = list(weights)
+    return {each: MEASURED[each](net, model, batches, listed) for each in wanted}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from pruners.sides import out_dims
+from pruners.solvers.matrix import out_dims
 
 if TYPE_CHECKING:
     from graphs import Network

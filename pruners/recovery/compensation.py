@@ -58,7 +58,7 @@ def input_means(net: Network, model: nn.Module, batches: Iterable[Any]) -> dict[
         name
         for name, tensor in net.tensors.items()
         if tensor.role == "weight"
-        and (side := _consuming_side(tensor)) is not None
+        and (side := tensor.input_dim) is not None
         and any(net.axes[axis].frozen is None for axis in atoms(tensor.dims[side]))
     }
     names = {id(value): name for name, value in model.named_parameters() if name in wanted}
@@ -107,16 +107,16 @@ def compensate_bias(
     for name, tensor in net.tensors.items():
         if tensor.role != "weight":
             continue
-        side = _consuming_side(tensor)
+        side = tensor.input_dim
         if side is None:
-            if _reads_any(tensor, kept, net):
+            if any(a in kept and kept[a].numel() < net.axes[a].size for a in tensor.axes_read):
                 uncompensated[name] = "not a linear map or a convolution"
             continue
         positions = kept_positions(tensor.dims[side], kept, net.axes)
         width = tensor.value.shape[side]
         if positions is None or positions.numel() == width:
             continue
-        bias = _bias_of(net, name, tensor)
+        bias = bias_of(net, name, tensor)
         if name not in means:
             uncompensated[name] = "its inputs were not measured"
         elif bias is None:
@@ -153,34 +153,11 @@ def mean_shift(
     return (matrix.reshape(groups, rows // groups, width) * contribution).sum(-1).reshape(rows)
 
 
-def _consuming_side(tensor: Tensor) -> int | None:
-    """The one dimension of a weight that consumes units, or None."""
-    sides = [
-        i
-        for i, (dim, produced) in enumerate(zip(tensor.dims, tensor.produces, strict=True))
-        if not produced and atoms(dim)
-    ]
-    return sides[0] if len(sides) == 1 and tensor.value.ndim >= 2 else None
-
-
-def _reads_any(tensor: Tensor, kept: Mapping[str, torch.Tensor], net: Network) -> bool:
-    """Whether an input of the weight goes along any dimension."""
-    read = {
-        axis
-        for dim, produced in zip(tensor.dims, tensor.produces, strict=True)
-        if not produced
-        for axis in atoms(dim)
-    }
-    return any(axis in kept and kept[axis].numel() < net.axes[axis].size for axis in read)
-
-
-def _bias_of(net: Network, weight_name: str, weight: Tensor) -> str | None:
+def bias_of(net: Network, weight_name: str, weight: Tensor) -> str | None:
+    """Name of the bias that is added to what a weight makes, or None."""
     prefix, dot, _ = weight_name.rpartition(".")
     name = f"{prefix}{dot}bias"
     found = net.tensors.get(name)
-    produced = tuple(
-        dim
-        for dim, produces in zip(weight.dims, weight.produces, strict=True)
-        if produces and atoms(dim)  # kernel taps are no outputs
-    )
-    return name if found is not None and found.dims == produced else None
+    # Kernel taps are no outputs.
+    made = tuple(weight.dims[i] for i in weight.making if atoms(weight.dims[i]))
+    return name if found is not None and found.dims == made else None

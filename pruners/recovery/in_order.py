@@ -11,7 +11,6 @@ from torch import nn
 
 from graphs.axes.dims import atoms, kept_positions
 from graphs.calls.running import run, undisturbed
-from pruners.recovery.compensation import _consuming_side
 from pruners.recovery.refit import UNSEEN, Refit, intercept_of
 from pruners.recovery.regression import DAMPING, Regression, fit
 from pruners.recovery.side_by_side import Stepper
@@ -73,7 +72,7 @@ def refit_in_order(
     sides = {
         name: side
         for name, tensor in small.tensors.items()
-        if tensor.role == "weight" and (side := _input_side(tensor)) is not None and name in theirs
+        if tensor.role == "weight" and (side := _input_dim(tensor)) is not None and name in theirs
     }
     with undisturbed(model), undisturbed(pruned), torch.no_grad(), _restored(own):
         counts = _called(pruned, {id(own[name]): name for name in sides}, batches[0])
@@ -155,9 +154,9 @@ def _called(model: nn.Module, names: Mapping[int, str], batch: Any) -> dict[str,
     return seen
 
 
-def _input_side(tensor: Tensor) -> int | None:
+def _input_dim(tensor: Tensor) -> int | None:
     """The dimension that inputs run along: kernels of single channels have one without units."""
-    side = _consuming_side(tensor)
+    side = tensor.input_dim
     alone = tensor.value.ndim > 2 and not any(atoms(dim) for dim in tensor.dims[1:])
     return 1 if side is None and alone and tensor.produces[0] else side
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from graphs.axes.dims import atoms, kept_positions
+from graphs.axes.dims import kept_positions
 from graphs.calls.running import run, undisturbed
 from graphs.rules.registry import operator_name
-from pruners.recovery.compensation import _bias_of, _consuming_side
+from pruners.recovery.compensation import bias_of
 from pruners.recovery.regression import DAMPING, Fit, Regression, fit
 from pruners.solvers.matrix import as_matrix, from_matrix
 from pruners.statistics.calls import Call, LinearCalls
@@ -66,14 +66,8 @@ def consumers(net: Network, kept: Mapping[str, torch.Tensor]) -> dict[str, int]:
     cut = {axis for axis, index in kept.items() if index.numel() < net.axes[axis].size}
     found = {}
     for name, tensor in net.tensors.items():
-        reading = [
-            i
-            for i, (dim, produced) in enumerate(zip(tensor.dims, tensor.produces, strict=True))
-            if not produced and cut.intersection(atoms(dim))
-        ]
-        if tensor.role == "weight" and reading:
-            side = _consuming_side(tensor)
-            found[name] = -1 if side is None else side
+        if tensor.role == "weight" and cut.intersection(tensor.axes_read):
+            found[name] = -1 if tensor.input_dim is None else tensor.input_dim
     return found
 
 
@@ -200,7 +194,7 @@ def _note(
 
 def intercept_of(net: Network, name: str, tensor: Tensor) -> str | None:
     """What takes the intercept of a weight: its bias, or the running mean of a norm behind it."""
-    bias = _bias_of(net, name, tensor)
+    bias = bias_of(net, name, tensor)
     return bias if bias is not None else norm_means(net).get(name)
 
 

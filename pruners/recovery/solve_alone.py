@@ -12,8 +12,8 @@ from pruners import solvers
 from pruners.recovery.base import Pruning
 from pruners.recovery.solve_in_order import Ask
 from pruners.recovery.support import nested
-from pruners.sides import out_dims
 from pruners.solvers import Solution, as_matrix, from_matrix
+from pruners.solvers.matrix import out_dims
 from pruners.solvers.repair import STEPS
 from pruners.statistics import input_statistics
 

@@ -20,8 +20,8 @@ from pruners.recovery.in_order import refit_in_order
 from pruners.recovery.refit import Refit
 from pruners.recovery.regression import Regression
 from pruners.recovery.support import nested, on_support
-from pruners.sides import out_dims
-from pruners.solvers import Pattern, Solution, as_matrix, from_matrix, solve
+from pruners.solvers import MaskPattern, Solution, as_matrix, from_matrix, solve
+from pruners.solvers.matrix import out_dims
 
 if TYPE_CHECKING:
     from graphs import Network
@@ -39,7 +39,7 @@ class Ask:
     """
 
     density: float | None
-    pattern: Pattern
+    pattern: MaskPattern
     rank: int | None = None
     within: torch.Tensor | None = None
 

@@ -10,8 +10,8 @@ import torch
 
 from pruners.recovery.in_order import Form
 from pruners.recovery.regression import Regression
-from pruners.sides import out_dims
-from pruners.solvers import Pattern, Solution, as_matrix, repair
+from pruners.solvers import MaskPattern, Solution, as_matrix, repair
+from pruners.solvers.matrix import out_dims
 
 if TYPE_CHECKING:
     from graphs import Network
@@ -85,5 +85,5 @@ class Wanted(Protocol):
         """Kept share of the mask; None for N:M."""
 
     @property
-    def pattern(self) -> Pattern:
+    def pattern(self) -> MaskPattern:
         """Where zeros may fall."""

@@ -13,7 +13,7 @@ from pruners.solvers.matrix import as_matrix, from_matrix, relative_error
 from pruners.solvers.repair import repair
 from pruners.solvers.selection import top_k
 from pruners.solvers.solve import solve, solve_many
-from pruners.solvers.zeros import Pattern
+from pruners.solvers.zeros import MaskPattern
 
 # By the error on fresh inputs (docs/solvers.md); `repair` follows where there is a Hessian.
 DEFAULT = "admm"
@@ -29,7 +29,7 @@ __all__ = [
     "LeastSquares",
     "LowRank",
     "Magnitude",
-    "Pattern",
+    "MaskPattern",
     "Solution",
     "Solver",
     "SparseGPT",

@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeVar
 
 import torch
 
-from pruners.solvers.zeros import Pattern
+from pruners.solvers.zeros import MaskPattern
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Solver(Protocol):
     def prepare(self, matrix: torch.Tensor, statistics: Mapping[str, torch.Tensor]) -> Any:
         """What does not depend on the budget; `matrix` has shape (out, in)."""
 
-    def solve(self, state: Any, density: float | None, pattern: Pattern) -> Solution:
+    def solve(self, state: Any, density: float | None, pattern: MaskPattern) -> Solution:
         """The pruned matrix for one budget and pattern."""
 
 

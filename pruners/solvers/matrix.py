@@ -6,7 +6,13 @@ lie along input channels. Statistics over inputs use the same order.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
 import torch
+
+if TYPE_CHECKING:
+    from graphs import Network
 
 
 def as_matrix(weight: torch.Tensor, out_dim: int = 0) -> torch.Tensor:
@@ -18,6 +24,18 @@ def as_matrix(weight: torch.Tensor, out_dim: int = 0) -> torch.Tensor:
     """
     rows = weight.movedim(out_dim, 0)
     return rows if rows.ndim == 2 else rows.flatten(2).transpose(1, 2).flatten(1)
+
+
+def out_dims(net: Network, names: Iterable[str]) -> dict[str, int]:
+    """Name of a weight → its output dimension: 0 for torch's own layers."""
+    return {name: net.tensors[name].output_dim for name in names}
+
+
+def matrix_shape(net: Network, name: str) -> tuple[int, int]:
+    """(outputs, taps · inputs) of a weight: the shape of `as_matrix`."""
+    tensor = net.tensors[name]
+    rows = tensor.value.shape[tensor.output_dim]
+    return rows, tensor.value.numel() // rows
 
 
 def from_matrix(matrix: torch.Tensor, shape: torch.Size, out_dim: int = 0) -> torch.Tensor:

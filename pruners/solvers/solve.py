@@ -13,7 +13,7 @@ from pruners.solvers.base import Factors, Solution, build
 from pruners.solvers.damping import shrinkage
 from pruners.solvers.matrix import as_matrix, from_matrix, narrowed
 from pruners.solvers.repair import STEPS, repair_many
-from pruners.solvers.zeros import Pattern
+from pruners.solvers.zeros import MaskPattern
 
 # Entries of a matrix up to which several are repaired as one batch, and of all of a batch. Larger
 # ones, and the iterations of the solvers themselves, are no faster together (docs/solvers.md).
@@ -26,7 +26,7 @@ def solve(
     name: str,
     weight: torch.Tensor,
     density: float | None,
-    pattern: str | Pattern = "unstructured",
+    pattern: str | MaskPattern = "unstructured",
     *,
     statistics: Mapping[str, torch.Tensor] | None = None,
     out_dim: int = 0,
@@ -39,7 +39,7 @@ def solve(
         name: a registered solver.
         weight: (out, in, taps...), or with its output dimension at `out_dim`.
         density: kept share, 0 to 1; None for N:M.
-        pattern: as `Pattern` reads it; groups of N:M run along the input channels.
+        pattern: as `MaskPattern` reads it; groups of N:M run along the input channels.
         statistics: what is known of the inputs, over the columns of `as_matrix(weight)`: what the
             solver needs, `hessian` for the repair, and `samples`, from how many it was estimated.
         out_dim: the weight's output dimension.
@@ -59,7 +59,7 @@ def solve_many(
     name: str,
     weights: Mapping[str, torch.Tensor],
     density: float | Mapping[str, float | None] | None,
-    pattern: str | Pattern | Mapping[str, str | Pattern] = "unstructured",
+    pattern: str | MaskPattern | Mapping[str, str | MaskPattern] = "unstructured",
     *,
     statistics: Mapping[str, Mapping[str, torch.Tensor]] | None = None,
     out_dims: Mapping[str, int] | None = None,
@@ -72,7 +72,7 @@ def solve_many(
         name: a registered solver.
         weights: name → weight, of any shapes.
         density: kept share, one for all or by name.
-        pattern: as `Pattern` reads it, one for all or by name.
+        pattern: as `MaskPattern` reads it, one for all or by name.
         statistics: name → what is known of the inputs; weights may be missing.
         out_dims: name → output dimension; 0 where missing.
         repair_steps: see `solve`.
@@ -129,7 +129,7 @@ def _start(
     name: str,
     weight: torch.Tensor,
     density: float | None,
-    pattern: str | Pattern,
+    pattern: str | MaskPattern,
     statistics: Mapping[str, torch.Tensor] | None,
     out_dim: int,
     repair_steps: int,
@@ -154,7 +154,7 @@ def _start(
         note = " Computed in float64: squares of these weights and inputs leave float32."
 
     state = algorithm.prepare(matrix, given)
-    found = algorithm.solve(state, density, Pattern.parse(pattern))
+    found = algorithm.solve(state, density, MaskPattern.parse(pattern))
     found = replace(found, status=found.status + note)
     like = (weight.shape, weight.dtype, out_dim)
     if "hessian" not in given or repair_steps <= 0 or found.factors is not None:

@@ -1,4 +1,4 @@
-"""Patterns of zeros: where they may fall in a weight matrix."""
+"""Patterns of masks: where zeros may fall in a weight matrix, and in which units."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MANY, STRIDE = 1 << 17, 17
 
 
 @dataclass(frozen=True)
-class Pattern:
+class MaskPattern:
     """Where zeros may fall in a weight matrix of shape (out, in).
 
     | name | what stays or goes |
@@ -39,13 +39,13 @@ class Pattern:
     block: tuple[int, int] = (1, 1)
 
     @classmethod
-    def parse(cls, text: str | Pattern) -> Pattern:
+    def parse(cls, text: str | MaskPattern) -> MaskPattern:
         """Read "unstructured", "row", "N:M", "column", "column:C" or "block:RxC".
 
         Raises:
             ValueError: anything else.
         """
-        if isinstance(text, Pattern):
+        if isinstance(text, MaskPattern):
             return text
         if text in ("unstructured", "row"):
             return cls(text)
@@ -64,21 +64,23 @@ class Pattern:
     def __str__(self) -> str:
         return self.name
 
-    def refusal(self, columns: int, rows: int | None = None) -> str | None:
-        """Why a matrix of this size cannot carry the pattern, or None; rows count for blocks."""
-        width = self.m or self.block[1]
+    def refusal(self, rows: int, columns: int) -> str | None:
+        """Why a matrix of this size cannot carry the pattern, or None."""
+        width, height = self.m or self.block[1], self.block[0] or 1
         if columns % width:
-            return (
-                f"{columns} input columns are not a multiple of {width}, which {self.name} "
-                "needs; leave this weight out"
-            )
-        height = self.block[0] or 1
-        if rows is not None and rows % height:
-            return (
-                f"{rows} output rows are not a multiple of {height}, which {self.name} needs; "
-                "leave this weight out"
-            )
+            return f"{columns} input columns are not a multiple of {width}, which {self} needs"
+        if rows % height:
+            return f"{rows} output rows are not a multiple of {height}, which {self} needs"
         return None
+
+    def insist(self, rows: int, columns: int) -> None:
+        """Refuse a matrix that the pattern does not divide.
+
+        Raises:
+            ValueError: says why.
+        """
+        if (reason := self.refusal(rows, columns)) is not None:
+            raise ValueError(f"{reason}; leave this weight out")
 
     def density(self, asked: float | None) -> float:
         """The kept share: what is asked, or N / M, which leaves no choice.
@@ -97,21 +99,30 @@ class Pattern:
             raise ValueError(f"density is the share of weights that stays, 0 to 1 (got {asked})")
         return asked
 
-    def at(self, density: float) -> Pattern:
+    def at(self, density: float) -> MaskPattern:
         """The pattern of one tensor where tensors differ: for N:M the N nearest to its share."""
         if self.m == 0:
             return self
         n = round(density * self.m)
-        return self if n == self.n else Pattern.parse(f"{n}:{self.m}")
+        return self if n == self.n else MaskPattern.parse(f"{n}:{self.m}")
 
-    def candidates(self, rows: int, columns: int) -> int:
-        """Units that compete with each other in a matrix of this size."""
+    def levels(self, rows: int, columns: int) -> int:
+        """Equal steps into which the kept share of a matrix divides: how many units compete.
+
+        A step costs rows · columns / levels numbers: one for "unstructured", one of every row for
+        "row", one of every group for N:M, a block or some whole columns for the others.
+        """
         if self.m:
             return self.m
         if self.name == "row":
             return columns
         height, width = self.block
         return (rows // height if height else 1) * (columns // width)
+
+    @property
+    def least(self) -> int:
+        """Fewest levels that stay: N:M keeps one of every group, the others may keep nothing."""
+        return 1 if self.m else 0
 
     def choose(self, scores: torch.Tensor, count: int) -> torch.Tensor:
         """Mask of the `count` highest units wherever units compete.
@@ -126,13 +137,27 @@ class Pattern:
         """
         rows, columns = scores.shape
         if self.block == (1, 1):
-            lines = scores.reshape(-1, self.candidates(rows, columns))
+            lines = scores.reshape(-1, self.levels(rows, columns))
             return top_k(lines, count).reshape(scores.shape)
-        height, width = self.block[0] or rows, self.block[1]
-        energy = scores.square().reshape(rows // height, height, columns // width, width)
-        worth = energy.sum((1, 3))
+        worth = self.units(scores.square())
         kept = top_k(worth.reshape(1, -1), count).reshape(worth.shape)
-        return kept.repeat_interleave(height, 0).repeat_interleave(width, 1)
+        return self.spread(kept, rows)
+
+    def units(self, entries: torch.Tensor) -> torch.Tensor:
+        """Sums over blocks or columns: (out, in) → (blocks along out, blocks along in)."""
+        rows, columns = entries.shape
+        height, width = self.block[0] or rows, self.block[1]
+        return entries.reshape(rows // height, height, columns // width, width).sum((1, 3))
+
+    def spread(self, units: torch.Tensor, rows: int) -> torch.Tensor:
+        """What belongs to blocks or columns, at each of their entries: the inverse of `units`.
+
+        Args:
+            units: (blocks along out, blocks along in).
+            rows: of the matrix.
+        """
+        height, width = self.block[0] or rows, self.block[1]
+        return units.repeat_interleave(height, 0).repeat_interleave(width, 1)
 
     def top(self, scores: torch.Tensor, density: float | None) -> torch.Tensor:
         """Mask of the highest scores that the pattern and the density allow, exact in number.
@@ -150,10 +175,8 @@ class Pattern:
                 place.
         """
         rows, columns = scores.shape
-        refusal = self.refusal(columns, rows)
-        if refusal is not None:
-            raise ValueError(refusal)
-        return self.choose(scores, round(self.density(density) * self.candidates(rows, columns)))
+        self.insist(rows, columns)
+        return self.choose(scores, round(self.density(density) * self.levels(rows, columns)))
 
     def nearly_top(self, scores: torch.Tensor, density: float) -> torch.Tensor:
         """`top`, but one threshold over many entries is read off a sample of them.

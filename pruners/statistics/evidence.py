@@ -134,8 +134,9 @@ def _taylor(
         tensor = net.tensors[name]
         wide = torch.promote_types(parameter.dtype, torch.float32)
         product = parameter.detach().to(wide) * gradient.to(wide)
-        for i, (dim, produced) in enumerate(zip(tensor.dims, tensor.produces, strict=True)):
-            axes = atoms(dim) if produced else ()
+        for i in tensor.making:
+            dim = tensor.dims[i]
+            axes = atoms(dim)
             if not axes:
                 continue
             along = sum_over_others(product, i)

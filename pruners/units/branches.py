@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -37,7 +37,8 @@ def choose_blocks(net: Network, target: Target, damage: Damage) -> Drops:
     Every round tries each block that is left on top of those already dropped, and drops the one
     that adds least damage per unit of cost saved. A branch is tried by zeroing its parameters,
     which is the network without it; nothing is rebuilt. The number of evaluations is at most half
-    the square of the number of blocks.
+    the square of the number of blocks. Blocks that could stay within the target after all, because
+    a later one saved more, are put back: no dropped block could come back within the target.
 
     Args:
         net: the dense network.
@@ -82,7 +83,35 @@ def choose_blocks(net: Network, target: Target, damage: Damage) -> Drops:
         losses.append(loss)
         # A block inside a dropped one went with it.
         blocks = {n: b for n, b in blocks.items() if not set(b.tensors) <= set(zeros)}
-    return Drops(tuple(chosen), tuple(losses))
+    return _without_excess(net, Drops(tuple(chosen), tuple(losses)), limits, damage)
+
+
+def _without_excess(
+    net: Network, drops: Drops, limits: Mapping[Callable[..., int], float], damage: Damage
+) -> Drops:
+    """Put blocks back that a later, more expensive one made up for, the most missed first."""
+    tensors = {block.name: block.tensors for block in net.blocks()}
+
+    def without(names: Sequence[str]) -> float:
+        zeros: dict[str, torch.Tensor] = {}
+        for name in names:
+            zeros |= _zeros(net, tensors[name])
+        return damage(zeros)
+
+    chosen = list(drops.names)
+    while True:
+        fitting = []
+        for name in chosen[:-1]:
+            rest = [other for other in chosen if other != name]
+            small = count_without(net, rest)
+            if all(count(small) <= limit for count, limit in limits.items()):
+                fitting.append(rest)
+        if not fitting:
+            break
+        chosen = min(fitting, key=without) if len(fitting) > 1 else fitting[0]
+    if len(chosen) == len(drops.names):
+        return drops
+    return Drops(tuple(chosen), tuple(without(chosen[: i + 1]) for i in range(len(chosen))))
 
 
 def _zeros(net: Network, tensors: tuple[str, ...]) -> dict[str, torch.Tensor]:

@@ -58,8 +58,9 @@ def mask_values(
         value = result.get(name, tensor.value)
         if tensor.role not in PRODUCING_ROLES or name in exempt or not value.is_floating_point():
             continue
-        for i, (dim, produced) in enumerate(zip(tensor.dims, tensor.produces, strict=True)):
-            for axis in atoms(dim) if produced else ():
+        for i in tensor.making:
+            dim = tensor.dims[i]
+            for axis in atoms(dim):
                 if axis not in unit_masks:
                     continue
                 factor = to_positions(unit_masks[axis].to(value), dim, axis, net.axes)

@@ -21,7 +21,7 @@ def masked(**options):
     )
 
 
-@pytest.mark.parametrize("rule", list(budgets.CHANNEL_ALLOCATORS))
+@pytest.mark.parametrize("rule", budgets.rules_for("widths"))
 def test_every_rule_for_channels_prunes_and_replays(rule):
     options = {"search": {"evaluations": 8}, "bernoulli": {"evaluations": 12}}.get(rule, {})
     budget = {"rule": rule, **options} if options else rule

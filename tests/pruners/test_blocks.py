@@ -16,9 +16,10 @@ INPUTS = (torch.randn(6, 8),)
 
 
 class Residual(nn.Module):
-    def __init__(self, d: int, strength: float) -> None:
+    def __init__(self, d: int, strength: float, width: int | None = None) -> None:
         super().__init__()
-        self.body = nn.Sequential(nn.Linear(d, d), nn.Tanh(), nn.Linear(d, d, bias=False))
+        width = width or d
+        self.body = nn.Sequential(nn.Linear(d, width), nn.Tanh(), nn.Linear(width, d, bias=False))
         with torch.no_grad():
             self.body[2].weight.mul_(strength)
 
@@ -50,6 +51,21 @@ def test_the_target_is_met_and_no_more_is_dropped_than_needed(share: int) -> Non
     limit = count_macs(net) * share / 100
     assert count_macs(net.drop(found.names)) <= limit
     assert count_macs(net.drop(found.names[:-1])) > limit
+
+
+@pytest.mark.parametrize("share", [90, 75, 60, 45, 30])
+def test_no_dropped_block_could_be_put_back(share: int) -> None:
+    """Cheap blocks that hardly matter go first, and come back where a large one saves enough."""
+    torch.manual_seed(0)
+    blocks = [Residual(8, s, w) for s, w in ((0.01, 2), (0.02, 5), (3.0, 64), (1.0, 24))]
+    net = trace(nn.Sequential(*blocks, nn.Linear(8, 5)), INPUTS)
+    found = choose_blocks(net, Target.parse({"macs": f"{share}%"}), damage(net).value)
+    limit = count_macs(net) * share / 100
+    assert count_macs(net.drop(found.names)) <= limit
+    for name in found.names:
+        rest = [other for other in found.names if other != name]
+        assert count_macs(net.drop(rest)) > limit
+    assert len(found.damage) == len(found.names)
 
 
 def test_a_zeroed_branch_counts_as_the_network_without_it() -> None:

@@ -10,8 +10,8 @@ from graphs import trace
 from graphs.cost import count_macs, count_params
 from pruners import Target, UnreachableTargetError, budgets, units
 from pruners.budgets.problems.widths import place, unit_cost
-from pruners.budgets.rules.flap import merged, unit_fluctuations
 from pruners.statistics import Imitation
+from pruners.statistics.fluctuations import merged, unit_fluctuations
 from tests.pruners.conftest import make
 
 OPTIONS = {
@@ -19,14 +19,14 @@ OPTIONS = {
     "bernoulli": {"evaluations": 24},
     "price": {"steps": 3},
 }
-RULES = list(budgets.CHANNEL_ALLOCATORS)
+RULES = budgets.rules_for("widths")
 
 
 def allocated(rule, case, target, **options):
     scores = units.base_scores(case.net)
-    evidence = budgets.measured(rule, case.net, [case.inputs], channels=True)
+    evidence = budgets.measured(rule, case.net, [case.inputs], divides="widths")
     given = {**evidence, **OPTIONS.get(rule, {}), **options}
-    return budgets.allocate_channels(rule, case.net, scores, target, **given)
+    return budgets.allocate_widths(rule, case.net, scores, target, **given)
 
 
 def widths(kept):
@@ -66,8 +66,8 @@ def test_rules_that_measure_are_never_worse_than_their_start(rule, name):
     scores = units.base_scores(case.net)
     target = {"macs": "55%"}
     problem = budgets.WidthProblem(case.net, scores, target, loss)
-    start = budgets.allocate_channels("global", case.net, scores, target)
-    found = budgets.allocate_channels(
+    start = budgets.allocate_widths("global", case.net, scores, target)
+    found = budgets.allocate_widths(
         rule, case.net, scores, target, loss=loss, **OPTIONS.get(rule, {})
     )
     assert problem.loss_of(found) <= problem.loss_of(start) + 1e-12
@@ -141,8 +141,8 @@ def test_prices_of_widths_have_the_sign_of_what_a_unit_does():
     price = dict(zip(problem.dials, prices.tolist(), strict=True))
     assert price["first.out"] < 0
     assert abs(price["second.out"]) < 0.01 * abs(price["first.out"])
-    found = budgets.allocate_channels("price", net, scores, {"params": "60%"}, loss=loss)
-    start = budgets.allocate_channels("global", net, scores, {"params": "60%"})
+    found = budgets.allocate_widths("price", net, scores, {"params": "60%"}, loss=loss)
+    start = budgets.allocate_widths("global", net, scores, {"params": "60%"})
     assert problem.loss_of(found) <= problem.loss_of(start)
     assert len(found["first.out"]) > len(found["second.out"])
 
@@ -177,7 +177,7 @@ def test_flap_cuts_what_does_not_fluctuate():
     scores = units.base_scores(case.net)
     seen = {axis: torch.ones_like(score) for axis, score in scores.items()}
     seen["0.out"][3] = 100.0
-    kept = budgets.allocate_channels(
+    kept = budgets.allocate_widths(
         "flap", case.net, scores, {"macs": "40%"}, fluctuations=seen, min_units=1
     )
     assert 3 in kept["0.out"].tolist()
@@ -186,11 +186,11 @@ def test_flap_cuts_what_does_not_fluctuate():
 def test_manual_widths_hold_and_the_rest_makes_up(cnn):
     scores = units.base_scores(cnn.net)
     target = {"params": "60%"}
-    kept = budgets.allocate_channels({"stem.*": 6}, cnn.net, scores, target)
+    kept = budgets.allocate_widths({"stem.*": 6}, cnn.net, scores, target)
     assert len(kept["stem.out"]) == 6
     assert count_params(cnn.net, widths(kept)) <= 0.6 * count_params(cnn.net)
     assert kept["stem.out"].tolist() == scores["stem.out"].topk(6).indices.sort().values.tolist()
-    half = budgets.allocate_channels({"*": 0.5}, cnn.net, scores, {"macs": "50%"})
+    half = budgets.allocate_widths({"*": 0.5}, cnn.net, scores, {"macs": "50%"})
     assert widths(half) == {"stem.out": 4, "conv1.out": 6}
 
 
@@ -207,24 +207,24 @@ def test_manual_widths_hold_and_the_rest_makes_up(cnn):
 def test_manual_widths_that_cannot_be_are_refused(cnn, values, words):
     scores = units.base_scores(cnn.net)
     with pytest.raises(ValueError, match=words):
-        budgets.allocate_channels(values, cnn.net, scores, {"macs": "50%"})
+        budgets.allocate_widths(values, cnn.net, scores, {"macs": "50%"})
 
 
 def test_widths_that_leave_too_little_to_cut_are_out_of_reach(cnn):
     scores = units.base_scores(cnn.net)
     with pytest.raises(UnreachableTargetError):
-        budgets.allocate_channels({"stem.out": 8}, cnn.net, scores, {"macs": "10%"})
+        budgets.allocate_widths({"stem.out": 8}, cnn.net, scores, {"macs": "10%"})
 
 
 def test_names_and_evidence_are_checked(cnn):
     scores = units.base_scores(cnn.net)
-    with pytest.raises(ValueError, match='unknown budget "lamp" for channels'):
-        budgets.allocate_channels("lamp", cnn.net, scores, {"macs": "50%"})
+    with pytest.raises(ValueError, match='"lamp" cannot divide widths: expected one of'):
+        budgets.allocate_widths("lamp", cnn.net, scores, {"macs": "50%"})
     with pytest.raises(ValueError, match='"flap" needs fluctuations, which is measured'):
-        budgets.allocate_channels("flap", cnn.net, scores, {"macs": "50%"})
+        budgets.allocate_widths("flap", cnn.net, scores, {"macs": "50%"})
     with pytest.raises(ValueError, match='"global" does not read "loss"'):
-        budgets.allocate_channels("global", cnn.net, scores, {"macs": "50%"}, loss=print)
+        budgets.allocate_widths("global", cnn.net, scores, {"macs": "50%"}, loss=print)
     with pytest.raises(ValueError, match="needs calibration batches to find its slope"):
-        budgets.allocate_channels("depth-linear", cnn.net, scores, {"macs": "50%"})
+        budgets.allocate_widths("depth-linear", cnn.net, scores, {"macs": "50%"})
     with pytest.raises(ValueError, match="already registered"):
-        budgets.channel_allocator("global")(print)
+        budgets.rule("global", divides="widths")(print)

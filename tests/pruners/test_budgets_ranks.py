@@ -16,7 +16,8 @@ from graphs.cost import count_macs, count_params
 from pruners import Target, UnreachableTargetError, budgets
 from pruners.budgets.problems.limits import limits
 from pruners.budgets.problems.spectrum import Spectrum
-from pruners.sides import out_dims
+from pruners.budgets.rules.global_threshold import global_ranks
+from pruners.solvers.matrix import out_dims
 from pruners.statistics import Imitation, input_statistics
 from tests.pruners.conftest import make
 
@@ -113,7 +114,7 @@ def test_one_threshold_is_the_best_choice():
         ways = itertools.product(*(range(1, int(m) + 2) for m in problem.most))
         fitting = [w for w in ways if problem.fits(torch.tensor(w, dtype=torch.float64))]
         best = max(map(caught, fitting))
-        ours = caught(budgets.RANK_ALLOCATORS["global"](problem))
+        ours = caught(global_ranks(problem))
         # One threshold is optimal but for what a single last level may add.
         step = max(float(s.worth()[0]) * s.step for s in spectra.values())
         assert best - step < ours <= best + 1e-12
@@ -155,8 +156,8 @@ def test_measuring_rules_are_never_worse_than_their_start(rule):
     loss = Imitation(case.model, [case.inputs])
     problem = problem_of(case, {"params": "50%"}, loss)
     options = {"steps": 4} if rule == "price" else {"evaluations": 12}
-    found = problem.loss(budgets.RANK_ALLOCATORS[rule](problem, **options))
-    assert found <= problem.loss(budgets.RANK_ALLOCATORS["global"](problem))
+    found = problem.loss(budgets.RULES[rule].functions["ranks"](problem, loss=loss, **options))
+    assert found <= problem.loss(global_ranks(problem))
 
 
 def test_given_shares_are_kept_and_the_rest_makes_up():
@@ -178,7 +179,7 @@ def test_what_cannot_be_is_said():
         budgets.allocate_ranks("uniform", case.net, names, {"macs": "1%"})
     with pytest.raises(ValueError, match="measured on calibration data"):
         budgets.allocate_ranks("price", case.net, names, {"macs": "60%"})
-    with pytest.raises(ValueError, match='unknown budget "erk" for ranks'):
+    with pytest.raises(ValueError, match='"erk" cannot divide ranks: expected one of'):
         budgets.allocate_ranks("erk", case.net, names, {"macs": "60%"})
     with pytest.raises(ValueError, match='does not read "steps"'):
         budgets.allocate_ranks("uniform", case.net, names, {"macs": "60%"}, steps=3)

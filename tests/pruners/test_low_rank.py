@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.low_rank import alternation, oats
-from pruners.solvers import Pattern, relative_error, solve
+from pruners.solvers import MaskPattern, relative_error, solve
 from pruners.solvers.algorithms.low_rank import rank_for, regular, subspace
 from pruners.solvers.algorithms.sparse_low_rank import refit
 from tests.pruners.test_second_order import problem
@@ -194,7 +194,7 @@ def test_the_parts_make_the_weight_and_fit_the_pattern(metric, pattern, density,
     off_mask = (found.weight.double() - left.double() @ right.double())[~found.mask]
     assert off_mask.abs().max() <= 8 * torch.finfo(dtype).eps * weight.abs().max()
 
-    sizes = Pattern.parse(pattern)
+    sizes = MaskPattern.parse(pattern)
     rank, share = found.statistics["rank"], (found.statistics["sparse"] / weight.numel())
     total = share / 0.7 if density is None else density
     unit = 32 if pattern == "row" else 8  # S is whole blocks, or as many in every row
@@ -275,7 +275,7 @@ def test_degenerate_problems_are_solved(metric, pattern, shape, rank, samples, d
     """Singular Hessians, inputs that are always zero (all of them, too), no rank and all of it."""
     weight, hessian = problem(*shape, samples=samples, seed=seed, dtype=torch.float32)
     hessian[:dead], hessian[:, :dead] = 0, 0
-    density = None if Pattern.parse(pattern[0]).m else pattern[1]
+    density = None if MaskPattern.parse(pattern[0]).m else pattern[1]
     found = both(weight, density, hessian, pattern[0], samples, metric=metric, rank=rank)
     assert found.weight.isfinite().all()
     assert found.factors.left.isfinite().all()

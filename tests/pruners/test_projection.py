@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pruners.budgets import bounds, counts, grouped, project
+from pruners.budgets import bounds, project
 
 finite = st.floats(-40, 40)
 entries = st.lists(st.tuples(finite, st.integers(1, 10**7)), min_size=1, max_size=12)
@@ -103,36 +103,6 @@ def test_bad_input_is_refused(arguments, words):
         project(*arguments)
 
 
-@settings(max_examples=150, deadline=None)
-@given(entries=entries, budget=st.floats(0, 1))
-def test_counts_are_exact_and_nearest(entries, budget):
-    logits = torch.tensor([logit for logit, _ in entries], dtype=torch.float64)
-    sizes = [size for _, size in entries]
-    total = round(budget * sum(sizes))
-    shares = project(logits, sizes, budget)
-    kept = counts(shares, sizes, total)
-    assert sum(kept) == total
-    for share, size, count in zip(shares.tolist(), sizes, kept, strict=True):
-        assert 0 <= count <= size
-        assert abs(count - share * size) <= 1.001
-
-
-def test_largest_remainders_are_served_in_order():
-    assert counts([0.5, 0.5, 0.5, 0.5], [3, 3, 3, 3], 6) == [2, 2, 1, 1]
-    assert counts([0.25, 0.75], [10, 10], 10) == [3, 7]
-    assert counts([1.0, 0.0], [4, 4], 4) == [4, 0]
-    assert counts([1.0, 0.26], [4, 4], 5) == [4, 1]
-    # Shares in single precision of a large tensor: off by a little more than rounding.
-    assert sum(counts(torch.tensor([0.1, 0.9]), [10**8, 10**8], 10**8)) == 10**8
-
-
-def test_counts_refuse_shares_that_keep_another_number():
-    with pytest.raises(ValueError, match=r"keep 5.0 weights, not the asked 9"):
-        counts([0.5, 0.5], [5, 5], 9)
-    with pytest.raises(ValueError, match="cannot keep 11 of 10"):
-        counts([1.0, 1.0], [5, 5], 11)
-
-
 @settings(max_examples=60, deadline=None)
 @given(entries=entries, pair=st.tuples(st.floats(0, 1), st.floats(0, 1)), seed=st.integers(0, 99))
 def test_more_budget_gives_every_tensor_more_and_order_does_not_matter(entries, pair, seed):
@@ -163,32 +133,6 @@ def test_every_tensor_has_its_own_bounds(entries, place):
     kept = project(logits, sizes, budget, low, high)
     assert ((kept >= low - 1e-12) & (kept <= high + 1e-12)).all()
     assert (kept * sizes).sum().item() == pytest.approx(budget * sizes.sum().item(), rel=1e-8)
-
-
-@settings(max_examples=100, deadline=None)
-@given(
-    groups=st.lists(st.integers(1, 400), min_size=1, max_size=8),
-    m=st.sampled_from([2, 4, 8]),
-    place=st.floats(0, 1),
-    seed=st.integers(0, 99),
-)
-def test_whole_numbers_of_every_group_stay_within_the_budget(groups, m, place, seed):
-    sizes = [m * g for g in groups]
-    total = sum(groups) + int(place * (sum(sizes) - sum(groups)))
-    logits = torch.randn(len(sizes), generator=torch.Generator().manual_seed(seed))
-    kept = grouped(project(logits, sizes, total / sum(sizes)), sizes, m, total)
-    left = total - sum(n * g for n, g in zip(kept, groups, strict=True))
-    assert all(1 <= n <= m for n in kept)
-    assert left >= 0
-    # Nothing more fits.
-    assert all(g > left for n, g in zip(kept, groups, strict=True) if n < m)
-    if len(set(groups)) == 1:
-        assert left < groups[0]
-
-
-def test_groups_refuse_less_than_one_position():
-    with pytest.raises(ValueError, match="less than one of every 4"):
-        grouped([0.1], [8], 4, 1)
 
 
 def test_bounds_by_name():

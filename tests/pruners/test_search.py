@@ -32,7 +32,7 @@ def problem_of(case, density=0.3):
 def test_search_is_better_than_its_start_and_exact(method, start):
     case = make("cnn")
     problem = problem_of(case)
-    first = problem.start(budgets.allocate(start, case.net, 0.3))
+    first = problem.start(budgets.allocate_masks(start, case.net, 0.3))
     choice, value = budgets.best_choice(problem, first, 60, method, seed=1)
     assert sum(choice) == problem.total
     assert value == pytest.approx(problem.loss(choice))
@@ -43,7 +43,7 @@ def test_search_is_better_than_its_start_and_exact(method, start):
 def test_more_evaluations_of_evolution_are_never_worse_and_one_is_the_start(method):
     case = make("mlp")
     problem = problem_of(case)
-    first = problem.start(budgets.allocate("uniform", case.net, 0.3))
+    first = problem.start(budgets.allocate_masks("uniform", case.net, 0.3))
     choice, _ = budgets.best_choice(problem, first, 1, method)
     assert choice == problem.realise(first)
     found = [budgets.best_choice(problem, first, n, "evolution")[1] for n in (1, 10, 40)]
@@ -54,7 +54,7 @@ def test_more_evaluations_of_evolution_are_never_worse_and_one_is_the_start(meth
 def test_a_seed_says_it_all(method):
     case = make("mlp")
     found = [
-        budgets.allocate(
+        budgets.allocate_masks(
             "search", case.net, 0.4, loss=Imitation(case.model, [case.inputs]),
             evaluations=20, method=method, seed=seed,
         )
@@ -68,7 +68,7 @@ def test_a_seed_says_it_all(method):
 def test_an_interrupted_search_ends_as_if_it_had_not_been(tmp_path, method, torn):
     case = make("mlp")
     problem = problem_of(case)
-    first = problem.start(budgets.allocate("lamp", case.net, 0.3))
+    first = problem.start(budgets.allocate_masks("lamp", case.net, 0.3))
     whole = budgets.best_choice(problem, first, 24, method)
     path = tmp_path / "runs" / "search.jsonl"
     measure, count = problem.loss, 0
@@ -103,7 +103,7 @@ def test_an_interrupted_search_ends_as_if_it_had_not_been(tmp_path, method, torn
 def test_a_journal_of_something_else_is_refused(tmp_path):
     case = make("mlp")
     problem = problem_of(case)
-    first = problem.start(budgets.allocate("lamp", case.net, 0.3))
+    first = problem.start(budgets.allocate_masks("lamp", case.net, 0.3))
     path = tmp_path / "search.jsonl"
     budgets.best_choice(problem, first, 5, journal=path)
     with pytest.raises(ValueError, match="journal of another search"):
@@ -139,11 +139,11 @@ def test_settings_of_a_search_that_make_no_sense_are_refused():
     case = make("mlp")
     loss = Imitation(case.model, [case.inputs])
     with pytest.raises(ValueError, match='unknown search "x": expected one of evolution'):
-        budgets.allocate("search", case.net, 0.4, loss=loss, method="x")
+        budgets.allocate_masks("search", case.net, 0.4, loss=loss, method="x")
     with pytest.raises(ValueError, match='"search" needs loss'):
-        budgets.allocate("search", case.net, 0.4)
+        budgets.allocate_masks("search", case.net, 0.4)
     for density in (0.0, 1.0):
-        shares = budgets.allocate("search", case.net, density, loss=loss)
+        shares = budgets.allocate_masks("search", case.net, density, loss=loss)
         assert set(shares.values()) == {density}
 
 
@@ -201,7 +201,7 @@ def test_search_beats_its_start_on_a_trained_network_for_three_seeds():
     )
     weights = {n: net.tensors[n].value for n in budgets.prunable_weights(net)}
     problem = budgets.MaskProblem(weights, 0.2, loss)
-    starts = [problem.start(budgets.allocate(rule, net, 0.2)) for rule in ("lamp", "global")]
+    starts = [problem.start(budgets.allocate_masks(rule, net, 0.2)) for rule in ("lamp", "global")]
     start = min(starts, key=lambda logits: problem.loss(problem.realise(logits)))
     before = judge.value(problem.masked(problem.realise(start)))
     held_out = []

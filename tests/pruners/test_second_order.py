@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from pruners.solvers import Pattern, Solution, relative_error, repair, solve
+from pruners.solvers import MaskPattern, Solution, relative_error, repair, solve
 from pruners.solvers.algorithms.sparsegpt import BLOCK, SparseGPT, factored
 from pruners.solvers.repair import fit_on_support
 
@@ -33,7 +33,7 @@ def problem(rows=24, columns=40, samples=300, seed=0, dtype=torch.float64):
 
 def published(weight, hessian, density, pattern, block=BLOCK, damping=0.01):
     """Algorithm 1 of the paper, column by column with U from the inverse, exact in number."""
-    pattern = Pattern.parse(pattern)
+    pattern = MaskPattern.parse(pattern)
     weight, hessian = weight.clone(), hessian.clone()
     rows, width = weight.shape
     dead = hessian.diagonal() == 0
@@ -75,8 +75,8 @@ GROUPS = [("1:3", 135), ("3:7", 140), ("1:1", 33), ("5:6", 138), ("4:17", 136), 
 )
 @pytest.mark.parametrize("block", [16, 128])
 def test_sparsegpt_is_the_published_algorithm(pattern, density, columns, block):
-    block -= block % (Pattern.parse(pattern).m or 1)  # as the solver does
-    block = block or Pattern.parse(pattern).m
+    block -= block % (MaskPattern.parse(pattern).m or 1)  # as the solver does
+    block = block or MaskPattern.parse(pattern).m
     weight, hessian = problem(columns=columns)
     expected, mask = published(weight, hessian, density, pattern, block)
     found = solve(
@@ -242,7 +242,7 @@ def test_one_preparation_serves_all_budgets():
     algorithm = SparseGPT()
     state = algorithm.prepare(weight, {"hessian": hessian})
     for pattern, density in PATTERNS:
-        found = algorithm.solve(state, density, Pattern.parse(pattern))
+        found = algorithm.solve(state, density, MaskPattern.parse(pattern))
         fresh = solve(
             "sparsegpt", weight, density, pattern, statistics={"hessian": hessian}, repair_steps=0
         )

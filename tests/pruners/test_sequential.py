@@ -9,15 +9,15 @@ from torch import nn
 from graphs import trace
 from pruners import budgets, solvers
 from pruners.recovery.solve_in_order import Ask, solve_in_order
-from pruners.sides import matrix_shape
-from pruners.solvers import Pattern
+from pruners.solvers import MaskPattern
+from pruners.solvers.matrix import matrix_shape
 from pruners.statistics import input_statistics
 from tests.pruners.conftest import make
 from tests.pruners.networks import randomized
 
 
 def asks(net, density, pattern="unstructured", rank=None):
-    found = Pattern.parse(pattern)
+    found = MaskPattern.parse(pattern)
     share = None if found.m else density
     return {name: Ask(share, found, rank) for name in budgets.prunable_weights(net)}
 
@@ -60,7 +60,7 @@ def test_masks_are_exactly_what_was_asked(case, pattern):
     wanted = {
         name: ask
         for name, ask in asks(case.net, 0.37, pattern).items()
-        if ask.pattern.refusal(matrix_shape(case.net, name)[1]) is None
+        if ask.pattern.refusal(*matrix_shape(case.net, name)) is None
     }
     found = solve_in_order(case.net, case.model, "admm", wanted, [case.inputs])
     assert set(found.solutions) == set(wanted)
@@ -87,7 +87,7 @@ def test_one_layer_is_solved_on_moments_about_the_mean():
     model = nn.Sequential(nn.Linear(10, 6)).double()
     x = torch.randn(200, 10, dtype=torch.float64) + 3 * torch.randn(10, dtype=torch.float64)
     net = trace(model, (x[:2],))
-    wanted = {"0.weight": Ask(0.5, Pattern.parse("row"))}
+    wanted = {"0.weight": Ask(0.5, MaskPattern.parse("row"))}
     found = solve_in_order(net, model, "wanda", wanted, [x])
     scores = model[0].weight.abs() * x.std(0, correction=0)
     best = torch.zeros(6, 10, dtype=torch.bool).scatter_(1, scores.topk(5).indices, True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pruners.solvers import SOLVERS, Pattern, Solution, repair, solve, solve_many
+from pruners.solvers import SOLVERS, MaskPattern, Solution, repair, solve, solve_many
 from pruners.solvers.damping import shrinkage
 from pruners.solvers.repair import STEPS, repair_many
 from tests.pruners.test_second_order import problem
@@ -49,10 +49,10 @@ def test_each_gets_what_it_gets_alone(name, steps):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_every_weight_may_have_its_own_pattern(dtype):
     weights, statistics, out_dims = layers(dtype)
-    patterns = dict.fromkeys(weights, "2:4") | {"b": "1:4", "d": Pattern.parse("3:4")}
+    patterns = dict.fromkeys(weights, "2:4") | {"b": "1:4", "d": MaskPattern.parse("3:4")}
     found = solve_many("wanda", weights, None, patterns, statistics=statistics, out_dims=out_dims)
     for key, solution in found.items():
-        share = Pattern.parse(patterns[key]).density(None)
+        share = MaskPattern.parse(patterns[key]).density(None)
         assert solution.weight.dtype == dtype
         assert solution.mask.sum() == share * weights[key].numel()
     both = solve_many(

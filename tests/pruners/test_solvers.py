@@ -5,7 +5,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pruners.solvers import SOLVERS, Pattern, as_matrix, build, from_matrix, solve, solver, top_k
+from pruners.solvers import (
+    SOLVERS,
+    MaskPattern,
+    as_matrix,
+    build,
+    from_matrix,
+    solve,
+    solver,
+    top_k,
+)
 from pruners.solvers.selection import top_of_columns
 
 
@@ -141,5 +150,5 @@ def test_the_registry_is_closed():
         solver("magnitude")(object)
     with pytest.raises(ValueError, match="NaN"):
         top_k(torch.full((1, 3), torch.nan), 1)
-    assert Pattern.parse(Pattern.parse("2:4")) == Pattern.parse("2:4")
-    assert str(Pattern.parse("2:4")) == "2:4"
+    assert MaskPattern.parse(MaskPattern.parse("2:4")) == MaskPattern.parse("2:4")
+    assert str(MaskPattern.parse("2:4")) == "2:4"

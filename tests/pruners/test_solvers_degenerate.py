@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pruners.solvers import SOLVERS, Pattern, relative_error, solve
+from pruners.solvers import SOLVERS, MaskPattern, relative_error, solve
 from pruners.solvers.damping import damp
 from pruners.solvers.matrix import narrowed
 from tests.pruners.test_second_order import problem
@@ -47,9 +47,9 @@ ASKED = [
 def test_masks_are_exact_and_weights_finite(name, case):
     wide, hessian = CASES[case]
     for text, density, dtype in ASKED:
-        pattern = Pattern.parse(text)
+        pattern = MaskPattern.parse(text)
         weight = narrowed(wide, dtype)
-        if pattern.refusal(weight.shape[1], weight.shape[0]) is not None:
+        if pattern.refusal(*weight.shape) is not None:
             continue
         if name == "low-rank" and text != "unstructured":
             continue

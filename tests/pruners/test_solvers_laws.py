@@ -10,7 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks import reference
-from pruners.solvers import DEFAULT, SOLVERS, WITHOUT_CALIBRATION, Pattern, relative_error, solve
+from pruners.solvers import (
+    DEFAULT,
+    SOLVERS,
+    WITHOUT_CALIBRATION,
+    MaskPattern,
+    relative_error,
+    solve,
+)
 from pruners.solvers.damping import damp, shrinkage
 from tests.pruners.test_second_order import problem
 
@@ -46,7 +53,7 @@ def units(mask, pattern):
         return mask.T
     if ":" in pattern and pattern[0].isdigit():
         return mask.reshape(-1, int(pattern.split(":")[1])).T
-    height, width = Pattern.parse(pattern).block
+    height, width = MaskPattern.parse(pattern).block
     height = height or rows
     tiles = mask.reshape(rows // height, height, columns // width, width)
     assert (tiles.all(3).all(1) == tiles.any(3).any(1)).all()  # whole blocks
@@ -70,7 +77,7 @@ def test_every_solver_keeps_every_pattern_exactly(name, pattern, density, dtype)
     assert (found.weight[~found.mask] == 0).all()
     assert found.factors is None
     kept = units(found.mask, pattern)
-    share = Pattern.parse(pattern).density(density)
+    share = MaskPattern.parse(pattern).density(density)
     assert (kept.sum(0) == round(share * kept.shape[0])).all()
     assert found.statistics["kept"] == found.mask.sum()
     error = relative_error(weight, found.weight, hessian).item()

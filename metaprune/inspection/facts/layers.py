@@ -75,8 +75,7 @@ def _axes(
     moving = [n for n in node.all_input_nodes if n.name in dims]
     reads = _over(d for n in moving for d in dims[n.name])
     if not reads:
-        tensors = [net.tensors[name] for name in weights]
-        reads = _over(d for t in tensors for d, p in zip(t.dims, t.produces, strict=True) if not p)
+        reads = dict.fromkeys(axis for name in weights for axis in net.tensors[name].axes_read)
     return tuple(reads), tuple(writes)
 
 

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 
 import torch
 
+from pruners.budgets.problems.levels import Levels, allowance
 from pruners.budgets.problems.masks import marginal_price
 from pruners.budgets.problems.problem import Choice, Loss, logit, value_of
-from pruners.budgets.problems.projection import counts, project
+from pruners.budgets.problems.projection import project
 from pruners.solvers.matrix import as_matrix, from_matrix
 
 SPARSE, RANK = "sparse", "rank"
@@ -23,8 +24,7 @@ class CompositeProblem:
     layer's outputs under uncorrelated inputs. A rank costs the numbers of its two vectors, and no
     more ranks are allowed than cost less than the dense matrix.
 
-    A budget of whole ranks is met from below to less than one weight where S has room, which is
-    where the rest goes.
+    What whole ranks leave over goes to S, so that the budget is met to one weight where S has room.
 
     Args:
         weights: tensor name → weight.
@@ -55,7 +55,7 @@ class CompositeProblem:
         self.rank_cost = [m + n for m, n in shapes]
         self.max_rank = [(m * n) // (m + n) for m, n in shapes]
         self.numel = [m * n for m, n in shapes]
-        self.total = round(density * sum(self.numel))
+        self.total = allowance(density, sum(self.numel))
         # A matrix too small for any rank has a dial that stays at nothing.
         ranks = [max(r, 0) * c for r, c in zip(self.max_rank, self.rank_cost, strict=True)]
         self.sizes = [*self.numel, *(max(size, 1) for size in ranks)]
@@ -165,7 +165,7 @@ def factors(
 
 
 def spread(wanted: list[float], capacity: list[int], total: int) -> list[int]:
-    """Whole numbers near `wanted` inside their capacities with exactly the sum `total`.
+    """Whole numbers near `wanted` inside their capacities, with the sum `total` where they can.
 
     What whole ranks left over goes where there is room; what they took comes from all alike.
     """
@@ -176,4 +176,11 @@ def spread(wanted: list[float], capacity: list[int], total: int) -> list[int]:
         have = have + gap * (size - have) / (size - have).sum().clamp_min(1e-12)
     else:
         have = have * (total / have.sum().clamp_min(1e-12))
-    return counts(have / size, capacity, total)
+    single = Levels(
+        names=tuple(map(str, range(len(capacity)))),
+        whole=tuple(capacity),
+        steps=(1,) * len(capacity),
+        fewest=(0,) * len(capacity),
+        most=tuple(capacity),
+    )
+    return single.nearest(have / size, total)

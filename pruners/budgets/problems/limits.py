@@ -6,7 +6,7 @@ dense one by each of its m·n, so every metric is linear in the numbers stored.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -38,20 +38,29 @@ class Limit:
         return float((self.cost * stored).sum()) <= self.room * (1 + 1e-12)
 
 
-def limits(net: Network, target: Target, names: Sequence[str], fewest: torch.Tensor) -> list[Limit]:
+def limits(
+    net: Network,
+    target: Target,
+    names: Sequence[str],
+    fewest: torch.Tensor,
+    counted: Iterable[str] | None = None,
+) -> list[Limit]:
     """One limit for every condition of a target.
 
     Args:
         net: the dense network.
-        target: `sparsity` counts the named weights alone, all other metrics the whole network.
-        names: of the weights that may be factored.
+        target: `sparsity` counts the weights `counted`, all other metrics the whole network.
+        names: of the weights that are factored.
         fewest: numbers that each of them stores at least, (L,).
+        counted: names of all weights that the sparsity is one of; default `names`.
 
     Raises:
         UnreachableTargetError: less is asked than the fewest numbers cost; with the range.
         ValueError: a number of units is asked.
     """
     sizes = torch.tensor([net.tensors[n].value.numel() for n in names], dtype=torch.float64)
+    listed = list(names if counted is None else counted)
+    weights = sum(net.tensors[name].value.numel() for name in listed)
     found = []
     for condition in target.conditions:
         metric = METRICS[condition.metric]
@@ -62,7 +71,7 @@ def limits(net: Network, target: Target, names: Sequence[str], fewest: torch.Ten
             )
         cost = _costs(net, condition.metric, names)
         named = float((cost * sizes).sum())
-        dense = int(sizes.sum()) if condition.metric == "sparsity" else metric.count(net)
+        dense = weights if condition.metric == "sparsity" else metric.count(net)
         rest = dense - named
         limit = Limit(condition.metric, cost, condition.limit(dense) - rest)
         if not limit.holds(fewest):

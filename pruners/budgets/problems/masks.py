@@ -1,4 +1,4 @@
-"""The budget of masks: how many weights of every tensor stay, or how many of each N:M group."""
+"""The budget of masks: how many units of its pattern stay of every tensor."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from typing import TypeAlias
 
 import torch
 
+from pruners.budgets.problems.levels import Levels, allowance
 from pruners.budgets.problems.problem import Choice, Loss, logit, value_of
-from pruners.budgets.problems.projection import bounds, counts, grouped, project
+from pruners.budgets.problems.projection import bounds, project
 from pruners.solvers.matrix import as_matrix, from_matrix
-from pruners.solvers.zeros import Pattern
+from pruners.solvers.zeros import MaskPattern
 
 Solve: TypeAlias = Callable[[str, float], torch.Tensor]
 """(Tensor name, kept share) → pruned weight."""
@@ -22,13 +23,14 @@ BAND = 0.15
 class MaskProblem:
     """Magnitude masks on weights, a dial a tensor.
 
-    A unit of a dial is a weight, for N:M one position of every group of M.
+    A choice counts units of the pattern: weights, weights of every row, positions of every N:M
+    group, blocks, or columns.
 
     Args:
         weights: tensor name → weight.
         density: kept share of all of them.
         loss: values → (loss, gradients).
-        pattern: "unstructured", "row" or "N:M".
+        pattern: of the masks.
         out_dims: tensor name → output dimension, 0 where missing.
         lower: fewest kept share, a number or by tensor name.
         upper: largest kept share, likewise.
@@ -36,8 +38,8 @@ class MaskProblem:
             prune, or a repair will refit; budgets that suit bare magnitude masks do not suit these.
 
     Raises:
-        ValueError: a weight whose columns the pattern does not divide, or a budget that the bounds
-            do not allow.
+        ValueError: a weight that the pattern does not divide, or bounds that leave it no level.
+        UnreachableTargetError: fewer weights are asked than the pattern or the bounds keep.
     """
 
     def __init__(
@@ -45,44 +47,39 @@ class MaskProblem:
         weights: Mapping[str, torch.Tensor],
         density: float,
         loss: Loss,
-        pattern: str | Pattern = "unstructured",
+        pattern: str | MaskPattern = "unstructured",
         out_dims: Mapping[str, int] | None = None,
         lower: float | Mapping[str, float] = 0.0,
         upper: float | Mapping[str, float] = 1.0,
         solve: Solve | None = None,
     ) -> None:
         self.dials = tuple(weights)
-        self.pattern = Pattern.parse(pattern)
+        self.pattern = MaskPattern.parse(pattern)
         self.sizes = [weight.numel() for weight in weights.values()]
-        self.total = round(density * sum(self.sizes))
+        self.total = allowance(density, sum(self.sizes))
+        sides = {name: (out_dims or {}).get(name, 0) for name in weights}
+        shapes = {n: _matrix_shape(weight, sides[n]) for n, weight in weights.items()}
+        self.levels = Levels.of(self.pattern, shapes, lower, upper)
+        self.levels.check(self.total)
         self.lower = bounds(lower, self.dials, 0.0)
         self.upper = bounds(upper, self.dials, 1.0)
         self._weights = {name: weight.detach() for name, weight in weights.items()}
         self._loss, self._solve = loss, solve
         self._solved: dict[str, tuple[int, torch.Tensor]] = {}
-        sides = out_dims or {}
+        self._sides = sides
         self._ranks = {
-            name: ranks(weight, self.pattern, sides.get(name, 0))
-            for name, weight in self._weights.items()
+            name: ranks(weight, self.pattern, sides[name]) for name, weight in self._weights.items()
         }
-
-    @property
-    def levels(self) -> list[int]:
-        """Units of every dial: its weights, or M."""
-        return [self.pattern.m] * len(self.sizes) if self.pattern.m else self.sizes
 
     def shares(self, choice: Choice) -> torch.Tensor:
         """Kept share of every tensor, (L,), float64."""
-        return torch.tensor(choice, dtype=torch.float64) / torch.tensor(self.levels)
+        return torch.tensor(choice, dtype=torch.float64) / torch.tensor(self.levels.whole)
 
     def realise(self, logits: torch.Tensor) -> Choice:
-        """See `Problem`; N:M meets the budget to less than one position of its smallest tensor."""
-        share = project(
-            logits, self.sizes, self.total / sum(self.sizes), self.lower, self.upper
-        ).detach()
-        if self.pattern.m:
-            return tuple(grouped(share, self.sizes, self.pattern.m, self.total))
-        return tuple(counts(share, self.sizes, self.total))
+        """See `Problem`; within one unit of the smallest tensor below the budget."""
+        budget = self.total / sum(self.sizes)
+        share = project(logits, self.sizes, budget, self.lower, self.upper).detach()
+        return tuple(self.levels.nearest(share, self.total))
 
     def logits(self, choice: Choice) -> torch.Tensor:
         """See `Problem`."""
@@ -110,7 +107,7 @@ class MaskProblem:
         """A solver's weight; the last one of every tensor is remembered."""
         if self._solved.get(name, (-1, None))[0] != kept:
             assert self._solve is not None
-            self._solved[name] = kept, self._solve(name, kept / self.levels[place])
+            self._solved[name] = kept, self._solve(name, kept / self.levels.whole[place])
         return self._solved[name][1]
 
     def loss(self, choice: Choice) -> float:
@@ -118,25 +115,37 @@ class MaskProblem:
         return value_of(self._loss, self.masked(choice))
 
     def prices(self, choice: Choice) -> tuple[float, torch.Tensor]:
-        """See `Problem`: the mean of w·g over the weights next to the threshold."""
+        """See `Problem`: the mean of w·g over the weights of the units next to the threshold."""
         value, gradients = self._loss(self.masked(choice))
         found = []
         for (name, weight), kept in zip(self._weights.items(), choice, strict=True):
             products = weight.float() * gradients[name].float()
-            if self.pattern.m:
-                # The weakest weight that stays and the strongest that goes, in every group.
-                near = (self._ranks[name] - kept + 0.5).abs() < 1
-                found.append((products[near].mean() if near.any() else products.mean()).item())
-            else:
-                found.append(marginal_price(products, weight.abs().float(), kept))
+            found.append(self._price(name, products, kept))
         return value, torch.tensor(found, dtype=torch.float64)
 
+    def _price(self, name: str, products: torch.Tensor, kept: int) -> float:
+        weight, pattern = self._weights[name], self.pattern
+        if pattern.m:
+            # The weakest weight that stays and the strongest that goes, in every group.
+            near = (self._ranks[name] - kept + 0.5).abs() < 1
+            return float(products[near].mean() if near.any() else products.mean())
+        magnitudes = weight.abs().float()
+        if pattern.block != (1, 1):
+            side = self._sides[name]
+            sums, energies = (
+                pattern.units(as_matrix(x, side)) for x in (products, magnitudes.square())
+            )
+            return marginal_price(sums * (sums.numel() / weight.numel()), energies.sqrt(), kept)
+        if pattern.name == "row":
+            kept *= weight.shape[self._sides[name]]
+        return marginal_price(products, magnitudes, kept)
 
-def ranks(weight: torch.Tensor, pattern: Pattern, out_dim: int = 0) -> torch.Tensor:
+
+def ranks(weight: torch.Tensor, pattern: MaskPattern, out_dim: int = 0) -> torch.Tensor:
     """Rank of every |w| where it competes, 0 for the largest; `rank < kept` is the mask.
 
-    Ties go to the first position. For "row" the rank in the row counts for as many as there are
-    rows, so that the same comparison keeps the same share of every row.
+    Blocks and columns are ranked by the root of the sum of squares of their entries, as
+    `MaskPattern.choose` does. Ties go to the first position.
 
     Args:
         weight: any shape with an output dimension at `out_dim`.
@@ -144,23 +153,28 @@ def ranks(weight: torch.Tensor, pattern: Pattern, out_dim: int = 0) -> torch.Ten
         out_dim: output dimension.
 
     Returns:
-        The shape of the weight; int32, float32 for "row".
+        The shape of the weight, int32.
 
     Raises:
-        ValueError: columns that do not divide into groups of M.
+        ValueError: a matrix that the pattern does not divide.
     """
     magnitude = weight.detach().abs()
     if pattern.name == "unstructured":
         return _ranked(magnitude.reshape(1, -1)).reshape(weight.shape)
     matrix = as_matrix(magnitude, out_dim)
-    refusal = pattern.refusal(matrix.shape[1])
-    if refusal is not None:
-        raise ValueError(refusal)
-    if pattern.m:
-        rank = _ranked(matrix.reshape(-1, pattern.m)).reshape(matrix.shape)
+    pattern.insist(*matrix.shape)
+    if pattern.block == (1, 1):
+        rank = _ranked(matrix.reshape(-1, pattern.levels(*matrix.shape))).reshape(matrix.shape)
     else:
-        rank = (_ranked(matrix).float() + 0.5) * matrix.shape[0]
+        wide = torch.promote_types(matrix.dtype, torch.float32)
+        worth = pattern.units(matrix.to(wide).square())
+        rank = pattern.spread(_ranked(worth.reshape(1, -1)).reshape(worth.shape), matrix.shape[0])
     return from_matrix(rank, weight.shape, out_dim)
+
+
+def _matrix_shape(weight: torch.Tensor, out_dim: int) -> tuple[int, int]:
+    rows = weight.shape[out_dim]
+    return rows, weight.numel() // rows
 
 
 def _ranked(rows: torch.Tensor) -> torch.Tensor:

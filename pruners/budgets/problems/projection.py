@@ -1,4 +1,4 @@
-"""The one exact projection that every budget goes through."""
+"""The one projection of logits onto a budget, which every rule goes through; exact and smooth."""
 
 from __future__ import annotations
 
@@ -97,87 +97,6 @@ def _check(theta: torch.Tensor, n: torch.Tensor, low: torch.Tensor, high: torch.
         raise ValueError("sizes must be positive; leave empty tensors out of the budget")
     if not ((low >= 0) & (low <= high) & (high <= 1)).all():
         raise ValueError("bounds must satisfy 0 <= lower <= upper <= 1")
-
-
-def counts(shares: torch.Tensor | Sequence[float], sizes: Sequence[int], total: int) -> list[int]:
-    """Round kept shares to whole weights whose sum is exactly `total` (largest remainder).
-
-    Args:
-        shares: kept share of each tensor, summing to `total` when weighted by `sizes`, up to
-            floating-point error.
-        sizes: weights in each tensor.
-        total: weights that stay altogether.
-
-    Returns:
-        Weights that stay in each tensor, between 0 and its size; equal remainders are served in
-        order.
-
-    Raises:
-        ValueError: a total that does not fit the sizes, or shares that keep another number.
-    """
-    exact = torch.as_tensor(shares, dtype=torch.float64).detach().cpu() * torch.tensor(
-        sizes, dtype=torch.float64
-    )
-    if not 0 <= total <= sum(sizes):
-        raise ValueError(f"cannot keep {total} of {sum(sizes)} weights")
-    if abs(exact.sum().item() - total) > 1 + 1e-6 * sum(sizes):
-        raise ValueError(
-            f"the shares keep {exact.sum().item():.1f} weights, not the asked {total}; project "
-            "them onto the budget first"
-        )
-    size = torch.tensor(sizes, dtype=torch.int64)
-    kept = exact.floor().long().clamp(min=torch.zeros_like(size), max=size)
-    while (missing := total - int(kept.sum())) != 0:
-        step = 1 if missing > 0 else -1
-        remainder = step * (exact - kept)
-        remainder[(kept >= size) if step > 0 else (kept <= 0)] = -torch.inf
-        order = remainder.argsort(descending=True, stable=True)
-        chosen = order[: min(abs(missing), int(remainder.isfinite().sum()))]
-        kept[chosen] += step
-    return kept.tolist()
-
-
-def grouped(
-    shares: torch.Tensor | Sequence[float], sizes: Sequence[int], m: int, total: int
-) -> list[int]:
-    """Round kept shares to N of every M, a number for each tensor, within the budget.
-
-    One position stays at least. Never more than `total` weights stay, and no tensor could take one
-    more position of its groups: of all tensors with room, the smallest step is larger than what is
-    left. Where all tensors are of one size the budget is met exactly if it is a whole number of
-    steps.
-
-    Args:
-        shares: kept share of each tensor.
-        sizes: weights in each tensor, multiples of `m`.
-        m: group size.
-        total: weights that may stay altogether.
-
-    Returns:
-        N of each tensor, 1 to m.
-
-    Raises:
-        ValueError: a total below one position of every group.
-    """
-    if total < sum(size // m for size in sizes):
-        raise ValueError(
-            f"a budget of {total} weights is less than one of every {m} (of {sum(sizes)}); ask "
-            "for a larger kept share or a larger group"
-        )
-    exact = torch.as_tensor(shares, dtype=torch.float64).detach().cpu() * m
-    # A share that is a multiple up to rounding is that multiple.
-    kept = (exact + 1e-9).floor().clamp(1, m).long().tolist()
-    steps = [size // m for size in sizes]
-    left = total - sum(n * step for n, step in zip(kept, steps, strict=True))
-    while left < 0:  # shares that do not fit give way where they were rounded down the least
-        i = min((i for i, n in enumerate(kept) if n > 1), key=lambda i: exact[i].item() - kept[i])
-        kept[i] -= 1
-        left += steps[i]
-    while open_to := [i for i, n in enumerate(kept) if n < m and steps[i] <= left]:
-        i = max(open_to, key=lambda i: exact[i].item() - kept[i])
-        kept[i] += 1
-        left -= steps[i]
-    return kept
 
 
 def bounds(

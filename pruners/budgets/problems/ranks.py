@@ -40,6 +40,10 @@ class RankProblem:
         # The limit that binds first when all matrices shrink alike sets what a number costs.
         self.cost = min(limits, key=lambda x: x.room / max(float(x.cost @ self.sizes), 1e-30)).cost
 
+    def with_loss(self, loss: Loss) -> RankProblem:
+        """The same problem, judged by a loss: values → (loss, gradients)."""
+        return RankProblem(self.spectra, self.limits, loss)
+
     def stored(self, levels: torch.Tensor) -> torch.Tensor:
         """Numbers stored by every matrix, (L,), float64."""
         return torch.where(levels > self.most, self.sizes, levels * self.step)

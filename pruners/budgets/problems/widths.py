@@ -35,7 +35,7 @@ class WidthProblem:
         target: what the pruned network may cost.
         loss: values → (loss, gradients).
         min_units, round_to: see `units.select`.
-        cut: see `Request`.
+        cut: see `pruners.budgets.problems.request.Request`.
 
     Raises:
         UnreachableTargetError: no widths meet the target.

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import torch
 
-from pruners.budgets.channels import Kept, Request, channel_allocator
 from pruners.budgets.problems.problem import Choice, Loss, logit
 from pruners.budgets.problems.projection import project
+from pruners.budgets.problems.request import Kept, Request
 from pruners.budgets.problems.widths import WidthProblem, place, unit_cost
+from pruners.budgets.registry import rule
 from pruners.budgets.searching.judge import Judge
 
 EVALUATIONS = 256
@@ -20,7 +21,7 @@ SHARPNESS = 2.0
 """Slope of the first probabilities over the logit of a unit's rank: 0 knows nothing."""
 
 
-@channel_allocator("bernoulli")
+@rule("bernoulli", divides="widths")
 def bernoulli(
     request: Request,
     *,

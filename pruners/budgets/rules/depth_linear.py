@@ -1,23 +1,33 @@
-"""Depth-linear budget: one slope over depth."""
+"""Depth-linear budget: one slope over depth, of masks or of widths."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 
 from pruners.budgets.problems.masks import MaskProblem
 from pruners.budgets.problems.problem import Loss, finite, logit
 from pruners.budgets.problems.projection import bounds, project
-from pruners.budgets.registry import allocator
-from pruners.solvers.zeros import Pattern
+from pruners.budgets.problems.request import Kept, Request, Scores
+from pruners.budgets.problems.widths import place
+from pruners.budgets.registry import rule
+from pruners.budgets.structure import first_use
+from pruners.solvers.zeros import MaskPattern
+
+if TYPE_CHECKING:
+    from graphs import Network
 
 SLOPES = (-0.8, -0.6, -0.4, -0.2, 0.0, 0.2, 0.4, 0.6, 0.8)
 """Tried where a loss can judge, as shares of the steepest line that the budget allows."""
 
+LOGIT_SLOPES = (-3.0, -2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0, 3.0)
+"""Tried for widths: logit of the first axis minus that of the last one."""
 
-@allocator("depth-linear")
-def depth_linear(
+
+@rule("depth-linear", divides="masks")
+def depth_linear_masks(
     weights: Mapping[str, torch.Tensor],
     density: float,
     *,
@@ -25,7 +35,7 @@ def depth_linear(
     slope: float | None = None,
     loss: Loss | None = None,
     slopes: Sequence[float] = SLOPES,
-    pattern: str | Pattern = "unstructured",
+    pattern: str | MaskPattern = "unstructured",
     out_dims: Mapping[str, int] | None = None,
     lower: float | Mapping[str, float] = 0.0,
     upper: float | Mapping[str, float] = 1.0,
@@ -71,6 +81,45 @@ def depth_linear(
     return best[1]
 
 
+@rule("depth-linear", divides="widths")
+def depth_linear_widths(
+    request: Request,
+    *,
+    slope: float | None = None,
+    loss: Loss | None = None,
+    slopes: Sequence[float] = LOGIT_SLOPES,
+) -> Kept:
+    """Logits of the kept shares fall linearly with depth; see `depth_linear_masks`.
+
+    Args:
+        request: what is asked.
+        slope: logit of the first axis minus that of the last one; None tries `slopes`.
+        loss: judges the slopes, by forward passes.
+        slopes: to try.
+
+    Raises:
+        ValueError: neither a slope nor a loss to find one.
+    """
+    depth = axis_depth(request.net, request.scores)
+
+    def along(step: float) -> Kept:
+        logits = {axis: torch.tensor(-step * x) for axis, x in depth.items()}
+        return request.select(place(request.scores, logits))
+
+    if slope is not None:
+        return along(slope)
+    if loss is None:
+        raise ValueError(
+            'budget "depth-linear" needs calibration batches to find its slope, or the option slope'
+        )
+    problem = request.problem(loss)
+    found: list[tuple[float, Kept]] = []
+    for step in slopes:
+        kept = along(step)
+        found.append((finite(problem.loss_of(kept), f"slope {step}"), kept))
+    return min(found, key=lambda pair: pair[0])[1]
+
+
 def line(
     weights: Mapping[str, torch.Tensor],
     density: float,
@@ -102,3 +151,16 @@ def on_budget(
     if not (met and (share >= low).all() and (share <= high).all()):
         share = project(logit(share, low, high), sizes, density, low, high)
     return dict(zip(weights, share.tolist(), strict=True))
+
+
+def axis_depth(net: Network, axes: Scores) -> dict[str, float]:
+    """Place of every axis in the network, 0 to 1: by the first tensor that produces it."""
+    uses = first_use(net)
+    last = max(uses.values(), default=0) + 1
+    begins = dict.fromkeys(axes, last)
+    for name, tensor in net.tensors.items():
+        for axis in tensor.axes_made:
+            if axis in begins:
+                begins[axis] = min(begins[axis], uses.get(name, last))
+    order = {place: i for i, place in enumerate(sorted(set(begins.values())))}
+    return {axis: order[place] / max(len(order) - 1, 1) for axis, place in begins.items()}

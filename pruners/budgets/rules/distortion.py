@@ -9,9 +9,9 @@ import torch
 
 from pruners.budgets.problems.masks import MaskProblem
 from pruners.budgets.problems.problem import Loss, finite
-from pruners.budgets.registry import allocator
+from pruners.budgets.registry import rule
 from pruners.budgets.rules.depth_linear import on_budget
-from pruners.solvers.zeros import Pattern
+from pruners.solvers.zeros import MaskPattern
 
 GRID = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.85, 1.0)
 """Kept shares at which curves are measured; at 1 nothing is pruned."""
@@ -19,7 +19,7 @@ GRID = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.85, 1.0)
 BINS = 2000
 
 
-@allocator("distortion")
+@rule("distortion", divides="masks")
 def distortion(
     weights: Mapping[str, torch.Tensor],
     density: float,
@@ -29,7 +29,7 @@ def distortion(
     grid: Sequence[float] = GRID,
     method: str = "lagrangian",
     bins: int = BINS,
-    pattern: str | Pattern = "unstructured",
+    pattern: str | MaskPattern = "unstructured",
     out_dims: Mapping[str, int] | None = None,
     lower: float | Mapping[str, float] = 0.0,
     upper: float | Mapping[str, float] = 1.0,
@@ -93,7 +93,7 @@ def measure_curves(problem: MaskProblem, grid: Sequence[float]) -> dict[str, lis
     would otherwise count as a reason to leave tensors whole. Costs one forward pass over the
     calibration data for each tensor and point below 1, and one for the dense weights.
     """
-    full = list(problem.levels)
+    full = list(problem.levels.whole)
     dense = finite(problem.loss(tuple(full)), "the dense weights")
     curves: dict[str, list[float]] = {}
     for i, name in enumerate(problem.dials):

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 import torch
 
-from pruners.budgets.registry import allocator
+from pruners.budgets.registry import rule
 
 
-@allocator("erk")
+@rule("erk", divides="masks")
 def erk(weights: Mapping[str, torch.Tensor], density: float) -> dict[str, float]:
     r"""k_l = min(1, ε · Σ shape_l / Π shape_l), ε set so that the budget is exact.
 

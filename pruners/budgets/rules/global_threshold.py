@@ -1,4 +1,4 @@
-"""Global magnitude budget: one threshold over the weights of all tensors."""
+"""Global budget: one threshold over everything that may go."""
 
 from __future__ import annotations
 
@@ -6,13 +6,48 @@ from collections.abc import Mapping
 
 import torch
 
-from pruners.budgets.registry import allocator
+from pruners.budgets.problems.levels import allowance
+from pruners.budgets.problems.problem import Choice
+from pruners.budgets.problems.ranks import RankProblem
+from pruners.budgets.problems.request import Kept, Request
+from pruners.budgets.registry import rule
 
 
-@allocator("global")
-def global_magnitude(weights: Mapping[str, torch.Tensor], density: float) -> dict[str, float]:
-    """Keep the round(density · N) largest |w| of all N weights (Han et al. 2015, over the net)."""
+@rule("global", divides="masks")
+def global_masks(weights: Mapping[str, torch.Tensor], density: float) -> dict[str, float]:
+    """Keep the ⌊density · N⌋ largest |w| of all N weights (Han et al. 2015, over the net)."""
     return shares_of_top({name: w.detach().abs().flatten() for name, w in weights.items()}, density)
+
+
+@rule("global", divides="widths")
+def global_widths(request: Request) -> Kept:
+    """One threshold over the scores of all units."""
+    return request.select(request.scores)
+
+
+@rule("global", divides="ranks")
+def global_ranks(problem: RankProblem) -> Choice:
+    r"""One threshold over what a stored number catches: Σ relative output errors at its least.
+
+    A direction with the share e of its layer's output energy is worth e / (cost of m + n numbers).
+    Spectra fall, so the best choice under one limit is a threshold.
+    """
+    costs = problem.cost.clamp_min(1e-30).tolist()
+    worth = [s.worth() / c for s, c in zip(problem.spectra.values(), costs, strict=True)]
+    listed = torch.cat(worth).sort(descending=True).values
+
+    def at(place: float) -> torch.Tensor:
+        threshold = listed[min(int(place), len(listed) - 1)]
+        return torch.tensor([int((w >= threshold).sum()) for w in worth], dtype=torch.float64)
+
+    def following(levels: torch.Tensor) -> torch.Tensor:
+        pairs = zip(worth, levels.long().tolist(), strict=True)
+        return torch.stack([w[min(n, len(w) - 1)] for w, n in pairs])
+
+    def path(place: float) -> torch.Tensor:
+        return torch.ones(len(worth), dtype=torch.float64) if place < 0 else at(place)
+
+    return problem.cut(path, -1.0, float(len(listed)), order=following)
 
 
 def shares_of_top(scores: Mapping[str, torch.Tensor], density: float) -> dict[str, float]:
@@ -20,7 +55,7 @@ def shares_of_top(scores: Mapping[str, torch.Tensor], density: float) -> dict[st
 
     Args:
         scores: tensor name → score of every weight, 1-D, finite.
-        density: share of all weights that stays; the number is rounded to a whole weight.
+        density: share of all weights that stays; the number is rounded down to a whole weight.
 
     Returns:
         Tensor name → kept share (a multiple of 1 / its size). Scores equal to the threshold are
@@ -33,7 +68,7 @@ def shares_of_top(scores: Mapping[str, torch.Tensor], density: float) -> dict[st
     if together.isnan().any():
         broken = next(name for name, score in scores.items() if score.isnan().any())
         raise ValueError(f'weights of "{broken}" are not numbers (got NaN)')
-    kept = round(density * together.numel())
+    kept = allowance(density, together.numel())
     if kept == 0:
         return dict.fromkeys(scores, 0.0)
     threshold = together.kthvalue(together.numel() - kept + 1).values

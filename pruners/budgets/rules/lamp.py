@@ -6,11 +6,11 @@ from collections.abc import Mapping
 
 import torch
 
-from pruners.budgets.registry import allocator
+from pruners.budgets.registry import rule
 from pruners.budgets.rules.global_threshold import shares_of_top
 
 
-@allocator("lamp")
+@rule("lamp", divides="masks")
 def lamp(weights: Mapping[str, torch.Tensor], density: float) -> dict[str, float]:
     """Keep the overall top LAMP scores (Lee et al. 2021, "Layer-adaptive sparsity", eq. 1)."""
     return shares_of_top({name: lamp_scores(w) for name, w in weights.items()}, density)

@@ -1,22 +1,25 @@
-"""Manual budget: kept shares by name, for people who know what they want."""
+"""Manual budget: shares by name, for people who know what they want."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from fnmatch import fnmatchcase
+from collections.abc import Mapping
 from types import MappingProxyType
 
 import torch
 
+from pruners.budgets.names import assigned
+from pruners.budgets.problems.problem import Choice
 from pruners.budgets.problems.projection import bounds, project
-from pruners.budgets.registry import allocator
+from pruners.budgets.problems.ranks import RankProblem
+from pruners.budgets.problems.request import Kept, Request
+from pruners.budgets.registry import rule
 
 ROUNDED = 0.01
 """People write rounded numbers: a sum as close to the budget as this is projected onto it."""
 
 
-@allocator("manual")
-def manual(
+@rule("manual", divides="masks")
+def manual_masks(
     weights: Mapping[str, torch.Tensor],
     density: float,
     *,
@@ -82,25 +85,81 @@ def manual(
     return {name: given[name] if name in given else others[name] for name in weights}
 
 
-def assigned(values: Mapping[str, float], names: Iterable[str], what: str) -> dict[str, float]:
-    """The value of every name that an entry covers: exact names first, then patterns in order.
+@rule("manual", divides="widths")
+def manual_widths(request: Request, *, values: Mapping[str, float] = MappingProxyType({})) -> Kept:
+    """The widths that are given; axes that are not named share the rest evenly.
+
+    Args:
+        request: what is asked.
+        values: share (a float up to 1) or number of units (an int) that stay, by axis name or glob
+            pattern.
 
     Raises:
-        ValueError: an entry that covers nothing, or a value that is not a number.
+        ValueError: a name that matches nothing, a width out of range, or all axes named and the
+            target missed.
+        UnreachableTargetError: the axes that are left cannot make up for what was given.
     """
-    listed = list(names)
-    found: dict[str, float] = {}
-    for key, value in values.items():
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise ValueError(f'the budget of "{key}" must be a number (got {value!r})')
-        matched = [key] if key in listed else [n for n in listed if fnmatchcase(n, key)]
-        if not matched:
-            near = ", ".join(listed[:6]) + (", ..." if len(listed) > 6 else "")
+    given = assigned(values, request.scores, "prunable axis")
+    fixed: Kept = {}
+    for axis, value in given.items():
+        size = request.net.axes[axis].size
+        width = round(value * size) if isinstance(value, float) else value
+        if not (0 < value <= (1 if isinstance(value, float) else size)):
             raise ValueError(
-                f'"{key}" of the budget is neither the name of a {what} nor a pattern that matches '
-                f"one: expected names such as {near}"
+                f'axis "{axis}" has {size} units; keep a share above 0 and up to 1.0, or a whole '
+                f"number of them (got {value!r})"
             )
-        for name in matched:
-            if name == key or (name not in found and name not in values):
-                found[name] = value
-    return found
+        width = max(width, 1)
+        score = request.scores[axis].detach().cpu().double()
+        order = score.argsort(descending=True, stable=True)
+        fixed[axis] = order[:width].sort().values
+    rest = {axis: score for axis, score in request.scores.items() if axis not in given}
+    limits = request.target.limits(request.net)
+    sizes = {axis: len(kept) for axis, kept in fixed.items()}
+    if not rest:
+        for count, limit in limits.items():
+            if count(request.net, sizes) > limit:
+                raise ValueError(
+                    f"the given widths cost {count(request.net, sizes):,} "
+                    f"{count.__name__.removeprefix('count_')}, the target allows {limit:,.0f}; "
+                    "lower them, or leave an axis out to let it make up for the difference"
+                )
+        return fixed
+    gone = {
+        axis: torch.tensor(sorted(set(range(request.net.axes[axis].size)) - set(kept.tolist())))
+        for axis, kept in fixed.items()
+    }
+    small = request.net.remove({axis: index for axis, index in gone.items() if len(index)})
+    kept = request.cut(
+        small,
+        rest, request.target.in_counts(request.net), "uniform",
+        request.min_units, request.round_to,
+    )  # fmt: skip
+    return {axis: fixed[axis] if axis in fixed else kept[axis] for axis in request.scores}
+
+
+@rule("manual", divides="ranks")
+def manual_ranks(
+    problem: RankProblem, *, values: Mapping[str, float] = MappingProxyType({})
+) -> Choice:
+    """The shares of stored numbers that are given; what is not named shares the rest evenly.
+
+    Args:
+        problem: the budget.
+        values: share by weight name or glob pattern; 1 leaves a matrix dense.
+
+    Raises:
+        ValueError: a name that matches nothing, a share outside 0 to 1, or shares over the target.
+    """
+    given = assigned(values, problem.dials, "weight")
+    for name, share in given.items():
+        if not 0 <= share <= 1:
+            raise ValueError(f'kept share of "{name}" must be from 0 to 1 (got {share})')
+    fixed = torch.tensor([name in given for name in problem.dials])
+    shares = torch.tensor([given.get(n, 0.0) for n in problem.dials], dtype=torch.float64)
+    asked = torch.where(shares >= 1, problem.most + 1, shares * problem.sizes / problem.step)
+
+    def at(share: float) -> torch.Tensor:
+        return torch.where(fixed, asked, share * problem.sizes / problem.step)
+
+    return problem.cut(at, 0.0, 1.0, free=~fixed)

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 import torch
 
-from pruners.budgets.registry import allocator
+from pruners.budgets.registry import rule
 from pruners.budgets.rules.depth_linear import on_budget
 from pruners.solvers.matrix import as_matrix
-from pruners.solvers.zeros import Pattern
+from pruners.solvers.zeros import MaskPattern
 
 OUTLIER = 5.0
 WINDOW = 0.08
@@ -17,7 +17,7 @@ OUTLIER_GROUPS = 6.0
 WINDOW_GROUPS = 2.0
 
 
-@allocator("owl")
+@rule("owl", divides="masks")
 def owl(
     weights: Mapping[str, torch.Tensor],
     density: float,
@@ -27,7 +27,7 @@ def owl(
     out_dims: Mapping[str, int],
     outlier: float | None = None,
     window: float | None = None,
-    pattern: str | Pattern = "unstructured",
+    pattern: str | MaskPattern = "unstructured",
     lower: float | Mapping[str, float] = 0.0,
     upper: float | Mapping[str, float] = 1.0,
 ) -> dict[str, float]:
@@ -56,7 +56,7 @@ def owl(
     Raises:
         ValueError: norms of a wrong shape, or an M or Λ that is not positive.
     """
-    m = Pattern.parse(pattern).m
+    m = MaskPattern.parse(pattern).m
     limit = outlier if outlier is not None else OUTLIER_GROUPS if m else OUTLIER
     half = window if window is not None else WINDOW_GROUPS / m if m else WINDOW
     if limit <= 0 or half < 0:

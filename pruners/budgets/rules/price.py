@@ -1,4 +1,4 @@
-"""Equal marginal price: move the budget to where one more unit of cost lowers the loss the most."""
+"""Price budget: where one more unit of cost lowers the loss as much everywhere."""
 
 from __future__ import annotations
 
@@ -6,73 +6,22 @@ from collections.abc import Mapping
 
 import torch
 
-from pruners.budgets.channels import Kept, Request, channel_allocator
-from pruners.budgets.problems.masks import MaskProblem, Solve, marginal_price
-from pruners.budgets.problems.problem import Choice, Loss, Problem, finite
-from pruners.budgets.registry import allocator
-from pruners.budgets.rules.global_threshold import global_magnitude
+from pruners.budgets.problems.equalise import RATE, STEPS, equalise
+from pruners.budgets.problems.masks import MaskProblem, Solve
+from pruners.budgets.problems.problem import Choice, Loss
+from pruners.budgets.problems.ranks import RankProblem
+from pruners.budgets.problems.request import Kept, Request
+from pruners.budgets.registry import rule
+from pruners.budgets.rules.global_threshold import global_masks, global_ranks
 from pruners.budgets.rules.lamp import lamp
-from pruners.solvers.zeros import Pattern
+from pruners.solvers.zeros import MaskPattern
 
-__all__ = ["equalise", "marginal_price", "price"]
-
-STEPS = 8
-RATE = 1.0
-MOMENTUM = 0.6
-LEAST_ROOM = 1e-3
-"""Dials with less than this share of the mean room do not set the length of a step."""
+RANK_RATE = 0.25
+"""First η for ranks: smaller than for masks, because a rank more is a larger step."""
 
 
-def equalise(
-    problem: Problem, start: torch.Tensor, steps: int = STEPS, rate: float = RATE
-) -> tuple[Choice, float]:
-    r"""Descend on the logits of the shares until a unit of cost is worth the same everywhere.
-
-    At the current choice one backward pass gives the price b of every dial, the change of the loss
-    for each further unit of cost, and the market price that the budget allows:
-
-        λ = Σ b_l n_l k_l(1 − k_l) / Σ n_l k_l(1 − k_l)
-        θ_l ← θ_l − η·v_l,     v ← 0.6 v + (b − λ) / max|b − λ|,     choice = realise(θ)
-
-    η falls linearly to 0. The maximum is that of dials with room to move: one that is full, or
-    tiny, would otherwise hold up all others with a price that nothing can be made of. What a dial
-    is (a tensor's weights, its N:M groups, its rank, the
-    channels of an axis) and what it costs is the problem's affair.
-
-    Args:
-        problem: the budget.
-        start: first logits, (L,).
-        steps: backward passes that move the budget; one more judges the last one.
-        rate: first η.
-
-    Returns:
-        The best choice seen by its loss with exact masks, and that loss.
-
-    Raises:
-        ValueError: a loss that is not finite.
-    """
-    theta = start.double().clone()
-    velocity = torch.zeros_like(theta)
-    best: tuple[Choice, float] | None = None
-    for step in range(steps + 1):
-        choice = problem.realise(theta)
-        value, prices = problem.prices(choice)
-        finite(value, f"step {step}")
-        if best is None or value < best[1]:
-            best = choice, value
-        if step == steps:
-            break
-        room = problem.room(choice)
-        excess = prices - (prices * room).sum() / room.sum().clamp_min(1e-30)
-        scale = excess[room >= LEAST_ROOM * room.mean()].abs().max().clamp_min(1e-30)
-        velocity = MOMENTUM * velocity + (excess / scale).clamp(-1, 1)
-        theta = theta - rate * (1 - step / steps) * velocity
-    assert best is not None
-    return best
-
-
-@allocator("price")
-def price(
+@rule("price", divides="masks")
+def price_masks(
     weights: Mapping[str, torch.Tensor],
     density: float,
     *,
@@ -80,7 +29,7 @@ def price(
     steps: int = STEPS,
     rate: float = RATE,
     start: Mapping[str, float] | None = None,
-    pattern: str | Pattern = "unstructured",
+    pattern: str | MaskPattern = "unstructured",
     out_dims: Mapping[str, int] | None = None,
     lower: float | Mapping[str, float] = 0.0,
     upper: float | Mapping[str, float] = 1.0,
@@ -123,11 +72,11 @@ def first(
     """
     if start is not None:
         return problem.start(start)
-    ways = [problem.start(rule(weights, density)) for rule in (lamp, global_magnitude)]
+    ways = [problem.start(way(weights, density)) for way in (lamp, global_masks)]
     return min(ways, key=lambda logits: problem.loss(problem.realise(logits)))
 
 
-@channel_allocator("price")
+@rule("price", divides="widths")
 def price_widths(request: Request, *, loss: Loss, steps: int = STEPS, rate: float = RATE) -> Kept:
     """Equal marginal price over axes: what a unit is worth, by what it costs; see `equalise`.
 
@@ -144,3 +93,21 @@ def price_widths(request: Request, *, loss: Loss, steps: int = STEPS, rate: floa
     begin = tuple(len(kept[axis]) for axis in problem.dials)
     choice, value = equalise(problem, problem.logits(begin), steps, rate)
     return problem.kept(choice) if value < problem.loss_of(kept) else kept
+
+
+@rule("price", divides="ranks")
+def price_ranks(
+    problem: RankProblem, *, loss: Loss, steps: int = STEPS, rate: float = RANK_RATE
+) -> Choice:
+    """Equal marginal price over ranks, from the rule "global"; see `equalise`.
+
+    Args:
+        problem: the budget.
+        loss: values → (loss, gradients).
+        steps: backward passes that move the budget; one more judges the last one.
+        rate: first η.
+    """
+    problem = problem.with_loss(loss)
+    begin = global_ranks(problem)
+    choice, value = equalise(problem, problem.logits(begin), steps, rate)
+    return choice if value < problem.loss(begin) else begin

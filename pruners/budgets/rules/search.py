@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 
-from pruners.budgets.channels import Kept, Request, channel_allocator
 from pruners.budgets.problems.masks import MaskProblem, Solve
-from pruners.budgets.problems.problem import Choice, Loss, Problem
-from pruners.budgets.registry import allocator
+from pruners.budgets.problems.problem import Choice, Loss
+from pruners.budgets.problems.ranks import RankProblem
+from pruners.budgets.problems.request import Kept, Request
+from pruners.budgets.registry import rule
+from pruners.budgets.rules.global_threshold import global_ranks
 from pruners.budgets.rules.price import first
-from pruners.budgets.searching.evolution import evolve
-from pruners.budgets.searching.judge import Judge
-from pruners.budgets.searching.policy_gradient import climb
-from pruners.solvers.zeros import Pattern
-
-EVALUATIONS = 128
-
-METHODS: dict[str, Callable[[Problem, torch.Tensor, Judge, torch.Generator], None]] = {
-    "evolution": evolve,
-    "policy-gradient": climb,
-}
+from pruners.budgets.searching.best import EVALUATIONS, best_choice
+from pruners.solvers.zeros import MaskPattern
 
 
-@allocator("search")
-def search(
+@rule("search", divides="masks")
+def search_masks(
     weights: Mapping[str, torch.Tensor],
     density: float,
     *,
@@ -36,7 +29,7 @@ def search(
     seed: int = 0,
     journal: str | Path | None = None,
     start: Mapping[str, float] | None = None,
-    pattern: str | Pattern = "unstructured",
+    pattern: str | MaskPattern = "unstructured",
     out_dims: Mapping[str, int] | None = None,
     lower: float | Mapping[str, float] = 0.0,
     upper: float | Mapping[str, float] = 1.0,
@@ -67,36 +60,7 @@ def search(
     return dict(zip(weights, problem.shares(choice).tolist(), strict=True))
 
 
-def best_choice(
-    problem: Problem,
-    start: torch.Tensor,
-    evaluations: int = EVALUATIONS,
-    method: str = "evolution",
-    seed: int = 0,
-    journal: str | Path | None = None,
-) -> tuple[Choice, float]:
-    """The best choice that a search finds, and its loss; deterministic, resumable.
-
-    Args:
-        problem: masks, sparse + low-rank, or widths.
-        start: first logits, (L,).
-        evaluations, method, seed, journal: see `search`.
-
-    Raises:
-        ValueError: as `search`.
-    """
-    if method not in METHODS:
-        raise ValueError(f'unknown search "{method}": expected one of {", ".join(METHODS)}')
-    begin = problem.realise(start)
-    subject = f"{type(problem).__name__} {problem.dials} {begin} {method} {seed} {evaluations}"
-    generator = torch.Generator().manual_seed(seed)
-    with Judge(problem.loss, evaluations, subject, journal, method) as judge:
-        METHODS[method](problem, start, judge, generator)
-    assert judge.best is not None
-    return judge.best[1], judge.best[0]
-
-
-@channel_allocator("search")
+@rule("search", divides="widths")
 def search_widths(
     request: Request,
     *,
@@ -112,11 +76,11 @@ def search_widths(
     Args:
         request: what is asked.
         loss: values → loss.
-        evaluations, method, seed, journal: see `search`.
+        evaluations, method, seed, journal: see `search_masks`.
         start: "global" or "uniform"; the result is never worse.
 
     Raises:
-        ValueError: as `search`.
+        ValueError: as `search_masks`.
     """
     if start not in ("global", "uniform"):
         raise ValueError(f'a search of widths starts from "global" or "uniform" (got {start!r})')
@@ -125,3 +89,27 @@ def search_widths(
     begin = problem.logits(tuple(len(kept[axis]) for axis in problem.dials))
     choice, value = best_choice(problem, begin, evaluations, method, seed, journal)
     return problem.kept(choice) if value < problem.loss_of(kept) else kept
+
+
+@rule("search", divides="ranks")
+def search_ranks(
+    problem: RankProblem,
+    *,
+    loss: Loss,
+    evaluations: int = EVALUATIONS,
+    method: str = "evolution",
+    seed: int = 0,
+    journal: str | Path | None = None,
+) -> Choice:
+    """The best of many ranks by the loss, from the rule "global"; never worse than it.
+
+    Args:
+        problem: the budget.
+        loss: values → loss.
+        evaluations, method, seed, journal: see `search_masks`.
+    """
+    problem = problem.with_loss(loss)
+    begin = global_ranks(problem)
+    start = problem.logits(begin)
+    choice, value = best_choice(problem, start, evaluations, method, seed, journal)
+    return choice if value < problem.loss(begin) else begin

@@ -19,7 +19,7 @@ import torch
 from pruners.solvers.base import Solution, solver
 from pruners.solvers.damping import Damped, damp, shrinkage
 from pruners.solvers.matrix import narrowed
-from pruners.solvers.zeros import Pattern
+from pruners.solvers.zeros import MaskPattern
 
 ITERATIONS = 60
 TOLERANCE = 0.005
@@ -90,12 +90,10 @@ class ADMM:
             damped=damped,
         )
 
-    def solve(self, state: _Scaled, density: float | None, pattern: Pattern) -> Solution:
+    def solve(self, state: _Scaled, density: float | None, pattern: MaskPattern) -> Solution:
         """Iterate; `statistics`: `iterations`, the share that `moved` last, and the `damping`."""
         rows, columns = state.weight.shape
-        refusal = pattern.refusal(columns, rows)
-        if refusal is not None:
-            raise ValueError(refusal)
+        pattern.insist(rows, columns)
         share = pattern.density(density)
         damped = state.damped
         # In units of the conditional variances given all others.
@@ -130,7 +128,7 @@ def iterate(
     weight: torch.Tensor,
     hessian: torch.Tensor,
     penalty: float,
-    pattern: Pattern,
+    pattern: MaskPattern,
     density: float,
     iterations: int,
     tolerance: float,

@@ -8,7 +8,7 @@ import torch
 
 from pruners.solvers.algorithms.wanda import Scored, by_score
 from pruners.solvers.base import Solution, solver
-from pruners.solvers.zeros import Pattern
+from pruners.solvers.zeros import MaskPattern
 
 SCALE = 100.0
 
@@ -36,6 +36,6 @@ class GradientAware:
         worth = self.scale * statistics["gradients"].to(wide) + statistics["norms"].to(wide)
         return Scored(matrix, worth.mul_(matrix.to(wide).abs()))
 
-    def solve(self, state: Scored, density: float | None, pattern: Pattern) -> Solution:
+    def solve(self, state: Scored, density: float | None, pattern: MaskPattern) -> Solution:
         """Mask by the scores; `statistics["error"]` is Σ pruned score² / Σ score²."""
         return by_score(state, density, pattern, "magnitude times input norm and gradient")

@@ -11,7 +11,7 @@ import torch
 from pruners.solvers.base import Solution, Solver, build, solver
 from pruners.solvers.damping import shrinkage
 from pruners.solvers.repair import repair
-from pruners.solvers.zeros import Pattern
+from pruners.solvers.zeros import MaskPattern
 
 STEPS = 100
 
@@ -56,7 +56,7 @@ class LeastSquares:
         inner = self.base.prepare(matrix, statistics)
         return _Masked(matrix, hessian, share, inner)
 
-    def solve(self, state: _Masked, density: float | None, pattern: Pattern) -> Solution:
+    def solve(self, state: _Masked, density: float | None, pattern: MaskPattern) -> Solution:
         """Choose and refit; `statistics["error"]` is ‖(W − W')X‖² / ‖WX‖²."""
         found = self.base.solve(state.inner, density, pattern)
         return repair(state.matrix, found, state.hessian, self.steps, state.damping)

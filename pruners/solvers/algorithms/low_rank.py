@@ -18,7 +18,7 @@ import torch
 
 from pruners.solvers.base import Factors, Solution, solver
 from pruners.solvers.damping import shrinkage
-from pruners.solvers.zeros import Pattern
+from pruners.solvers.zeros import MaskPattern
 
 # Columns beyond the rank that subspace iterations carry along, and the seed of the first ones.
 OVERSAMPLING, SEED = 8, 0
@@ -80,7 +80,7 @@ class LowRank:
             directions, energy = output_directions(weight, hessian)
         return _Directions(matrix, weight, hessian, directions, energy)
 
-    def solve(self, state: _Directions, density: float | None, pattern: Pattern) -> Solution:
+    def solve(self, state: _Directions, density: float | None, pattern: MaskPattern) -> Solution:
         """Truncate; `statistics` has the `rank`, the numbers `kept`, and the `error`.
 
         Returns:

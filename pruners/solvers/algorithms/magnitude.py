@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 
 from pruners.solvers.base import Solution, solver
-from pruners.solvers.zeros import Pattern
+from pruners.solvers.zeros import MaskPattern
 
 
 @solver("magnitude")
@@ -20,7 +20,7 @@ class Magnitude:
         """Nothing to prepare: the state is the matrix."""
         return matrix
 
-    def solve(self, state: torch.Tensor, density: float | None, pattern: Pattern) -> Solution:
+    def solve(self, state: torch.Tensor, density: float | None, pattern: MaskPattern) -> Solution:
         """Mask by |w|; `statistics["error"]` is ‖W − W'‖² / ‖W‖²."""
         magnitude = state.abs().to(torch.promote_types(state.dtype, torch.float32))
         mask = pattern.top(magnitude, density)

@@ -28,7 +28,7 @@ from pruners.solvers.algorithms.low_rank import (
 from pruners.solvers.base import Factors, Solution, solver
 from pruners.solvers.damping import Damped, damp, shrinkage
 from pruners.solvers.matrix import narrowed
-from pruners.solvers.zeros import Pattern
+from pruners.solvers.zeros import MaskPattern
 
 METRICS = ("hessian", "diagonal")
 RANK_SHARE = 0.25
@@ -143,7 +143,7 @@ class SparseLowRank:
             damped=damped,
         )
 
-    def solve(self, state: _Scaled, density: float | None, pattern: Pattern) -> Solution:
+    def solve(self, state: _Scaled, density: float | None, pattern: MaskPattern) -> Solution:
         """Split the budget and alternate.
 
         Returns:
@@ -154,9 +154,7 @@ class SparseLowRank:
             ValueError: a matrix or a density that the pattern or the rank does not fit.
         """
         rows, columns = state.matrix.shape
-        refusal = pattern.refusal(columns, rows)
-        if refusal is not None:
-            raise ValueError(refusal)
+        pattern.insist(rows, columns)
         rank, share = self.split(density, pattern, rows, columns)
         if share >= 1:
             return whole(state.matrix, "sparse + low-rank")
@@ -181,7 +179,7 @@ class SparseLowRank:
         return self._solution(state, basis, sparse / state.scale, mask, pattern)
 
     def split(
-        self, density: float | None, pattern: Pattern, rows: int, columns: int
+        self, density: float | None, pattern: MaskPattern, rows: int, columns: int
     ) -> tuple[int, float]:
         """Rank of L and kept share of S."""
         size, cost = rows * columns, rows + columns
@@ -210,7 +208,7 @@ class SparseLowRank:
         basis: torch.Tensor,
         sparse: torch.Tensor,
         mask: torch.Tensor,
-        pattern: Pattern,
+        pattern: MaskPattern,
     ) -> Solution:
         """S in the units of the matrix, and L as the projection of what S leaves."""
         dtype, wide = state.matrix.dtype, state.dense.dtype
@@ -241,7 +239,7 @@ class SparseLowRank:
 
 
 def by_norms(
-    weight: torch.Tensor, rank: int, pattern: Pattern, density: float, iterations: int
+    weight: torch.Tensor, rank: int, pattern: MaskPattern, density: float, iterations: int
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     r"""Alternate between S = the largest entries of W − L and one QR step for L.
 
@@ -284,7 +282,7 @@ def by_hessian(
     hessian: torch.Tensor,
     penalty: float,
     rank: int,
-    pattern: Pattern,
+    pattern: MaskPattern,
     density: float,
     iterations: int,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

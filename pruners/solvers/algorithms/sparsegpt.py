@@ -20,7 +20,7 @@ import torch
 from pruners.solvers.base import Solution, solver
 from pruners.solvers.matrix import narrowed
 from pruners.solvers.selection import top_of_columns
-from pruners.solvers.zeros import Pattern
+from pruners.solvers.zeros import MaskPattern
 
 BLOCK = 128
 DAMPING = 0.01
@@ -69,11 +69,9 @@ class SparseGPT:
         columns[dead] = 0.0
         return _Factored(matrix, columns, factor, dead, damping, note)
 
-    def solve(self, state: _Factored, density: float | None, pattern: Pattern) -> Solution:
+    def solve(self, state: _Factored, density: float | None, pattern: MaskPattern) -> Solution:
         """Sweep over the columns; `statistics["loss"]` is (w − w')H(w − w')ᵀ over all rows."""
-        refusal = pattern.refusal(*state.columns.shape)
-        if refusal is not None:
-            raise ValueError(refusal)
+        pattern.insist(*state.matrix.shape)
         share = pattern.density(density)
         columns, kept, damped, distance = sweep(
             state.columns, state.factor, pattern, share, self.block
@@ -127,7 +125,7 @@ def factored(
 def sweep(
     columns: torch.Tensor,
     factor: torch.Tensor,
-    pattern: Pattern,
+    pattern: MaskPattern,
     density: float,
     block: int,
 ) -> tuple[torch.Tensor, torch.Tensor, float, float]:
@@ -202,7 +200,7 @@ class _Block:
         gone: torch.Tensor,
         errors: torch.Tensor,
         u: torch.Tensor,
-        pattern: Pattern,
+        pattern: MaskPattern,
         top: Callable[[torch.Tensor, int], torch.Tensor],
     ) -> None:
         self.part, self.gone, self.errors = part, gone, errors
@@ -240,12 +238,12 @@ class _Block:
 def _choose(
     part: torch.Tensor,
     diagonal: torch.Tensor,
-    pattern: Pattern,
+    pattern: MaskPattern,
     density: float,
     first: int,
 ) -> torch.Tensor:
     """Mask of a block by |w| / U_jj; numbers round so that the whole matrix is exact."""
     scores = (part / diagonal[:, None]).abs_().T.contiguous()
     rows, width = scores.shape
-    until, now = (pattern.candidates(rows, columns) for columns in (first, first + width))
+    until, now = (pattern.levels(rows, columns) for columns in (first, first + width))
     return pattern.choose(scores, round(density * now) - round(density * until)).T

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from pruners.solvers.base import Solution, solver
-from pruners.solvers.zeros import Pattern
+from pruners.solvers.zeros import MaskPattern
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Scored:
     scores: torch.Tensor
 
 
-def by_score(state: Scored, density: float | None, pattern: Pattern, reason: str) -> Solution:
+def by_score(state: Scored, density: float | None, pattern: MaskPattern, reason: str) -> Solution:
     """The weights of the highest scores, as they were; `reason` says what the scores are."""
     mask = pattern.top(state.scores, density)
     energy = state.scores.square()
@@ -48,6 +48,6 @@ class Wanda:
         wide = torch.promote_types(matrix.dtype, torch.float32)
         return Scored(matrix, matrix.to(wide).abs() * statistics["norms"].to(wide))
 
-    def solve(self, state: Scored, density: float | None, pattern: Pattern) -> Solution:
+    def solve(self, state: Scored, density: float | None, pattern: MaskPattern) -> Solution:
         """Mask by the scores; `statistics["error"]` is Σ pruned score² / Σ score²."""
         return by_score(state, density, pattern, "magnitude times input norm")
