@@ -116,12 +116,16 @@ def test_settings(network, digits, tmp_path):
     parsed = FinetuneConfig.parse({"epochs": 7, "temperature": 5.0})
     assert (parsed.fit.epochs, parsed.temperature, parsed.fit.evaluate_first) == (7, 5.0, True)
     for bad, message in (
-        ({"epoch": 1}, "unknown key 'epoch'"),
+        ({"epoch": 1}, '^unknown setting "epoch" .did you mean "epochs"'),
+        ({"temprature": 1.0}, 'did you mean "temperature"'),
+        ({"lr": "fast"}, r"^lr takes a number \(got 'fast'\)"),
         ({"distillation": 2}, r"must lie in \[0, 1\]"),
         ({"temperature": 0}, "must be positive"),
     ):
         with pytest.raises(ValueError, match=message):
             finetune(network, digits, bad)
+    with pytest.raises(ValueError, match=r"^finetune\.lr takes a number"):
+        FinetuneConfig.parse({"lr": None}, "finetune")
 
 
 def test_other_masks_refuse_the_checkpoint(network, digits, tmp_path):

@@ -149,7 +149,7 @@ def test_a_loss_that_is_not_finite(network, digits):
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ({"learning_rate": 1}, "unknown key 'learning_rate' in FitConfig; known: epochs"),
+        ({"learning_rate": 1}, 'unknown setting "learning_rate": expected one of epochs'),
         ({"optimizer": "lion"}, "optimizer must be one of sgd, adamw"),
         ({"schedule": "step"}, "schedule must be one of"),
         ({"mixed_precision": "fp8"}, "mixed_precision must be one of"),

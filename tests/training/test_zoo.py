@@ -102,7 +102,7 @@ def test_errors_name_what_is_wrong():
         zoo.build(Spec("mlp", {"depth": 3}, (1, 8, 8), 10, 0))
     with pytest.raises(ValueError, match="not the specification"):
         Spec.from_json('{"family": "mlp"}')
-    with pytest.raises(ValueError, match="unknown key 'familes' in ZooConfig"):
+    with pytest.raises(ValueError, match=r'unknown setting "familes" .did you mean "families"'):
         zoo.build_zoo({"folder": "x", "familes": ["mlp"]})
 
 
