@@ -52,7 +52,7 @@ def run(config: DictConfig) -> None:
     data, model = opened.load_data(settings.data), opened.load_model(settings.model)
     score = data.task.score
     console.print("training the dense network", highlight=False)
-    trained = fit(model, data, from_mapping(FitConfig, settings.fit))
+    trained = fit(model, data, from_mapping(FitConfig, settings.fit, "fit"))
     model.eval()
     best = words.metric(score, trained.best[score])
     console.print(f"dense: {score} {best} on validation", highlight=False)
@@ -61,7 +61,7 @@ def run(config: DictConfig) -> None:
         data,
         calibration(settings.calibration, data, settings.seed),
         Settings(
-            finetune=FinetuneConfig.parse(settings.finetune),
+            finetune=FinetuneConfig.parse(settings.finetune, "finetune"),
             latency_batch=settings.latency["batch_size"],
             latency_repeats=settings.latency["repeats"],
         ),

@@ -8,9 +8,8 @@ from omegaconf import OmegaConf
 
 from training import FinetuneConfig, data, sources, zoo
 from training.config import from_mapping
-from training.data import core
 from training.fitting.settings import FitConfig
-from training.sources import _REGISTRY as SOURCES
+from training.sources import SOURCES
 
 CONF = Path(__file__).parents[2] / "conf"
 
@@ -30,7 +29,7 @@ def read(path):
 @pytest.mark.parametrize("path", group("data"))
 def test_data(path):
     config = read(path)
-    function = core._REGISTRY[config.pop("name")]
+    function = data.DATASETS[config.pop("name")]
     defaults = {name: p.default for name, p in inspect.signature(function).parameters.items()}
     assert config.keys() == defaults.keys()
     for name, value in config.items():
@@ -61,7 +60,7 @@ def test_finetune(path):
 def test_zoo(path):
     config = from_mapping(zoo.ZooConfig, read(path))
     assert set(config.families or ()) <= set(zoo.families())
-    assert config.data["name"] in data.names()
+    assert config.data["name"] in data.DATASETS
     for overrides in ({}, *config.overrides.values()):
         assert isinstance(from_mapping(FitConfig, {**config.fit, **overrides}).lr, float)
     assert set(config.overrides) <= set(zoo.families())

@@ -136,8 +136,11 @@ class TestSources:
     @pytest.mark.parametrize(
         ("config", "message"),
         [
-            ({"source": "zip"}, "unknown source 'zip' of models; known: family, function"),
-            ({"source": "member", "folder": "x"}, "no option 'folder'; it has: path"),
+            ({"source": "zip"}, 'unknown source of models "zip": expected one of family, function'),
+            (
+                {"source": "member", "folder": "x"},
+                r'^model\.folder: unknown setting "folder": expected one of path',
+            ),
             ({"source": "family", "family": "gan", "shape": [1], "outputs": 1}, "unknown family"),
             ({"source": "family", "family": "mlp"}, "needs `shape` and `outputs`"),
             (

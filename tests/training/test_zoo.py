@@ -9,7 +9,7 @@ import torch
 
 from graphs.tools.files import read_tensors
 from training import data, zoo
-from training.fitting.run import CHECKPOINT
+from training.store import CHECKPOINT
 from training.zoo import Spec, registry
 
 IMAGES = ("dense", "mlp", "plain", "residual", "separable", "vit")
@@ -89,12 +89,12 @@ def test_benchmark_networks_are_reserved(count, monkeypatch):
     free = {**taken, "widths": [12, 24, 48]}
     draws = iter([taken, {**taken, "shortcut": "project"}, free])
     stub = registry.Family("stub", lambda *a, **k: None, lambda rng, shape: next(draws), 3)
-    monkeypatch.setitem(registry._REGISTRY, "stub", stub)
+    monkeypatch.setitem(zoo.FAMILIES._things, "stub", stub)
     assert zoo.sample(0, (3, 32, 32), 10, ("stub",)).options == free
 
 
 def test_errors_name_what_is_wrong():
-    with pytest.raises(ValueError, match="unknown family 'gan'; known: dense"):
+    with pytest.raises(ValueError, match='unknown family "gan": expected one of dense'):
         zoo.sample(0, (1, 8, 8), 10, ("gan",))
     with pytest.raises(ValueError, match="takes inputs of 1 dimensions"):
         zoo.sample(0, (1, 8, 8), 10, ("llama",))

@@ -8,8 +8,9 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from training.data.core import Data, Split
-from training.data.tasks import Task, to_device
+from training.data.core import Data
+from training.data.split import Split, to_device
+from training.data.tasks import Task
 
 
 @contextmanager

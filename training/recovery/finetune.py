@@ -1,8 +1,4 @@
-"""Finetuning a pruned network: masks are kept exactly, a dense teacher may help.
-
-The loss is (1 - a) * task loss + a * T^2 * KL(teacher || student) at temperature T, after
-Hinton et al. (arXiv 1503.02531), eq. 1 and section 2.1.
-"""
+"""Finetuning a pruned network: masks are kept exactly, a dense teacher may help."""
 
 from __future__ import annotations
 
@@ -19,8 +15,8 @@ from training.data.core import Data
 from training.fitting.evaluate import device_of
 from training.fitting.fit import fit
 from training.fitting.settings import FitConfig, FitResult
-from training.recovery.distilled import _distilled
-from training.recovery.masked import _masker
+from training.recovery.distilled import imitate
+from training.recovery.masked import keep_masks
 
 
 @dataclass(frozen=True)
@@ -88,16 +84,16 @@ def finetune(
         ValueError: for an unknown setting, or a mask that fits no parameter.
     """
     config = config if isinstance(config, FinetuneConfig) else FinetuneConfig.parse(config)
-    apply = _masker(model, masks or {})
-    apply(model)
+    restore = keep_masks(model, masks or {})
+    restore(model)
     loss = None
     tag = tensors_digest(sorted((masks or {}).items()))
     if teacher is not None and config.distillation > 0:
-        loss = _distilled(teacher, data.task, config.distillation, config.temperature)
+        loss = imitate(teacher, data.task, config.distillation, config.temperature)
         tag += f" distillation {config.distillation} at {config.temperature}"
     home = device_of(teacher) if teacher is not None else None
     try:
-        return fit(model, data, config.fit, folder=folder, loss=loss, after_step=apply, tag=tag)
+        return fit(model, data, config.fit, folder=folder, loss=loss, after_step=restore, tag=tag)
     finally:
         if teacher is not None:
             teacher.to(home)
