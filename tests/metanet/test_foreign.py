@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from graphs import trace
-from metanet.describe import LIMIT
-from metanet.features import UNIT_FEATURES, tensor_features, unit_features
-from metanet.reading import Reader, statistics
+from metanet.reading.features import UNIT_FEATURES, tensor_features, unit_features
+from metanet.reading.values import Reader, statistics
+from metanet.tables.describe import LIMIT
 from tests.metanet.conftest import NAMES, evidence, flat, network, trained
 
 

@@ -7,10 +7,10 @@ import torch
 from torch.nn import functional as F
 
 from graphs.axes.dims import atoms, unit_index
-from metanet.kernels import tap_coordinates
-from metanet.matrices import MATRICES
-from metanet.messages import MessageLayer
-from metanet.reading import Reader, statistics
+from metanet.layers.messages import MessageLayer
+from metanet.reading.values import Reader, statistics
+from metanet.tables.matrices import MATRICES
+from metanet.tables.taps import tap_coordinates
 from tests.metanet.conftest import NAMES, network, trained
 
 

@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from graphs import trace
-from metanet.layout import build_layout
-from metanet.matrices import CHANGED
-from metanet.tiles import SMALL, WASTE
+from metanet.tables.layout import build_layout
+from metanet.tables.matrices import CHANGED
+from metanet.tables.tiles import SMALL, WASTE
 from tests.metanet.conftest import NAMES, assert_same, evidence, flat, network, trained
 
 

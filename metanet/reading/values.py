@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import torch
 
-from metanet.layout import Layout
-from metanet.matrices import MATRICES
-
-if TYPE_CHECKING:
-    from graphs import Network, Tensor
+from graphs import Network, Tensor
+from metanet.tables.layout import Layout
+from metanet.tables.matrices import MATRICES
 
 GROUPS = ("produce", "consume", "scale", "bias", "running_mean", "running_var")
 """Where the entries that meet in a unit come from."""

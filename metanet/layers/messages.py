@@ -21,10 +21,11 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from metanet.kernels import TapEncoder
-from metanet.layout import Layout
-from metanet.reading import Reader
-from metanet.tiles import Block
+from metanet.layers.kernels import TapEncoder
+from metanet.layers.registry import LAYERS
+from metanet.reading.values import Reader
+from metanet.tables.layout import Layout
+from metanet.tables.tiles import Block
 
 
 class Residual(nn.Module):
@@ -43,6 +44,7 @@ class Residual(nn.Module):
         return result
 
 
+@LAYERS.register("messages")
 class MessageLayer(nn.Module):
     """The layer of this module's equation.
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
 
 DIMENSIONS = 3
+"""Coordinates of a tap."""
 
 
 def tap_coordinates(taps: tuple[int, ...]) -> torch.Tensor:
@@ -26,20 +26,3 @@ def tap_coordinates(taps: tuple[int, ...]) -> torch.Tensor:
         for n in (1,) * (DIMENSIONS - len(taps)) + tuple(taps)
     ]
     return torch.stack(torch.meshgrid(*lines, indexing="ij"), dim=-1).reshape(-1, DIMENSIONS)
-
-
-class TapEncoder(nn.Module):
-    """A small network from the coordinates of a tap to `channels` coefficients.
-
-    Shapes: (taps, 3) -> (taps, channels).
-    """
-
-    def __init__(self, channels: int, *, hidden: int = 16) -> None:
-        super().__init__()
-        self.inner = nn.Linear(DIMENSIONS, hidden)
-        self.outer = nn.Linear(hidden, channels)
-
-    def forward(self, coordinates: torch.Tensor) -> torch.Tensor:
-        """(taps, 3) -> (taps, channels)."""
-        out: torch.Tensor = self.outer(nn.functional.silu(self.inner(coordinates)))
-        return out

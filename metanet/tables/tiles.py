@@ -13,7 +13,7 @@ from math import prod
 import torch
 
 from graphs.axes.dims import Axis
-from metanet.matrices import CHANGED, MATRICES, Matrix, slots
+from metanet.tables.matrices import CHANGED, MATRICES, Matrix, slots
 
 SILENT = 1024
 """A matrix with more than this many positions on a side without states carries no messages: its

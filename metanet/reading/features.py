@@ -12,10 +12,10 @@ from math import log
 
 import torch
 
-from metanet.describe import AXIS_FEATURES, LIMIT, TENSOR_STRUCTURE
-from metanet.layout import Layout
-from metanet.matrices import CHANGED
-from metanet.reading import GROUPS
+from metanet.reading.values import GROUPS
+from metanet.tables.describe import AXIS_FEATURES, LIMIT, TENSOR_STRUCTURE
+from metanet.tables.layout import Layout
+from metanet.tables.matrices import CHANGED
 
 EVIDENCE = 3
 """Evidence columns of a unit: |sum w g|, Fisher information, sum |w g|."""

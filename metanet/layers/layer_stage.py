@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from torch_geometric.data import HeteroData
 from torch_geometric.nn import HeteroConv, SAGEConv
 
-from metanet.layout import Layout
+from metanet.tables.layout import Layout
 
 RELATIONS = ("produces", "consumes")
 

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 
-from metanet.layout import Layout
-from metanet.matrices import MATRICES, Matrix, slots
-
-if TYPE_CHECKING:
-    from graphs import Network
+from graphs import Network
+from metanet.tables.layout import Layout
+from metanet.tables.matrices import MATRICES, Matrix, slots
 
 
 @dataclass(frozen=True)

@@ -9,23 +9,21 @@ of the tensor. The last layers of U and P start at zero, so w' == w exactly unti
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from metanet.kernels import TapEncoder
-from metanet.layout import Layout
-from metanet.messages import gather
-from metanet.tiles import Block
+from graphs import Network
+from metanet.heads.registry import WEIGHT_HEADS
+from metanet.layers.kernels import TapEncoder
+from metanet.layers.messages import gather
+from metanet.tables.layout import Layout
+from metanet.tables.tiles import Block
 
-if TYPE_CHECKING:
-    from graphs import Network
 
-
-class Decoder(nn.Module):
+@WEIGHT_HEADS.register("low-rank")
+class LowRankChange(nn.Module):
     """The head of this module's equation.
 
     Args:

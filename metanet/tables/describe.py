@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 
+from graphs import Network
 from graphs.axes.dims import Dim, atoms
 from graphs.cost import count_macs, count_params
-from metanet.matrices import CHANGED, Matrix
-
-if TYPE_CHECKING:
-    from graphs import Network
+from metanet.tables.matrices import CHANGED, Matrix
 
 LIMIT = 3.0
 """Features are clamped to [-LIMIT, LIMIT]."""

@@ -8,17 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 
-from metanet.describe import describe_axes, describe_tensors
-from metanet.kernels import tap_coordinates
-from metanet.matrices import CHANGED, READ, Matrix, matricise
-from metanet.tiles import Block, Sides, pack
-
-if TYPE_CHECKING:
-    from graphs import Network
+from graphs import Network
+from metanet.tables.describe import describe_axes, describe_tensors
+from metanet.tables.matrices import CHANGED, READ, Matrix, matricise
+from metanet.tables.taps import tap_coordinates
+from metanet.tables.tiles import Block, Sides, pack
 
 STATELESS = 4096
 """Frozen axes beyond this many units (vocabularies) carry no unit states."""
