@@ -84,7 +84,7 @@ def test_version(run):
         (["prune", "metanet=nowhere", "target.macs=50%"], 1, "no metanetwork 'nowhere'"),
         (["prune", "model=resnet20", "target.macs=50%"], 1, "model.path"),
         (["prune", "model=resnet20", "model.path=x.th", "target.macs=50%"], 1, "no checkpoint"),
-        (["prune", "metanet=null", "target.macs=50%", "data.name=xx"], 1, "unknown data set 'xx'"),
+        (["prune", "metanet=null", "target.macs=50%", "data.name=xx"], 1, 'unknown data set "xx"'),
         (["prune", "metanet=null", "compare=[]", "target.macs=50%"], 1, "nothing to do"),
         (["prune", "compare=[metanet]", "target.macs=50%"], 1, "baselines"),
         (["inspect", "model.shape=[1,9,9]", "data.seed=x"], 1, "x"),

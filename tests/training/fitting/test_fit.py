@@ -8,7 +8,6 @@ from torch import nn
 
 from graphs.tools.files import read_tensors
 from training import FitConfig, evaluate, fit
-from training.fitting.optim import learning_rate
 from training.fitting.run import CHECKPOINT
 
 CONFIG = {"epochs": 3, "batch_size": 40, "lr": 0.05, "device": "cpu"}
@@ -144,32 +143,6 @@ def test_a_loss_that_is_not_finite(network, digits):
 
     with pytest.raises(FloatingPointError, match=r"nan at step 0 .*lower lr"):
         fit(network, digits, CONFIG, loss=broken)
-
-
-@pytest.mark.parametrize(
-    ("setting", "message"),
-    [
-        ({"learning_rate": 1}, 'unknown setting "learning_rate": expected one of epochs'),
-        ({"optimizer": "lion"}, "optimizer must be one of sgd, adamw"),
-        ({"schedule": "step"}, "schedule must be one of"),
-        ({"mixed_precision": "fp8"}, "mixed_precision must be one of"),
-        ({"epochs": 0}, "epochs must be at least 1"),
-    ],
-)
-def test_bad_settings(network, digits, setting, message):
-    with pytest.raises(ValueError, match=message):
-        fit(network, digits, setting)
-
-
-@pytest.mark.parametrize("schedule", ["cosine", "onecycle", "constant"])
-def test_schedules(schedule):
-    rates = [learning_rate(schedule, step, 100, 0.5, 0.2) for step in range(100)]
-    rise, fall = rates[:21], rates[20:]
-    assert max(rates) == rates[20] == 0.5
-    assert rise == sorted(rise)
-    assert fall == sorted(fall, reverse=True)
-    assert 0 < rates[0] < 0.05
-    assert rates[-1] == 0.5 if schedule == "constant" else 0 <= rates[-1] < 0.02
 
 
 def test_tied_weights_survive_a_checkpoint(digits, tmp_path):

@@ -140,11 +140,3 @@ def test_evidence_that_does_not_fit_is_named():
     wrong = {axis.name: torch.zeros(axis.size, 2)}
     with pytest.raises(ValueError, match=rf"axis '{axis.name}' must have shape \({axis.size}, 3\)"):
         trained("streaming")(net, wrong, 0.5)
-
-
-def test_the_baseline_refuses_what_does_not_fit_its_edges():
-    net = network("plain_cnn_flatten")
-    with pytest.raises(ValueError, match=r"kernel of \(3, 3\).*larger 'kernel'"):
-        trained("pna", kernel=1)(net, None, 0.5)
-    with pytest.raises(ValueError, match="more edges than 100"):
-        trained("pna", max_edges=100)(net, None, 0.5)

@@ -3,32 +3,10 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from graphs.tools.files import write_tensors
-from training import data, evaluate, sources, zoo
-from training.networks.residual import PadShortcut, cifar_resnet
+from training import data, evaluate, sources
 from training.store import state_of
-from training.zoo.members import save_member
-
-
-@pytest.mark.parametrize(("depth", "count"), [(20, 269_722), (32, 464_154), (56, 853_018)])
-def test_cifar_resnets_have_the_published_sizes(depth, count):
-    model = cifar_resnet(depth)
-    assert sum(p.numel() for p in model.parameters()) == count
-    assert model.eval()(torch.zeros(1, 3, 32, 32)).shape == (1, 10)
-
-
-def test_pad_shortcut_is_option_a():
-    x = torch.randn(2, 16, 8, 8)
-    expected = F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, 8, 8), "constant", 0)
-    assert torch.equal(PadShortcut(16, 32, 2)(x), expected)
-    assert PadShortcut(4, 7, 2)(x[:, :4]).shape == (2, 7, 4, 4)
-
-
-def test_depths_that_do_not_exist():
-    with pytest.raises(ValueError, match=r"depth must be 6 n \+ 2 .*got 18"):
-        cifar_resnet(18)
 
 
 @pytest.fixture
@@ -104,60 +82,6 @@ class TestMisfits:
         torch.save([torch.zeros(1)], tmp_path / "a.pt")
         with pytest.raises(ValueError, match="holds no state dictionary"):
             sources.load(**small, path=str(tmp_path / "a.pt"))
-
-
-class TestSources:
-    def test_zoo_families_and_members(self, tmp_path):
-        spec = zoo.sample(1, (1, 8, 8), 10, ("mlp",))
-        model = zoo.build(spec)
-        folder = tmp_path / "mlp-00001"
-        save_member(folder, spec, model, {"best": {}})
-        loaded = sources.load("member", path=str(folder))
-        named = sources.load("family", family="mlp", options=spec.options, shape=(1, 8, 8),
-            outputs=10, seed=1)  # fmt: skip
-        for other in (loaded, named):
-            assert all(torch.equal(v, other.state_dict()[k]) for k, v in model.state_dict().items())
-
-    def test_transformers_folder(self, tmp_path):
-        model = zoo.build(zoo.sample(0, (15,), 32)).eval()
-        model.save_pretrained(tmp_path)
-        loaded = sources.load("transformers", path=str(tmp_path))
-        ids = torch.randint(32, (1, 15))
-        assert type(loaded) is type(model)
-        assert loaded.config.use_cache is False
-        assert torch.equal(loaded(input_ids=ids).logits, model(input_ids=ids).logits)
-
-    def test_function(self):
-        model = sources.load("function", function="torch.nn:Linear",
-            options={"in_features": 2, "out_features": 3})  # fmt: skip
-        assert not model.training
-        assert model.weight.shape == (3, 2)
-
-    @pytest.mark.parametrize(
-        ("config", "message"),
-        [
-            ({"source": "zip"}, 'unknown source of models "zip": expected one of family, function'),
-            (
-                {"source": "member", "folder": "x"},
-                r'^model\.folder: unknown setting "folder": expected one of path',
-            ),
-            ({"source": "family", "family": "gan", "shape": [1], "outputs": 1}, "unknown family"),
-            ({"source": "family", "family": "mlp"}, "needs `shape` and `outputs`"),
-            (
-                {"source": "family", "family": "cifar_resnet", "options": {"x": 1}},
-                "cannot be built",
-            ),
-            (
-                {"source": "function", "function": "torch.nn:Absent"},
-                "no function 'torch.nn:Absent'",
-            ),
-            ({"source": "function", "function": "nonsense"}, "write it as package.module:function"),
-            ({"source": "function", "function": "builtins:dict"}, "must return a torch.nn.Module"),
-        ],
-    )
-    def test_errors(self, config, message):
-        with pytest.raises(ValueError, match=message):
-            sources.load(**config)
 
 
 @pytest.mark.slow

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch.nn import functional as F
 
 from graphs.axes.dims import atoms, unit_index
 from metanet.layers.messages import MessageLayer
@@ -88,45 +87,3 @@ def test_the_layer_computes_its_equation(name):
         expected = naive(layer, units, tokens, net, layout, sigma)
         got = layer(units, tokens, layout, reader, sigma)
     torch.testing.assert_close(got, expected, rtol=0, atol=1e-10)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_statistics_are_those_of_the_slices(name):
-    net, meta = network(name), trained("streaming")
-    layout = meta.layout(net)
-    units, tensors = statistics(Reader(net, layout, torch.zeros(1).double(), 50), layout)
-    for m, (total, absolute, square, count) in zip(layout.matrices, tensors, strict=True):
-        value = net.tensors[m.name].value
-        expected = torch.stack([value.sum(), value.abs().sum(), value.square().sum()])
-        torch.testing.assert_close(torch.stack([total, absolute, square]), expected)
-        assert int(count) == value.numel()
-    by_axis = layout.by_axis(units)
-    axis = next(a for a in net.axes.values() if a.frozen is None)
-    squares = torch.zeros(axis.size, dtype=torch.float64)
-    for m in layout.matrices:
-        if m.role in MATRICES:
-            index = unit_index(m.row, axis.name, net.axes)
-            rows = m.read(net.tensors[m.name].value).square().sum((0, 2))
-            squares.index_add_(0, index[index >= 0], rows[index >= 0])
-    torch.testing.assert_close(by_axis[axis.name][:, 0, 2], squares)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_matrices_read_and_write_are_inverse(name):
-    net = network(name)
-    for m in trained("streaming").layout(net).matrices:
-        value = net.tensors[m.name].value
-        matrix = m.read(value)
-        assert matrix.shape == (m.kernel, m.rows, m.cols)
-        assert torch.equal(m.write(matrix), value)
-
-
-def test_taps_have_coordinates_around_their_centre():
-    assert torch.equal(tap_coordinates(()), torch.zeros(1, 3).double())
-    grid = tap_coordinates((3, 3))
-    assert torch.equal(grid[4], torch.zeros(3).double())
-    assert torch.equal(grid[0], torch.tensor([0.0, -1, -1]).double())
-    assert torch.equal(grid, -grid.flip(0))
-    assert tap_coordinates((2, 3, 3, 3)).shape == (54, 3)
-    linear = F.normalize(tap_coordinates((5,))[:, 2], dim=0)
-    assert linear.diff().min() > 0

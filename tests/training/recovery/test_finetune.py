@@ -6,12 +6,8 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from training import FinetuneConfig, evaluate, finetune, fit
-from training.data.tasks import IGNORED
-from training.recovery.distilled import distillation_loss
-from training.recovery.masked import masks_of
 
 CONFIG = {"epochs": 2, "batch_size": 40, "lr": 0.05, "device": "cpu"}
 
@@ -74,27 +70,6 @@ def test_the_teacher_alone_can_teach_and_is_left_alone(network, digits):
     assert teacher.training
     assert all(torch.equal(before[name], value) for name, value in teacher.state_dict().items())
     assert not any(p.grad is not None and p.grad.any() for p in teacher.parameters())
-
-
-def test_distillation_loss_is_the_divergence():
-    student, teacher = torch.randn(2, 3, 5), torch.randn(2, 3, 5)
-    targets = torch.tensor([[0, 1, IGNORED], [2, IGNORED, 3]])
-    counted = targets != IGNORED
-    p, q = (F.softmax(x[counted] / 2, -1) for x in (teacher, student))
-    expected = 4 * (p * (p.log() - q.log())).sum(-1).mean()
-    torch.testing.assert_close(distillation_loss(student, teacher, targets, 2.0), expected)
-    assert float(distillation_loss(teacher, teacher, targets, 2.0)) == pytest.approx(0, abs=1e-6)
-    image_targets = torch.tensor([0, 1])
-    value = distillation_loss(student[:, 0], teacher[:, 0], image_targets, 1.0)
-    assert float(value) > 0
-
-
-def test_masks_of_finds_the_zeros(network):
-    with torch.no_grad():
-        network[0].weight[2] = 0
-    masks = masks_of(network)
-    assert list(masks) == ["0.weight"]
-    assert torch.equal(masks["0.weight"], network[0].weight != 0)
 
 
 @pytest.mark.parametrize(
