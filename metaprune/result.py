@@ -1,42 +1,26 @@
-"""What pruning returns."""
+"""What users get from a pruning: the value, and what can be done with it."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import nn
-
-from graphs import Network
-from pruners import Plan
+from metaprune.results.pruned import Pruned
+from metaprune.saving.export import export_model
+from metaprune.saving.folder import save
 
 
 @dataclass(frozen=True)
-class Result:
-    """A pruned network.
+class Result(Pruned):
+    """A pruned network that can be saved and exported; for its fields see `Pruned`."""
 
-    Args:
-        model: the pruned module, in the class of the original wherever that runs; trainable.
-        plan: what was done; replays on other checkpoints of the architecture.
-        report: asked, dense and achieved costs, the budget of every layer, what was left alone
-            and why, the attributes that were repaired (`repaired`: module path or "config", field,
-            old, new) and the configured sizes that differ between modules (`varied`), durations,
-            versions and fingerprints; plain JSON values.
-        network: the pruned network as axes and tensors, before finetuning.
-        example_inputs: what the model runs on.
-        masks: parameter name → bool, True where a weight may be non-zero; empty for channels.
-    """
-
-    model: nn.Module
-    plan: Plan
-    report: dict[str, Any]
-    network: Network
-    example_inputs: Any
-    masks: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    @classmethod
+    def of(cls, found: Pruned) -> Result:
+        """The same value with the verbs of a result."""
+        return cls(**{entry.name: getattr(found, entry.name) for entry in fields(Pruned)})
 
     def save(
         self, folder: str | os.PathLike[str], *, source: Mapping[str, Any] | None = None
@@ -45,7 +29,7 @@ class Result:
 
         Args:
             folder: new, or empty; it appears only when everything is in it.
-            source: how `training.models.load` builds the dense architecture, for instance
+            source: how `training.sources.load` builds the dense architecture, for instance
                 `{"source": "function", "path": "torchvision.models:resnet50"}`. With it, and for
                 transformers models without it, the pruned model comes back in its own class;
                 otherwise it comes back as its exported graph.
@@ -54,8 +38,6 @@ class Result:
             FileExistsError: the folder holds something.
             ValueError: what would be saved does not load and compute the same.
         """
-        from metaprune.saving.folder import save
-
         return save(self, Path(folder), source)
 
     def export(self, path: str | os.PathLike[str], format: str | None = None) -> Path:
@@ -70,6 +52,4 @@ class Result:
             ValueError: the model cannot be exported, or the program computes something else.
             ImportError: for ONNX, without the packages of the extra `onnx`.
         """
-        from metaprune.saving.export import export_model
-
         return export_model(self.model, self.example_inputs, path, format)
