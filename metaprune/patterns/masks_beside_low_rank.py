@@ -1,4 +1,4 @@
-"""Patterns "sparse+low-rank" and "N:M+low-rank": a mask, and two thin layers beside it."""
+"""Patterns such as "sparse+low-rank" and "N:M+low-rank": a mask, and two thin layers beside it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class MasksBesideLowRank:
 
     mask: MaskPattern
 
-    forms: ClassVar[tuple[str, ...]] = ("sparse+low-rank", "N:M+low-rank")
+    forms: ClassVar[tuple[str, ...]] = ("sparse+low-rank", "N:M+low-rank", "row+low-rank")
     prunes: ClassVar[Prunes] = "weights"
     advised: ClassVar[bool] = False
     once: ClassVar[str | None] = ONCE
@@ -47,12 +47,12 @@ class MasksBesideLowRank:
             found = MaskPattern.parse("unstructured" if mask == SPARSE else mask)
         except ValueError:
             return None
-        return cls(found) if found.m or mask == SPARSE else None
+        return None if mask == "unstructured" else cls(found)
 
     @property
     def name(self) -> str:
         """See `metaprune.patterns.base.Pattern`."""
-        return (self.mask.name if self.mask.m else SPARSE) + BESIDE
+        return (SPARSE if self.mask.name == "unstructured" else self.mask.name) + BESIDE
 
     @property
     def chooses(self) -> bool:

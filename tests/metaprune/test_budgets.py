@@ -17,7 +17,7 @@ X = (torch.randn(64, 8, generator=torch.Generator().manual_seed(0)),)
 
 def masked(**options):
     return metaprune.prune(
-        mlp(), (X[0][:2],), **{"metanet": None, "calibration": [X], "repair": False, **options}
+        mlp(), (X[0][:2],), **{"metanet": None, "calibration": [X], "recovery": [], **options}
     )
 
 
@@ -80,7 +80,8 @@ def test_a_search_starts_from_the_metanetwork(tmp_path):
         )  # fmt: skip
         shares[plan.budget] = plan.density
     assert shares["search"] == pytest.approx(shares["metanet"], abs=0.02)
-    assert json.loads(plan.to_json())["provenance"]["budget"]["evaluations"] == "1"
+    settings = json.loads(plan.to_json())["provenance"]["settings"]
+    assert settings["budget"] == {"rule": "search", "evaluations": 1, "start": "metanet"}
     with pytest.raises(ValueError, match='start from "metanet" needs a metanetwork'):
         masked(
             pattern="unstructured", target={"sparsity": 0.5},
@@ -96,7 +97,10 @@ def test_options_that_no_rule_reads_are_refused():
 
 
 def test_methods_of_a_study_are_named_after_their_rules():
-    found = methods(None, {"rule": "search", "seed": 1}, ["lamp", {"fc": 0.5}])
+    settings = metaprune.Settings.of(
+        pattern="unstructured", metanet=None, budget={"rule": "search", "seed": 1}
+    )
+    found = methods(settings, ["lamp", {"fc": 0.5}])
     assert [method.name for method in found] == ["search", "lamp", "manual"]
 
 

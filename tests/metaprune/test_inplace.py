@@ -38,17 +38,16 @@ def test_a_plan_is_carried_out_in_place():
 
 
 def test_the_teacher_of_finetuning_is_still_dense(monkeypatch):
-    from metaprune import api
+    from training.recovery.methods import finetune as method
 
     model = mlp()
     dense = sum(p.numel() for p in model.parameters())
     seen = []
 
-    def finetuned(result, data, settings, teacher):
-        seen.append(sum(p.numel() for p in teacher.parameters()))
-        return result
+    def run_training(pruning, config, done):
+        seen.append(sum(p.numel() for p in pruning.model.parameters()))
 
-    monkeypatch.setattr(api, "finetuned", finetuned)
+    monkeypatch.setattr(method, "run_training", run_training)
     data = digits()
     metaprune.prune(
         model,

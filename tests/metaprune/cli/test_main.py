@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from metaprune.cli.help import command_help
 from metaprune.cli.prune import PruneConfig, spread
 from metaprune.packages import CONF
 from metaprune.report import Report
-from training.config import from_mapping
+from metaprune.settings import Settings
 
 FAST = ["latency.batch_size=0", "calibration.examples=32", "data.train_size=100"]
 TINY = ["model.options={blocks: [1], widths: [8], shortcut: pad, inner: 1.0, act: relu}"]
@@ -218,7 +219,11 @@ def test_every_configuration_composes(command, choice):
         config = compose(command, overrides=[choice] if choice else [])
     content = OmegaConf.to_container(config, resolve=False)
     if command == "prune":
-        assert from_mapping(PruneConfig, content).pattern == "channels"
+        own = {entry.name for entry in fields(Settings)}
+        assert own <= content.keys()
+        assert set(content) - own <= {entry.name for entry in fields(PruneConfig)}
+        settings = {key: value for key, value in content.items() if key in own - {"target"}}
+        assert Settings.of(**settings).pattern == "channels"
     assert content
 
 

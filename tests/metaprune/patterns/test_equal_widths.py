@@ -13,11 +13,12 @@ from torch import nn
 
 import metaprune
 from graphs import trace
-from metaprune.patterns import equal_widths as uniform
+from metaprune.patterns import ties
 from metaprune.saving import transformers as plain
 from pruners import Target, UnreachableTargetError, measure, units
 from tests.oracles.networks.language import LANGUAGE_MODELS, language_model
 
+EQUAL = {"pattern": "equal-widths", "metanet": None}
 IDS = {"input_ids": torch.arange(14).reshape(2, 7) * 3 % 30}
 
 
@@ -40,7 +41,7 @@ def test_plain_from_pretrained_opens_it(tmp_path, name):
     from transformers import AutoModelForCausalLM
 
     model = language_model(name)
-    result = metaprune.prune(model, IDS, target={"macs": "75%"}, metanet=None, uniform=True)
+    result = metaprune.prune(model, IDS, target={"macs": "75%"}, **EQUAL)
     assert type(result.model) is type(model)
     assert result.report["achieved"]["speedup"] >= 1 / 0.75
     assert all(len(shapes) == 1 for shapes in widths(result.model).values())
@@ -55,7 +56,7 @@ def test_plain_from_pretrained_opens_it(tmp_path, name):
 
 def test_experts_are_equal_too():
     model = language_model("Mixtral")
-    result = metaprune.prune(model, IDS, target={"macs": "75%"}, metanet=None, uniform=True)
+    result = metaprune.prune(model, IDS, target={"macs": "75%"}, **EQUAL)
     assert all(len(shapes) == 1 for shapes in widths(result.model).values())
 
 
@@ -87,7 +88,7 @@ def test_a_real_model_opens_plainly(tmp_path):
         pytest.skip("set METAPRUNE_DATA to a folder with models/stories260K")
     model = AutoModelForCausalLM.from_pretrained(Path(root) / "models" / "stories260K").eval()
     inputs = {"input_ids": torch.arange(32).reshape(2, 16) * 7 % 512}
-    result = metaprune.prune(model, inputs, target={"macs": "70%"}, metanet=None, uniform=True)
+    result = metaprune.prune(model, inputs, target={"macs": "70%"}, **EQUAL)
     assert 0.66 < result.report["achieved"]["macs"] / result.report["dense"]["macs"] <= 0.7
     opened = AutoModelForCausalLM.from_pretrained(result.save(tmp_path / "small"))
     assert torch.equal(logits(opened, inputs), logits(result.model, inputs))
@@ -110,7 +111,7 @@ def test_any_network_keeps_equally_many_units_in_its_blocks(scope, round_to):
     net = trace(model, (torch.randn(2, 6),))
     scores = units.base_scores(net)
     target = Target.parse({"macs": "60%"})
-    kept = uniform.select(net, scores, target, scope, round_to=round_to)
+    kept = ties.select_tied(net, scores, target, scope, round_to=round_to)
     counts = {name: len(index) for name, index in kept.items()}
     inner = {counts[name] for name in counts if name.endswith("up.out")}
     assert len(inner) == 1
@@ -127,7 +128,7 @@ def test_heads_and_the_hidden_size_go_together_where_the_class_ties_them():
     net = trace(language_model("GPT2"), IDS)
     scores = units.base_scores(net)
     names = [n for n in scores if net.axes[n].kind != "head feature"]
-    found = uniform.ties(net, names)
+    found = ties.ties(net, names)
     hidden = next(tie for tie in found if "transformer.wte.out.2" in tie.units)
     assert hidden.units["transformer.wte.out.2"] == 4
     assert sum(net.axes[name].kind == "head" for name in hidden.units) == 2
@@ -142,18 +143,26 @@ def test_a_width_that_the_class_turns_into_a_number_is_left_alone():
     small = plain.resized(net, {stream: 12})
     assert plain.plain_config(net) is not None
     assert plain.plain_config(small) is None
-    assert not any(stream in tie.units for tie in uniform.ties(net, [stream]))
+    assert not any(stream in tie.units for tie in ties.ties(net, [stream]))
 
 
 def test_out_of_reach_is_refused(monkeypatch):
     with pytest.raises(UnreachableTargetError, match="out of reach"):
         metaprune.plan(
-            language_model("Gemma2"), IDS, target={"macs": "5%"}, metanet=None, uniform=True
+            language_model("Gemma2"),
+            IDS,
+            target={"macs": "5%"},
+            metanet=None,
+            pattern="equal-widths",
         )
-    monkeypatch.setattr(uniform, "ties", lambda *_: [])
+    monkeypatch.setattr(ties, "ties", lambda *_: [])
     with pytest.raises(UnreachableTargetError, match="no configuration of Gemma2ForCausalLM"):
         metaprune.plan(
-            language_model("Gemma2"), IDS, target={"macs": "90%"}, metanet=None, uniform=True
+            language_model("Gemma2"),
+            IDS,
+            target={"macs": "90%"},
+            metanet=None,
+            pattern="equal-widths",
         )
 
 
@@ -168,7 +177,7 @@ def test_the_command_takes_it(tmp_path, capsys):
             "metanet=null",
             "budget=global",
             "compare=[]",
-            "uniform=true",
+            "pattern=equal-widths",
             "export=pt2",
             "latency.batch_size=0",
             "calibration.examples=0",

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import metaprune
-from metaprune.patterns.low_rank import installed
+from metaprune.patterns.install import installed
 from pruners import Plan, PlanError, UnreachableTargetError
 from pruners.budgets import Budget
 from pruners.factors import Parts, SparseLowRank
@@ -166,7 +166,11 @@ def test_layers_whose_factors_compute_something_else_stay_dense():
     [
         ({"target": {"macs": "1%"}}, UnreachableTargetError, "low rank in 3 weights leaves macs"),
         ({"target": None}, ValueError, "say what to reach"),
-        ({"target": {"macs": "50%"}, "budget": "metanet"}, ValueError, 'unknown budget "metanet"'),
+        (
+            {"target": {"macs": "50%"}, "budget": "metanet"},
+            ValueError,
+            'unknown budget for pattern "low-rank" "metanet"',
+        ),
         ({"target": {"macs": "50%"}, "solver": "admm"}, ValueError, "does not fit pattern"),
         (
             {"target": {"macs": "50%"}, "pattern": "sparse+low-rank"},
