@@ -3,27 +3,73 @@
     python -m benchmarks.pages      (or: make docs)
 
 Nothing is measured here. Records come from `python -m benchmarks.architectures` and
-`bash runs/cifar10_resnets.sh`, and are part of the repository.
+`bash runs/cifar10_resnets.sh`, and are part of the repository. A page without its record stays as
+it is, and is named with the command that measures it.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 from benchmarks.pages import architectures, records, tradeoffs
 from graphs.tools.files import write_text
 
 
-def main() -> None:
-    """Write the pages, and say which."""
+@dataclass(frozen=True)
+class Page:
+    """A generated page or picture.
+
+    Args:
+        path: where it lies.
+        records: what it is made from.
+        measure: the command that writes the records.
+        write: writes it.
+    """
+
+    path: Path
+    records: Sequence[Path]
+    measure: str
+    write: Callable[[Path], None]
+
+
+def _architectures(path: Path) -> None:
     lines = records.ARCHITECTURES.read_text(encoding="utf-8").splitlines()
-    path = records.DOCS / "architectures.md"
     write_text(path, architectures.page([json.loads(line) for line in lines]))
-    print(path.relative_to(records.ROOT))
-    path = records.DOCS / "results.svg"
-    tradeoffs.draw(path, records.CIFAR10)
-    print(path.relative_to(records.ROOT))
+
+
+PAGES = (
+    Page(
+        records.DOCS / "architectures.md",
+        (records.ARCHITECTURES,),
+        "python -m benchmarks.architectures",
+        _architectures,
+    ),
+    Page(
+        records.DOCS / "results.svg",
+        tuple(records.CIFAR10.values()),
+        "bash runs/cifar10_resnets.sh",
+        lambda path: tradeoffs.draw(path, records.CIFAR10),
+    ),
+)
+
+
+def main(pages: Sequence[Page] = PAGES) -> None:
+    """Write the pages; leaves by SystemExit with a sentence for each that has no record."""
+    missing = []
+    for page in pages:
+        lacking = [path for path in page.records if not path.exists()]
+        if lacking:
+            names = ", ".join(path.name for path in lacking)
+            missing.append(f"{page.path.name} needs {names}; measure: {page.measure}")
+            continue
+        page.write(page.path)
+        print(page.path.relative_to(records.ROOT))
+    if missing:
+        sys.exit("\n".join(missing))
 
 
 if __name__ == "__main__":

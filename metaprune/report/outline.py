@@ -6,6 +6,7 @@ from graphs import Network
 from metaprune.report.schema import Edge, Node
 
 WEIGHTS = ("weight", "embedding")
+"""Roles of the tensors that make units out of others."""
 
 
 def outline(net: Network) -> tuple[tuple[Node, ...], tuple[Edge, ...]]:

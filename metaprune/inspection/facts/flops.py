@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from math import prod
 from typing import Any
 
 import torch
@@ -17,8 +16,8 @@ from torch.utils import _pytree as pytree
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from graphs import Network
-from graphs.axes.dims import size
 from graphs.calls.running import as_inputs, as_written, forward, quiet_evaluation
+from graphs.cost import macs_by_module
 from graphs.rules.registry import lookup, operator_name
 from metaprune.inspection.schema import Check, Difference
 
@@ -70,16 +69,6 @@ def check(net: Network, model: nn.Module, example_inputs: Any) -> tuple[Check, d
         if ours.get(path, 0) != theirs.get(path, 0)
     )
     return Check(total, sum(theirs.values()), not differences, "", differences), theirs
-
-
-def macs_by_module(net: Network) -> dict[str, int]:
-    """MACs of one example that a module itself computes, by path; "" is the network's own."""
-    sizes = {name: axis.size for name, axis in net.axes.items()}
-    totals: dict[str, int] = {}
-    for cost in net.program.costs:
-        macs = prod(size(dim, sizes) for dim in cost.dims)
-        totals[cost.module] = totals.get(cost.module, 0) + macs
-    return {path: macs // net.program.batch for path, macs in totals.items()}
 
 
 def _by_torch(model: nn.Module, example_inputs: Any) -> Counts:

@@ -7,9 +7,9 @@ from math import ceil, prod
 
 from graphs import Network
 from graphs.axes.dims import Dim, atoms, size
+from graphs.relate.structure import Group as GroupOfTensors
 from metaprune.inspection.schema import Group
-
-WEIGHTS = ("weight", "embedding")
+from metaprune.report.outline import WEIGHTS
 
 
 def groups(net: Network) -> tuple[Group, ...]:
@@ -22,8 +22,8 @@ def groups(net: Network) -> tuple[Group, ...]:
             units=group.axis.size,
             kind=group.axis.kind,
             exactness=group.axis.exactness,
-            made_by=_modules(net, group.tensors, True),
-            read_by=_modules(net, group.tensors, False),
+            made_by=_modules(net, group, made=True),
+            read_by=_modules(net, group, made=False),
             slices=tuple(f"{name}[{i}]" for name, i in group.tensors),
             params_saved=saved_params.get(group.axis.name, 0),
             macs_saved=saved_macs.get(group.axis.name, 0) // net.program.batch,
@@ -66,12 +66,12 @@ def _savings(net: Network, products: Iterable[tuple[Dim, ...]]) -> dict[str, int
     return saved
 
 
-def _modules(net: Network, places: Iterable[tuple[str, int]], produces: bool) -> tuple[str, ...]:
-    """Modules whose weights produce, or read, along the named dimensions."""
+def _modules(net: Network, group: GroupOfTensors, made: bool) -> tuple[str, ...]:
+    """Modules whose weights make, or read, the units of a group."""
     found = {
         layer_name(name): None
-        for name, i in places
-        if net.tensors[name].role in WEIGHTS and net.tensors[name].produces[i] is produces
+        for name, i in group.tensors
+        if net.tensors[name].role in WEIGHTS and (i in net.tensors[name].making) is made
     }
     return tuple(found)
 

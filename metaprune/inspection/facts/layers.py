@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from math import prod
 
 from torch import fx
 
 from graphs import Network
-from graphs.axes.dims import Dim, atoms, size
+from graphs.axes.dims import Dim, atoms
+from graphs.cost import macs_by_node
 from graphs.places import place_of_stack
 from graphs.rules.registry import operator_name
-from metaprune.inspection.facts.groups import WEIGHTS, layer_name
+from metaprune.inspection.facts.groups import layer_name
 from metaprune.inspection.schema import Layer
+from metaprune.report.outline import WEIGHTS
 
 
 def layers(net: Network) -> tuple[Layer, ...]:
     """Operators with a weight or with multiply–accumulates, in the order of the forward."""
-    sizes = {name: axis.size for name, axis in net.axes.items()}
-    macs: dict[str, int] = {}
-    for cost in net.program.costs:
-        macs[cost.node] = macs.get(cost.node, 0) + prod(size(d, sizes) for d in cost.dims)
+    macs = macs_by_node(net)
     seen: set[str] = set()
     found = []
     for node in net.program.graph.nodes:
@@ -42,7 +40,7 @@ def layers(net: Network) -> tuple[Layer, ...]:
                 place=str(place_of_stack(node.meta.get("stack_trace")) or ""),
                 reads=reads,
                 writes=writes,
-                macs=macs.get(node.name, 0) // net.program.batch,
+                macs=macs.get(node.name, 0),
                 params=sum(net.tensors[name].value.numel() for name in new),
             )
         )

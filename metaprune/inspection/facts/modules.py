@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from torch import nn
 
 from graphs import Network
-from metaprune.inspection.facts.flops import macs_by_module
+from graphs.cost import macs_by_module, params_by_tensor
 from metaprune.inspection.schema import Module
 
 
@@ -24,9 +24,9 @@ def modules(
     """
     macs = macs_by_module(net)
     params: dict[str, int] = {}
-    for name in net.source.parameters:
+    for name, numbers in params_by_tensor(net).items():
         path = name.rpartition(".")[0]
-        params[path] = params.get(path, 0) + net.tensors[name].value.numel()
+        params[path] = params.get(path, 0) + numbers
     order = {path: i for i, (path, _) in enumerate(model.named_modules(remove_duplicate=False))}
     paths = sorted(
         {*macs, *params, *(by_torch or {})}, key=lambda path: order.get(path, len(order))
