@@ -119,14 +119,14 @@ def _inline(module: fx.GraphModule) -> None:
             for i, a in enumerate(node.args)
             if isinstance(a, fx.Node)
             and a.op == "get_attr"
-            and isinstance(_attribute(module, str(a.target)), fx.GraphModule)
+            and isinstance(attribute(module, str(a.target)), fx.GraphModule)
         ]
         if node.op != "call_function" or len(inner) != 1:
             continue
         if not str(node.target).startswith("wrap_with"):
             continue
         wrapped = node.args[inner[0]]
-        sub = _attribute(module, wrapped.target)
+        sub = attribute(module, wrapped.target)
         _inline(sub)
         operands = node.args[inner[0] + 1 :]
         places = [n for n in sub.graph.nodes if n.op == "placeholder"]
@@ -145,12 +145,8 @@ def _inline(module: fx.GraphModule) -> None:
     module.recompile()
 
 
-def _attribute(module: nn.Module, target: str) -> Any:
+def attribute(module: nn.Module, target: str) -> Any:
+    """`module.a.b` for `"a.b"`."""
     for part in target.split("."):
         module = getattr(module, part)
     return module
-
-
-def attribute(module: nn.Module, target: str) -> Any:
-    """`module.a.b` for `"a.b"`."""
-    return _attribute(module, target)

@@ -1,4 +1,4 @@
-"""graphs.depth.branches."""
+"""The branches of residual sums that may be dropped whole, found in the program."""
 
 from __future__ import annotations
 

@@ -18,14 +18,14 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from torch import fx, nn
+from torch import nn
 
 from graphs.axes.dims import atoms
 from graphs.build.compare import agree
 from graphs.build.rebuild import graph_model, rebuild
 from graphs.calls.running import outputs
 from graphs.depth.branches import Block, blocks
-from graphs.program.program import Program
+from graphs.program.program import Program, copied
 from graphs.relate.structure import Source, Structure
 from graphs.relate.trace import reopened, structure_of
 
@@ -126,10 +126,7 @@ def _kept(source: Source, lost: set[str]) -> Source:
 
 def _without(program: Program, gone: Iterable[Block]) -> Program:
     """The program with the sums of the blocks bypassed and what nobody reads any more erased."""
-    graph = fx.Graph()
-    values: dict[fx.Node, fx.Node] = {}
-    graph.output(graph.graph_copy(program.graph, values))
-    graph.set_codegen(program.graph._codegen)
+    graph, values = copied(program.graph)
     nodes = {old.name: new for old, new in values.items()}
     for old, new in values.items():
         new.meta = dict(old.meta)
@@ -184,10 +181,7 @@ def _shorter(net: S, lost: set[str], unread: set[str]) -> S | None:
                 return new + name[len(old) :]
         return name
 
-    graph = fx.Graph()
-    values: dict[fx.Node, fx.Node] = {}
-    graph.output(graph.graph_copy(net.program.graph, values))
-    graph.set_codegen(net.program.graph._codegen)
+    graph, values = copied(net.program.graph)
     for old, new in values.items():
         new.meta = dict(old.meta)
         if new.op == "get_attr" and str(old.target) in net.tensors:

@@ -1,4 +1,4 @@
-"""graphs.program.module."""
+"""An exported graph as a module of its own, which trains, moves and is cast like any other."""
 
 from __future__ import annotations
 

@@ -164,13 +164,18 @@ def changed_calls(
         yield node.name, (target, tuple(args), kwargs)
 
 
+def copied(graph: fx.Graph) -> tuple[fx.Graph, dict[fx.Node, fx.Node]]:
+    """A copy of a graph that takes and returns the same, and old → new nodes."""
+    made = fx.Graph()
+    nodes: dict[fx.Node, fx.Node] = {}
+    made.output(made.graph_copy(graph, nodes))
+    made.set_codegen(graph._codegen)
+    return made, nodes
+
+
 def rewritten(program: Program, before: Mapping[str, Axis], after: Mapping[str, Axis]) -> fx.Graph:
     """A copy of the graph whose size arguments follow the axes `after`."""
-    graph = fx.Graph()
-    values: dict[fx.Node, fx.Node] = {}
-    output = graph.graph_copy(program.graph, values)
-    graph.output(output)
-    graph.set_codegen(program.graph._codegen)
+    graph, values = copied(program.graph)
     copies = {old.name: new for old, new in values.items()}
 
     def resize(at: fx.Node, old: fx.Node, whole: int, fewer: int) -> fx.Node:

@@ -26,6 +26,7 @@ from torch import fx
 from graphs.axes.dims import EXACTNESS, Axis, all_atoms
 from graphs.calls.nested import leaves
 from graphs.program.program import Program
+from graphs.relate.structure import Tensor
 from graphs.rules.registry import Fate, known_of
 
 Axes = frozenset[str]
@@ -36,7 +37,7 @@ _PRODUCTS = ("product", "affine", "bias-first", "value", "recurrent")
 
 def classify(
     program: Program,
-    tensors: Mapping[str, Any],
+    tensors: Mapping[str, Tensor],
     axes: Mapping[str, Axis],
     stated: Mapping[str, Sequence[str]],
 ) -> dict[str, Axis]:
@@ -44,7 +45,7 @@ def classify(
 
     Args:
         program: the traced program.
-        tensors: name → `graphs.Tensor`.
+        tensors: name → tensor.
         axes: name → axis.
         stated: axis name → classes that norms and reductions stated.
     """
@@ -60,7 +61,7 @@ def classify(
     return {name: replace(axis, exactness=worst(axis)) for name, axis in axes.items()}
 
 
-def _summed_alive(program: Program, tensors: Mapping[str, Any]) -> set[tuple[str, str]]:
+def _summed_alive(program: Program, tensors: Mapping[str, Tensor]) -> set[tuple[str, str]]:
     """(axis, class) wherever an operator sums over an axis whose dead units are not zero."""
     fates = _Fates(program, tensors)
     for node in program.graph.nodes:
@@ -78,10 +79,10 @@ class _Fates:
 
     Args:
         program: the traced program.
-        tensors: name → `graphs.Tensor`.
+        tensors: name → tensor.
     """
 
-    def __init__(self, program: Program, tensors: Mapping[str, Any]) -> None:
+    def __init__(self, program: Program, tensors: Mapping[str, Tensor]) -> None:
         self.program, self.tensors = program, tensors
         self.alive: set[tuple[str, str]] = set()
         # Axes of a value; of these, those along which a dead unit is zero, and those along which it
