@@ -11,7 +11,7 @@ READY  := $(VENV)/.installed
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint types bench clean
+.PHONY: help setup demo test test-slow lint types docs bench clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -41,6 +41,9 @@ lint: $(READY) ## style
 
 types: $(READY) ## static types
 	$(BIN)/mypy
+
+docs: $(READY) ## every generated page and picture, from the records of what was measured
+	$(BIN)/python -m benchmarks.pages
 
 bench: $(READY) ## benchmarks, results on the screen
 	$(BIN)/python benchmarks/metanet_speed.py

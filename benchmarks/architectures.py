@@ -1,11 +1,11 @@
-"""Every architecture of the register under every law: the table in docs/architectures.md.
+"""Every architecture of the register under every law: the record of docs/architectures.md.
 
-python -m benchmarks.architectures --results results.jsonl
-python -m benchmarks.architectures --results results.jsonl --only language LlamaForCausalLM
-python -m benchmarks.architectures --results one.jsonl other.jsonl --table docs/architectures.md
+    python -m benchmarks.architectures
+    python -m benchmarks.architectures --only language LlamaForCausalLM
 
-torchvision and timm need a torch of their own; their rows may come from another environment, with
-`--only libraries`, into another file.
+Rows go to `--record` when they are measured and take the place of older ones of the same names;
+`make docs` writes the page. torchvision and timm need a torch of their own: their rows may come
+from another environment, with `--only libraries`, into the same record.
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks.architectures_page import page
+from benchmarks.pages.records import ARCHITECTURES as RECORD
+from graphs.tools.files import write_text
 from tests.architectures import ARCHITECTURES, available
 from tests.architectures.laws import LAWS, facts, subject
 
@@ -129,33 +130,32 @@ def in_child(name: str, limit: int) -> dict[str, Any]:
     return {"name": name, "field": ARCHITECTURES[name].field, "failed": {}, "error": ended}
 
 
-def gathered(files: Sequence[Path]) -> dict[str, dict[str, Any]]:
-    """Name → row of several files: the last one that ran, else one that says it was skipped."""
-    rows: dict[str, dict[str, Any]] = {}
-    for row in (json.loads(line) for file in files for line in file.read_text().splitlines()):
-        if "skipped" not in row or row["name"] not in rows:
-            rows[row["name"]] = row
-    return rows
+def gathered(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Name → its last row that ran, else one that says that it was skipped; in register order."""
+    found: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        if "skipped" not in row or row["name"] not in found:
+            found[row["name"]] = dict(row)
+    return {name: found[name] for name in ARCHITECTURES if name in found}
+
+
+def rounded(value: Any) -> Any:
+    """Plain JSON values with six significant digits."""
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    if isinstance(value, dict):
+        return {key: rounded(v) for key, v in value.items()}
+    return [rounded(v) for v in value] if isinstance(value, list | tuple) else value
 
 
 def main() -> None:
-    """Run and write."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--results",
-        type=Path,
-        required=True,
-        nargs="+",
-        help="JSON lines; the first grows",
-    )
+    """Run and record."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--record", type=Path, default=RECORD, help="JSON lines; grows")
     parser.add_argument("--only", nargs="*", default=[], help="names or fields")
     parser.add_argument("--limit", type=int, default=90, help="CPU seconds for one architecture")
-    parser.add_argument("--table", type=Path, help="write this page from the results; run nothing")
     options = parser.parse_args()
-    if options.table:
-        rows = gathered(options.results)
-        options.table.write_text(page([rows[name] for name in ARCHITECTURES if name in rows]))
-        return
+    options.record.parent.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
     warm_up()
     for name, entry in ARCHITECTURES.items():
@@ -165,9 +165,12 @@ def main() -> None:
             row = {"name": name, "field": entry.field, "skipped": f"{entry.needs} is not there"}
         else:
             row = in_child(name, options.limit)
-        with options.results[0].open("a") as sink:
-            sink.write(json.dumps(row) + "\n")
+        with options.record.open("a") as sink:
+            sink.write(json.dumps(rounded(row), ensure_ascii=False) + "\n")
         print(name, row.get("failed") or row.get("error") or "ok", file=sys.stderr, flush=True)
+    rows = gathered(map(json.loads, options.record.read_text().splitlines())).values()
+    lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    write_text(options.record, "".join(lines))
 
 
 if __name__ == "__main__":

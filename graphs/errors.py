@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from graphs.places import Place
+from graphs.places import Place
 
 
 class TraceError(RuntimeError):

@@ -13,18 +13,21 @@ Layer level: axes and tensors are nodes, an edge says that a tensor runs along a
 from __future__ import annotations
 
 from math import prod
+from typing import TypeVar
 
 import networkx
 import torch
 from torch_geometric.data import HeteroData
 
 from graphs.axes.dims import atoms, unit_index
-from graphs.relate.structure import Network, Tensor
+from graphs.relate.structure import Structure, Tensor
+
+S = TypeVar("S", bound=Structure)
 
 LEVELS = ("neuron", "layer")
 
 
-def to_pyg(net: Network, level: str = "neuron") -> HeteroData:
+def to_pyg(net: Structure, level: str = "neuron") -> HeteroData:
     """The network as a heterogeneous PyG graph.
 
     Args:
@@ -70,7 +73,7 @@ def _layout(tensor: Tensor) -> tuple[tuple[int, ...], int, int]:
     )
 
 
-def _neurons(net: Network) -> HeteroData:
+def _neurons(net: Structure) -> HeteroData:
     data = HeteroData()
     for axis in net.axes.values():
         data[axis.name].num_nodes = axis.size
@@ -91,7 +94,7 @@ def _neurons(net: Network) -> HeteroData:
     return data
 
 
-def _link(data: HeteroData, net: Network, tensor: Tensor, nodes: str, side: int | None) -> None:
+def _link(data: HeteroData, net: Structure, tensor: Tensor, nodes: str, side: int | None) -> None:
     """Edges from the positions along a dimension to the units they belong to."""
     if side is None:
         return
@@ -101,7 +104,7 @@ def _link(data: HeteroData, net: Network, tensor: Tensor, nodes: str, side: int 
         data[nodes, "of", axis].edge_index = torch.stack([at, units[at]])
 
 
-def from_pyg(data: HeteroData, like: Network) -> Network:
+def from_pyg(data: HeteroData, like: S) -> S:
     """The network whose neuron-level graph is `data`.
 
     Args:
@@ -136,7 +139,7 @@ def from_pyg(data: HeteroData, like: Network) -> Network:
     return like.replace(values)
 
 
-def _layers(net: Network) -> HeteroData:
+def _layers(net: Structure) -> HeteroData:
     data = HeteroData()
     axis_id = {name: i for i, name in enumerate(net.axes)}
     data["axis"].size = torch.tensor([a.size for a in net.axes.values()])
@@ -157,7 +160,7 @@ def _layers(net: Network) -> HeteroData:
     return data
 
 
-def to_networkx(net: Network, level: str = "layer") -> networkx.MultiDiGraph:
+def to_networkx(net: Structure, level: str = "layer") -> networkx.MultiDiGraph:
     """The network as a networkx graph, to draw and to analyse.
 
     Args:

@@ -13,32 +13,31 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from metaprune.packages import check_packages
+from metaprune.version import __version__
 
 if TYPE_CHECKING:
     from graphs import Network, trace
     from metaprune import testing
-    from metaprune.api import prune
-    from metaprune.applying import apply
+    from metaprune.api import apply, plan, prune
     from metaprune.calibration import Calibration
     from metaprune.inspection import Inspection, inspect
-    from metaprune.planning import plan
-    from metaprune.results.result import Result
+    from metaprune.result import Result
     from metaprune.saving.folder import load
+    from metaprune.settings import Settings
     from pruners import Plan, Target
-
-__version__ = "0.1.0"
 
 _HOMES = {
     "Calibration": "metaprune.calibration",
     "Inspection": "metaprune.inspection",
     "Network": "graphs",
     "Plan": "pruners",
-    "Result": "metaprune.results.result",
+    "Result": "metaprune.result",
+    "Settings": "metaprune.settings",
     "Target": "pruners",
-    "apply": "metaprune.applying",
+    "apply": "metaprune.api",
     "inspect": "metaprune.inspection",
     "load": "metaprune.saving.folder",
-    "plan": "metaprune.planning",
+    "plan": "metaprune.api",
     "prune": "metaprune.api",
     "testing": "metaprune.testing",
     "trace": "graphs",
@@ -50,7 +49,9 @@ __all__ = [
     "Network",
     "Plan",
     "Result",
+    "Settings",
     "Target",
+    "__version__",
     "apply",
     "inspect",
     "load",

@@ -1,79 +1,206 @@
-"""Plan and apply in one call."""
+"""What users call: prune, plan, apply."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, fields, replace
+from inspect import Parameter, signature
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import nn
 
-from graphs import trace
-from graphs.calls.refusals import unwrapped
-from metaprune.applying import apply_network, checked_finetune, finetuned, in_place
+from metaprune.applying import apply_plan, in_place, refuse_in_place, repairs
 from metaprune.calibration import Calibration
-from metaprune.planning import plan_network
-from metaprune.results.result import Result
-from pruners import Target
-from pruners.plan import CHANNELS
+from metaprune.job import Job
+from metaprune.patterns import parse
+from metaprune.planning import DEFAULT, plan_job, recovery_for, recovery_methods, refuse_idle
+from metaprune.result import Result
+from metaprune.results.pruned import Pruned
+from metaprune.schedules.run import run_schedule
+from metaprune.settings import Settings
+from pruners import Plan
+from training import FinetuneConfig
 from training.data.core import Data
-from training.recovery.finetune import FinetuneConfig
+
+Call = TypeVar("Call", bound=Callable[..., Any])
 
 
+def takes_settings(*names: str) -> Callable[[Call], Call]:
+    """Show the fields of `Settings` in the signature and the help of a function of `**settings`.
+
+    Args:
+        names: of the fields it takes; all when none are given.
+    """
+
+    def show(function: Call) -> Call:
+        own = signature(function)
+        *plain, rest = own.parameters.values()
+        assert rest.kind is Parameter.VAR_KEYWORD
+        options = [
+            Parameter(e.name, Parameter.KEYWORD_ONLY, default=e.default, annotation=e.type)
+            for e in fields(Settings)
+            if not names or e.name in names
+        ]
+        shown = own.replace(parameters=[*plain, *options])
+        function.__signature__ = shown  # type: ignore[attr-defined]
+        return function
+
+    return show
+
+
+@takes_settings()
 def prune(
-    model: nn.Module,
+    model: nn.Module | Pruned,
     example_inputs: Any,
     *,
-    target: Mapping[str, Any] | Target | None = None,
-    pattern: str = CHANNELS,
-    metanet: str | Path | None = "default",
-    budget: str | Mapping[str, Any] | None = None,
-    solver: str | None = None,
     calibration: Calibration | Iterable[Any] | None = None,
     data: Data | None = None,
     finetune: FinetuneConfig | Mapping[str, Any] | None = None,
-    min_units: float | int = 0.05,
-    round_to: int = 1,
-    uniform: bool = False,
-    compensate: bool | str = True,
-    repair: bool | str = True,
-    recalibrate: bool = True,
+    checkpoints: str | Path | None = None,
     inplace: bool = False,
+    **settings: Any,
 ) -> Result:
     """Prune a model to a target; the model itself is left as it was, unless `inplace` asks for it.
 
         result = metaprune.prune(model, (images,), target={"macs": "50%"}, calibration=batches)
 
-    For the arguments and errors see `metaprune.plan` and `metaprune.apply`; with `data` alone, the
-    calibration is taken from its training split.
+    A model that was pruned before, or opened by `metaprune.load`, is pruned further: targets are
+    shares of what it is now, the report compares with the dense network that it came from, and the
+    plan is the chain of all steps.
+
+    What to prune:
+
+    Args:
+        model: any module that `torch.export` accepts, or what an earlier pruning returned.
+        example_inputs: tuple of arguments or dict of keywords for its forward.
+
+    What to measure and train on:
+
+    Args:
+        calibration: batches of model inputs, or a `Calibration`; with a loss in it the metanetwork
+            sees the gradients of one pass. Taken from the training split of `data` when None.
+        data: a data set with its task, for recovery methods that train.
+        finetune: settings (`training.FinetuneConfig.parse`): the same as {"finetune": ...} at the
+            end of `recovery`.
+
+    How (`metaprune.Settings` says what each takes):
+
+    Args:
+        settings: `target`, `schedule`; `pattern`, `min_units`, `round_to`; `metanet`, `budget`,
+            `solver`; `recovery`.
+
+    Where:
+
+    Args:
+        checkpoints: folder that keeps the steps of a schedule and of training; a call with the same
+            settings continues from it.
+        inplace: turn `model` itself into the pruned one, as the last step of all, and free its
+            dense weights (`graphs.build.inplace`). After an error it is as it was.
+
+    Raises:
+        UnreachableTargetError: before any work, with the reachable range.
+        TraceError: the model cannot be exported.
+        ValueError: an unknown or mistyped setting, names that do not fit each other, a method that
+            needs batches or data where there are none, or `inplace` where the class of the model
+            cannot hold the pruned shapes, or for factors.
+        FileNotFoundError: there is no such metanetwork.
     """
-    settings = checked_finetune(finetune, data)
-    model = unwrapped(model)
-    net = trace(model, example_inputs)
-    found = Calibration.choose(calibration, data)
-    made = plan_network(
-        net,
-        model,
-        target=target,
-        pattern=pattern,
-        metanet=metanet,
-        budget=budget,
-        solver=solver,
-        calibration=found,
-        min_units=min_units,
-        round_to=round_to,
-        uniform=uniform,
-    )
-    result = apply_network(
-        net,
-        model,
-        made,
-        example_inputs=example_inputs,
-        calibration=found,
-        compensate=compensate,
-        repair=repair,
-        recalibrate=recalibrate,
-    )
-    if settings is not None and data is not None:
-        result = finetuned(result, data, settings, teacher=model)
-    return in_place(result, model) if inplace else result
+    asked = Settings.of(**settings)
+    asked = replace(asked, recovery=_with_finetuning(asked.recovery, finetune))
+    job = Job.of(model, example_inputs, calibration, data)
+    methods = recovery_methods(job, asked)
+    run = run_schedule(job, asked, methods, None if checkpoints is None else Path(checkpoints))
+    found = run.pruned
+    if inplace:
+        refuse_in_place(found.plan)
+        found = in_place(found, job.model, run.repaired)
+    return Result.of(found)
+
+
+@takes_settings()
+def plan(
+    model: nn.Module | Pruned,
+    example_inputs: Any,
+    *,
+    calibration: Calibration | Iterable[Any] | None = None,
+    **settings: Any,
+) -> Plan:
+    """Decide what to prune, in one step; the model is left as it was.
+
+    On the meta device, where weights have no values, `budget="uniform"` without a metanetwork keeps
+    the first units of every axis, and the plan says so.
+
+    Args:
+        model, example_inputs, calibration: see `metaprune.prune`.
+        settings: see `metaprune.Settings`; `schedule` and `recovery` are noted in the plan.
+
+    Returns:
+        A plan for this very model; `once.then(twice)` makes a chain of plans.
+
+    Raises:
+        UnreachableTargetError: before any work, with the reachable range.
+        TraceError: the model cannot be exported.
+        ValueError: an unknown or mistyped setting, or names that do not fit each other.
+        FileNotFoundError: there is no such metanetwork.
+    """
+    asked = Settings.of(**settings)
+    return plan_job(Job.of(model, example_inputs, calibration), asked)
+
+
+def apply(
+    model: nn.Module | Pruned,
+    example_inputs: Any,
+    plan: Plan,
+    *,
+    calibration: Calibration | Iterable[Any] | None = None,
+    data: Data | None = None,
+    recovery: Iterable[str | Mapping[str, Any]] | None = None,
+    finetune: FinetuneConfig | Mapping[str, Any] | None = None,
+    checkpoints: str | Path | None = None,
+    inplace: bool = False,
+) -> Result:
+    """Carry out a plan, a chain step by step; the model is left as it was, unless asked.
+
+    Args:
+        model: of the architecture that the plan was made for, the same checkpoint or another.
+        example_inputs: tuple of arguments or dict of keywords for its forward.
+        plan: from `plan`, `Result.plan` or `Plan.load`.
+        calibration, data, finetune, checkpoints, inplace: see `metaprune.prune`.
+        recovery: see `metaprune.Settings`; each method at those steps of a chain that it serves.
+
+    Raises:
+        PlanError: the plan does not fit the model.
+        ValueError: a recovery method that is unknown, does not fit, or lacks batches or data; or
+            `inplace` where that cannot be.
+    """
+    if inplace:
+        refuse_in_place(plan)
+        if plan.before is not None:
+            raise ValueError(
+                "a chain of plans is not carried out in place; leave inplace out, or apply its "
+                "steps one after the other"
+            )
+    asked = _with_finetuning(None if recovery is None else tuple(recovery), finetune)
+    job = Job.of(model, example_inputs, calibration, data)
+    patterns = [parse(step.pattern) for step in plan.steps]
+    if asked is not None:
+        refuse_idle(asked, [pattern.prunes for pattern in patterns])
+    methods = [recovery_for(pattern, asked, job, strict=False) for pattern in patterns]
+    found = apply_plan(job, plan, methods, None if checkpoints is None else Path(checkpoints))
+    if inplace:
+        found = in_place(found, job.model, repairs(found))
+    return Result.of(found)
+
+
+def _with_finetuning(
+    recovery: Sequence[str | Mapping[str, Any]] | None,
+    finetune: FinetuneConfig | Mapping[str, Any] | None,
+) -> Sequence[str | Mapping[str, Any]] | None:
+    """The recovery methods, with finetuning at their end where it was asked for."""
+    if finetune is None:
+        return recovery
+    if isinstance(finetune, FinetuneConfig):
+        own = {"distillation": finetune.distillation, "temperature": finetune.temperature}
+        finetune = {**asdict(finetune.fit), **own}
+    return (*((DEFAULT,) if recovery is None else recovery), {"finetune": dict(finetune)})

@@ -1,6 +1,7 @@
 """Plans: what pruning will do to a network, as a readable file that people may edit.
 
     Plan.load(path).removals(net)     the units to remove from another checkpoint of the same shape
+    once.then(twice)                  a chain: prune, then prune the result
 
 A plan names axes and tensors, never positions in a traversal, so it replays on any checkpoint of
 the same architecture. It holds no weights.
@@ -11,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,42 +20,16 @@ import torch
 
 from graphs.tools.files import write_text
 from pruners.solvers.matrix import matrix_shape
-from pruners.solvers.zeros import MaskPattern
 from pruners.targets import Target
 
 if TYPE_CHECKING:
     from graphs import Network
 
 FORMAT = 1
-CHANNELS = "channels"
-BLOCKS = "blocks"
-SHAPES = (CHANNELS, BLOCKS)
-"""Patterns that leave fewer units; the others are those of factors and of masks."""
-LOW_RANK = "low-rank"
-SPARSE = "sparse"
 
 
 class PlanError(ValueError):
     """A plan that cannot be read, or that does not fit the network."""
-
-
-def factors_of(pattern: str) -> bool:
-    """Whether a pattern replaces weights by factors: "low-rank", "sparse+low-rank", ..."""
-    return pattern == LOW_RANK or pattern.endswith(f"+{LOW_RANK}")
-
-
-def mask_of(pattern: str) -> MaskPattern | None:
-    """The pattern of the masks that one consists of or brings along; None where there are none.
-
-        "2:4" and "2:4+low-rank" → 2:4,  "sparse+low-rank" → unstructured,  "low-rank" → None
-
-    Raises:
-        ValueError: an unknown pattern.
-    """
-    if pattern in (*SHAPES, LOW_RANK):
-        return None
-    mask = pattern.removesuffix(f"+{LOW_RANK}")
-    return MaskPattern.parse("unstructured" if mask == SPARSE and mask != pattern else mask)
 
 
 @dataclass(frozen=True)
@@ -74,9 +49,11 @@ class Kept:
 class Plan:
     """What is kept, and what was asked; `Plan.from_json(plan.to_json()) == plan`.
 
+    A plan may have one before it, whose result it prunes; `steps` lists the chain. Everything else
+    that a plan says and does (`check`, `keeps`, `carry_out`) is about its own step.
+
     Args:
-        pattern: "channels", "blocks", "unstructured", "row", "N:M", "low-rank", or a mask beside
-            low rank, "sparse+low-rank" and "N:M+low-rank".
+        pattern: what goes, as it was asked for: "channels", "2:4", "low-rank", ...
         solver: name of the solver that sets masks and weights.
         budget: name of the rule that divided the budget.
         asked: the target, as `Target.parse` reads it.
@@ -85,7 +62,8 @@ class Plan:
         density: tensor name → kept share; tensors that are not named stay dense.
         rank: tensor name → rank of its factors; with a density as well, of those beside its mask.
         dropped: names of residual branches that go whole.
-        provenance: versions, seed, fingerprints; free, for people.
+        provenance: settings, versions, fingerprints; free, for people.
+        before: the plan that is carried out first; None for one of a dense network.
     """
 
     pattern: str
@@ -98,9 +76,9 @@ class Plan:
     rank: Mapping[str, int] = field(default_factory=dict)
     dropped: tuple[str, ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    before: Plan | None = None
 
     def __post_init__(self) -> None:
-        mask_of(self.pattern)
         if self.asked:
             Target.parse(self.asked)
         for axis, kept in self.kept.items():
@@ -113,6 +91,20 @@ class Plan:
         for tensor, rank in self.rank.items():
             if not _is_int(rank) or rank < 1:
                 raise PlanError(f'rank of "{tensor}" must be at least 1 (got {rank!r})')
+
+    @property
+    def steps(self) -> tuple[Plan, ...]:
+        """The plans of the chain, the first one first, each without the others."""
+        earlier = () if self.before is None else self.before.steps
+        return (*earlier, replace(self, before=None))
+
+    def then(self, other: Plan) -> Plan:
+        """The chain that carries out this plan, and then another on what comes out of it."""
+        first, *rest = other.steps
+        chain = replace(first, before=self)
+        for step in rest:
+            chain = replace(step, before=chain)
+        return chain
 
     @staticmethod
     def keeping(net: Network, kept: Mapping[str, torch.Tensor]) -> dict[str, Kept]:
@@ -198,14 +190,18 @@ class Plan:
 
     def to_json(self) -> str:
         """Readable JSON, the same text for the same plan."""
-        content: dict[str, Any] = {"format": FORMAT}
-        for entry in fields(self):
-            content[entry.name] = getattr(self, entry.name)
+        steps = [step._content() for step in self.steps]
+        content = {"steps": steps} if self.before is not None else steps[0]
+        return _layout({"format": FORMAT, **content}) + "\n"
+
+    def _content(self) -> dict[str, Any]:
+        """The step alone, as plain JSON values."""
+        content = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "before"}
         content["dropped"] = list(self.dropped)
         content["kept"] = {
             axis: {"of": kept.of, "keep": list(kept.keep)} for axis, kept in self.kept.items()
         }
-        return _layout(content) + "\n"
+        return content
 
     @classmethod
     def from_json(cls, text: str) -> Plan:
@@ -221,13 +217,30 @@ class Plan:
                 f"the plan is not valid JSON: {error.msg} (line {error.lineno}, column "
                 f"{error.colno})"
             ) from error
-        known = [entry.name for entry in fields(cls)]
-        _check_keys("the plan", content, required=("pattern", "solver", "budget"), known=known)
-        if content.pop("format", FORMAT) != FORMAT:
+        if isinstance(content, dict) and content.pop("format", FORMAT) != FORMAT:
             raise PlanError(f"this version reads plans of format {FORMAT}; make a new plan")
+        if not isinstance(content, dict) or "steps" not in content:
+            return cls._of_content(content, "the plan")
+        _check_keys("the plan", content, required=("steps",), known=("steps",))
+        steps = content["steps"]
+        if not isinstance(steps, list) or not steps:
+            raise PlanError(f'"steps" of the plan must be a list of plans (got {steps!r})')
+        chain, *rest = [
+            cls._of_content(step, f"step {i} of the plan") for i, step in enumerate(steps, start=1)
+        ]
+        for step in rest:
+            chain = chain.then(step)
+        return chain
+
+    @classmethod
+    def _of_content(cls, content: Any, where: str) -> Plan:
+        """One step from plain JSON values."""
+        known = [entry.name for entry in fields(cls) if entry.name != "before"]
+        _check_keys(where, content, required=("pattern", "solver", "budget"), known=known)
+        content = dict(content)
         for key in ("asked", "achieved", "kept", "density", "rank", "provenance"):
             if not isinstance(content.get(key, {}), dict):
-                raise PlanError(f'"{key}" of the plan must be an object (got {content[key]!r})')
+                raise PlanError(f'"{key}" of {where} must be an object (got {content[key]!r})')
         kept = {}
         for axis, entry in content.pop("kept", {}).items():
             _check_keys(f'kept axis "{axis}"', entry, ("of", "keep"), ("of", "keep"))
@@ -236,13 +249,13 @@ class Plan:
             kept[axis] = Kept(entry["of"], tuple(entry["keep"]))
         dropped = content.pop("dropped", [])
         if not isinstance(dropped, list) or not all(isinstance(name, str) for name in dropped):
-            raise PlanError(f'"dropped" of the plan must be a list of names (got {dropped!r})')
+            raise PlanError(f'"dropped" of {where} must be a list of names (got {dropped!r})')
         try:
             return cls(kept=kept, dropped=tuple(dropped), **content)
         except PlanError:
             raise
         except ValueError as error:
-            raise PlanError(f"the plan cannot be used: {error}") from error
+            raise PlanError(f"{where} cannot be used: {error}") from error
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the plan; a failure leaves what was at `path` as it was."""
@@ -279,7 +292,7 @@ def _check_kept(axis: str, kept: Kept) -> None:
 def _check_keys(where: str, content: object, required: Sequence[str], known: Sequence[str]) -> None:
     if not isinstance(content, dict):
         raise PlanError(f"{where} must be an object (got {type(content).__name__})")
-    unknown = sorted(set(content) - set(known) - {"format"})
+    unknown = sorted(set(content) - set(known))
     if unknown:
         raise PlanError(f'{where} has the unknown key "{unknown[0]}": expected {", ".join(known)}')
     missing = [key for key in required if key not in content]
@@ -296,11 +309,13 @@ def _is_number(value: object) -> bool:
 
 
 def _layout(value: Any, indent: str = "") -> str:
-    """JSON with one entry a line; an object that holds a list stays on one line, for long lists."""
+    """JSON with one entry a line; the units of an axis stay on one line, for they are many."""
+    inner = indent + "  "
+    if isinstance(value, list) and value and all(isinstance(v, Mapping) for v in value):
+        return "[\n" + ",\n".join(f"{inner}{_layout(v, inner)}" for v in value) + f"\n{indent}]"
     if not isinstance(value, Mapping):
         return json.dumps(value, allow_nan=False)
-    if not value or (indent and any(isinstance(entry, list) for entry in value.values())):
+    if not value or (set(value) == {"of", "keep"}):
         return json.dumps(dict(value), allow_nan=False)
-    inner = indent + "  "
     lines = [f"{inner}{json.dumps(key)}: {_layout(entry, inner)}" for key, entry in value.items()]
     return "{\n" + ",\n".join(lines) + f"\n{indent}}}"

@@ -19,8 +19,8 @@ from torch import nn
 
 from graphs.axes.dims import Atom, Dim, Prod, Sum, atoms, size
 from graphs.build.layers import stated
-from graphs.relate.structure import Network
-from graphs.rules.registry import Extent, Pinned
+from graphs.relate.structure import Structure
+from graphs.rules.context import Extent, Pinned
 
 
 def _set(text: str) -> frozenset[str]:
@@ -87,7 +87,7 @@ class Evidence:
 Found = Mapping[str, Sequence[Evidence]]
 
 
-def evidence(net: Network) -> dict[str, list[Evidence]]:
+def evidence(net: Structure) -> dict[str, list[Evidence]]:
     """Module path → every size that its calls, its tensors and those of modules in it run along."""
     before, after = net.source.axes, net.axes
     found: dict[str, dict[Evidence, None]] = {}
@@ -121,7 +121,7 @@ def evidence(net: Network) -> dict[str, list[Evidence]]:
     return {path: _ranked(list(entries)) for path, entries in found.items()}
 
 
-def _flows(net: Network) -> Iterator[tuple[str, Dim]]:
+def _flows(net: Structure) -> Iterator[tuple[str, Dim]]:
     """(module path, dimension) of the values that a module's own calls take or give."""
     program = net.program
     for node in program.graph.nodes:
@@ -132,7 +132,7 @@ def _flows(net: Network) -> Iterator[tuple[str, Dim]]:
                         yield program.modules[node.name], dim
 
 
-def _arguments(net: Network) -> Iterator[tuple[str, list[Dim]]]:
+def _arguments(net: Structure) -> Iterator[tuple[str, list[Dim]]]:
     """(module path, dimensions) of every argument of a call that states sizes."""
     for node, given in net.program.arguments.items():
         for value in given.values():
@@ -149,7 +149,7 @@ def _around(path: str) -> Iterator[str]:
         yield path
 
 
-def _parts(dim: Dim, net: Network, spread: Mapping[str, set[str]]) -> Iterator[tuple[Dim, str]]:
+def _parts(dim: Dim, net: Structure, spread: Mapping[str, set[str]]) -> Iterator[tuple[Dim, str]]:
     """The pieces of a dimension that code names, with their kind."""
     if isinstance(dim, Sum):
         yield dim, "joint"
@@ -177,7 +177,7 @@ def _parts(dim: Dim, net: Network, spread: Mapping[str, set[str]]) -> Iterator[t
                     yield part, "joint"
 
 
-def _is_head(dim: Dim, net: Network) -> bool:
+def _is_head(dim: Dim, net: Structure) -> bool:
     return isinstance(dim, Atom) and net.axes[dim.axis].kind == "head"
 
 
@@ -241,7 +241,7 @@ def is_size(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value > 1
 
 
-def may_restate(net: Network) -> bool:
+def may_restate(net: Structure) -> bool:
     """Whether any attribute of the traced module may restate a size, so that evidence counts.
 
     Torch's own layers say the sizes of their tensors only, which `graphs.build.layers` reads off;

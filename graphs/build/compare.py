@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from torch.utils import _pytree as pytree
 
 from graphs.axes.dims import size
 from graphs.calls.running import Inputs
-from graphs.relate.structure import Network, Tensor
+from graphs.relate.structure import Structure, Tensor
 
 # The class and the program make the same calls: what differs by more differs in more than rounding
 # (a softmax scale of another head size may cost 1e-4 only).
@@ -20,14 +21,34 @@ _ROUNDING = {torch.float32: 2e-5, torch.float64: 1e-7}
 _DRAWN = 65537
 
 
-def agree(left: list[torch.Tensor] | Exception, right: list[torch.Tensor] | Exception) -> bool:
-    """Whether two forwards gave the same, up to rounding in the outputs' dtype."""
+Tolerance = float | Callable[[torch.dtype], float]
+
+
+def agree(
+    left: list[torch.Tensor] | Exception,
+    right: list[torch.Tensor] | Exception,
+    *,
+    tolerance: Tolerance | None = None,
+) -> bool:
+    """Whether two forwards gave the same: as many tensors, of one shape, dtype and content.
+
+    Args:
+        left, right: what `graphs.calls.running.outputs` returned; an error agrees with nothing.
+        tolerance: the largest difference of floating-point numbers, relative to the largest
+            magnitude of the tensor on the right; a number, or one for each dtype. By default what
+            the same calls differ by, rounding, number by number.
+    """
     if isinstance(left, Exception) or isinstance(right, Exception) or len(left) != len(right):
         return False
-    return all(map(_close, left, right))
+    return all(_close(a, b, tolerance) for a, b in zip(left, right, strict=True))
 
 
-def _close(a: torch.Tensor, b: torch.Tensor) -> bool:
+def one_product_more(dtype: torch.dtype) -> float:
+    """The tolerance for forwards that round once more, as where a matrix became two factors."""
+    return float(torch.finfo(dtype).eps ** 0.5)
+
+
+def _close(a: torch.Tensor, b: torch.Tensor, tolerance: Tolerance | None) -> bool:
     if a.shape != b.shape or a.dtype != b.dtype:
         return False
     if a.is_meta or b.is_meta or not a.numel():
@@ -38,6 +59,9 @@ def _close(a: torch.Tensor, b: torch.Tensor) -> bool:
         return True
     finite = b[b.isfinite()].abs()
     scale = float(finite.max().clamp_min(1e-6)) if finite.numel() else 1.0
+    if tolerance is not None:
+        most = tolerance(b.dtype) if callable(tolerance) else tolerance
+        return torch.allclose(a, b, rtol=0.0, atol=most * scale, equal_nan=True)
     relative = _ROUNDING.get(b.dtype, 8 * torch.finfo(b.dtype).eps)
     return torch.allclose(a, b, rtol=relative, atol=0.1 * relative * scale, equal_nan=True)
 
@@ -70,7 +94,7 @@ def informative(found: list[torch.Tensor] | Exception) -> bool:
     )
 
 
-def lively(net: Network) -> dict[str, torch.Tensor]:
+def lively(net: Structure) -> dict[str, torch.Tensor]:
     """Random values of gain O(1) for the tensors of a network, in their roles; constants are real.
 
     They are for reading: values of one gain are windows of one stretch of numbers, so that all
@@ -104,7 +128,7 @@ def lively(net: Network) -> dict[str, torch.Tensor]:
     return made
 
 
-def _gain(net: Network, tensor: Tensor) -> float:
+def _gain(net: Structure, tensor: Tensor) -> float:
     if tensor.role != "weight":
         return 1.0 if tensor.role == "embedding" else 0.3
     reads = [size(tensor.dims[i], net.axes) for i in tensor.reading]

@@ -26,19 +26,19 @@ from graphs.calls.placeholders import stand_in
 from graphs.calls.recording import conduct
 from graphs.calls.running import Inputs, quiet_evaluation, seeded
 from graphs.program.program import changed_calls
-from graphs.relate.structure import Network
+from graphs.relate.structure import Structure
 
 _PLAIN = frozenset((int, float, bool, str, NoneType))
 # Where a view is allowed, the two are one.
 _SAME = {torch.ops.aten.reshape.default: torch.ops.aten.view.default}
 
 
-def can_be_followed(net: Network) -> bool:
+def can_be_followed(net: Structure) -> bool:
     """Whether the program of a network is one pass over values, which `follows` compares with."""
     return net.program.recorded and not any(t.value.is_meta for t in net.tensors.values())
 
 
-def follows(net: Network, own: nn.Module, inputs: Inputs) -> bool:
+def follows(net: Structure, own: nn.Module, inputs: Inputs) -> bool:
     """Whether a module runs, and its calls compute what a network's program computes.
 
     Sizes that calls state count: True for another number of examples than the traced one says that
@@ -60,7 +60,7 @@ def follows(net: Network, own: nn.Module, inputs: Inputs) -> bool:
             return False
 
 
-def _follows(net: Network, own: nn.Module, inputs: Inputs, compute: bool) -> bool:
+def _follows(net: Structure, own: nn.Module, inputs: Inputs, compute: bool) -> bool:
     args, kwargs = inputs
     follower = _Follower(net, own, pytree.tree_leaves((args, kwargs)), compute)
     below = torch._C._AutoDispatchBelowAutograd()
@@ -91,7 +91,7 @@ class _Follower(TorchDispatchMode):
         compute: whether to stand in for no call.
     """
 
-    def __init__(self, net: Network, own: nn.Module, leaves: list[Any], compute: bool) -> None:
+    def __init__(self, net: Structure, own: nn.Module, leaves: list[Any], compute: bool) -> None:
         super().__init__()
         self.compute, self.stood_in = compute, False
         # Numbers of the inputs, and of all that follows from them.
@@ -115,7 +115,7 @@ class _Follower(TorchDispatchMode):
         # Otherwise torch._dynamo is imported, which takes a second.
         return False
 
-    def _number_program(self, net: Network, own: nn.Module, leaves: Any) -> list[Any]:
+    def _number_program(self, net: Structure, own: nn.Module, leaves: Any) -> list[Any]:
         """Number all nodes; the numbers that the program returns."""
         changed = dict(changed_calls(net.program, net.source.axes, net.axes))
         tensors = dict(chain(*named(own)))

@@ -13,10 +13,10 @@ from graphs.build.follow import can_be_followed, follows
 from graphs.build.rebuild import rebuild
 from graphs.build.search import Rebuilt, Search, is_plain
 from graphs.calls.running import evaluation, forget
-from graphs.relate.structure import Network
+from graphs.relate.structure import Structure
 
 
-def prune_in_place(model: nn.Module, net: Network) -> nn.Module:
+def prune_in_place(model: nn.Module, net: Structure) -> nn.Module:
     """Turn the dense module into one that computes a network, whose tensors it then has.
 
     Args:
@@ -29,7 +29,7 @@ def prune_in_place(model: nn.Module, net: Network) -> nn.Module:
     return model if _adopts(model, net) else put_in_place(model, rebuild(net, share=True))
 
 
-def _adopts(model: nn.Module, net: Network) -> bool:
+def _adopts(model: nn.Module, net: Structure) -> bool:
     """Whether the module computes a network call by call once it has its tensors and sizes.
 
     The usual case, for which no other module need be built. Otherwise it is as it was.

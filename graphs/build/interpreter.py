@@ -11,7 +11,7 @@ from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from graphs.program.program import changed_calls
-from graphs.relate.structure import Network
+from graphs.relate.structure import Structure
 
 
 class Running(nn.Module):
@@ -25,7 +25,7 @@ class Running(nn.Module):
         tensors: name → value, of the shapes they have in `net`.
     """
 
-    def __init__(self, net: Network, tensors: Mapping[str, torch.Tensor]) -> None:
+    def __init__(self, net: Structure, tensors: Mapping[str, torch.Tensor]) -> None:
         super().__init__()
         self.program, self.tensors = net.program, tensors
         self.changed = dict(changed_calls(net.program, net.source.axes, net.axes))

@@ -1,4 +1,4 @@
-"""From a `Network` back to a module: of its class where the forward fits, else the program."""
+"""From a network back to a module: of its class where the forward fits, else the program."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from graphs.errors import TraceError
 from graphs.program import widening
 from graphs.program.module import ExportedModule, exported_module, insist_on_batch
 from graphs.program.program import rewritten
-from graphs.relate.structure import Network
-from graphs.relate.trace import reopened, trace
+from graphs.relate.structure import Structure
+from graphs.relate.trace import reopened, structure_of
 
 # Attributes that only restate the shape of a layer's own tensors.
 PLAIN = frozenset(
@@ -39,7 +39,7 @@ class RebuildError(RuntimeError):
     """Neither the class nor the traced program of a network runs with its shapes."""
 
 
-def rebuild(net: Network, *, share: bool = False) -> Rebuilt:
+def rebuild(net: Structure, *, share: bool = False) -> Rebuilt:
     """A new module that computes a network, with an account of what was repaired in it.
 
     The traced class is tried first: it gets the new tensors, the attributes that restate their
@@ -71,7 +71,7 @@ def rebuild(net: Network, *, share: bool = False) -> Rebuilt:
     return found
 
 
-def _followed(net: Network, own: nn.Module, search: Search) -> Rebuilt | None:
+def _followed(net: Structure, own: nn.Module, search: Search) -> Rebuilt | None:
     """The likeliest reading, where the forward then computes the program call by call."""
     if not can_be_followed(net):
         return None
@@ -85,7 +85,7 @@ def _followed(net: Network, own: nn.Module, search: Search) -> Rebuilt | None:
     return found if _followed_as_exported(net, own, example, more) else None
 
 
-def _followed_as_exported(net: Network, own: nn.Module, example: Inputs, more: Inputs) -> bool:
+def _followed_as_exported(net: Structure, own: nn.Module, example: Inputs, more: Inputs) -> bool:
     """Whether the forward is the program where it takes itself for exported, and the same anyhow.
 
     Some forwards ask whether they are exported, as they were when the program was written down, and
@@ -100,7 +100,7 @@ def _followed_as_exported(net: Network, own: nn.Module, example: Inputs, more: I
     return agree(outputs(own, more), repeated)
 
 
-def _compared(net: Network, own: nn.Module, search: Search) -> Rebuilt:
+def _compared(net: Structure, own: nn.Module, search: Search) -> Rebuilt:
     """The first reading whose outputs are those of the program, else the program itself."""
     recorded = net.program.recorded
     real, drawn = _real(net), lively(net)
@@ -167,7 +167,7 @@ def _runs_like(own: nn.Module, dense: nn.Module, inputs: Inputs) -> bool:
     return not failed or isinstance(outputs(dense, inputs), Exception)
 
 
-def graph_model(net: Network, *, widen: bool = False) -> nn.Module:
+def graph_model(net: Structure, *, widen: bool = False) -> nn.Module:
     """The traced program over this network's tensors, with its shape constants rewritten.
 
     Args:
@@ -182,7 +182,7 @@ def graph_model(net: Network, *, widen: bool = False) -> nn.Module:
     return _exported(net, graph, tensors)
 
 
-def _exported(net: Network, graph: Any, tensors: Mapping[str, torch.Tensor]) -> ExportedModule:
+def _exported(net: Structure, graph: Any, tensors: Mapping[str, torch.Tensor]) -> ExportedModule:
     source = net.source
     module = exported_module(
         net.program, graph, tensors, source.parameters, source.buffers, source.aliases
@@ -190,12 +190,12 @@ def _exported(net: Network, graph: Any, tensors: Mapping[str, torch.Tensor]) -> 
     return module.train(source.model.training)
 
 
-def _program_over(net: Network, tensors: Mapping[str, torch.Tensor]) -> ExportedModule:
+def _program_over(net: Structure, tensors: Mapping[str, torch.Tensor]) -> ExportedModule:
     """The rewritten program over tensors, which it has and does not copy."""
     return _exported(net, rewritten(net.program, net.source.axes, net.axes), tensors)
 
 
-def _own_class(net: Network) -> nn.Module:
+def _own_class(net: Structure) -> nn.Module:
     """A copy of the traced module with the network's tensors in it.
 
     Every reference to a parameter or buffer follows, also those outside the module's tables (the
@@ -214,7 +214,7 @@ def _own_class(net: Network) -> nn.Module:
     return copy_module(source, memo)
 
 
-def _real(net: Network) -> dict[str, torch.Tensor]:
+def _real(net: Structure) -> dict[str, torch.Tensor]:
     return {name: tensor.value.detach() for name, tensor in net.tensors.items()}
 
 
@@ -228,7 +228,7 @@ def _put(module: nn.Module, values: Mapping[str, torch.Tensor]) -> None:
             tensor.data = values[name]
 
 
-def _any_size(net: Network, graph: nn.Module, probes: Sequence[Inputs]) -> ExportedModule | None:
+def _any_size(net: Structure, graph: nn.Module, probes: Sequence[Inputs]) -> ExportedModule | None:
     """The program once more, traced with every size of the inputs open; None where that fails.
 
     For models of tokens, whose number is another in every call; a second trace is no small price,
@@ -240,7 +240,7 @@ def _any_size(net: Network, graph: nn.Module, probes: Sequence[Inputs]) -> Expor
     if not any(v.dim() > 1 and not v.is_floating_point() for v in tensors):
         return None
     try:
-        again = trace(source.model, kwargs or args, every_size=True)
+        again = structure_of(source.model, kwargs or args, every_size=True)
     except Exception:  # Whatever a model does not allow, the program of fixed sizes is there.
         return None
     same = again.axes == source.axes and all(
@@ -253,7 +253,7 @@ def _any_size(net: Network, graph: nn.Module, probes: Sequence[Inputs]) -> Expor
     return wide if agreed else None
 
 
-def _any_batch(net: Network) -> tuple[ExportedModule, str]:
+def _any_batch(net: Structure) -> tuple[ExportedModule, str]:
     """The program traced again with the number of examples open; as it is where that fails."""
     problem = f" Except that it takes {net.program.batch} examples only"
     try:
@@ -266,7 +266,7 @@ def _any_batch(net: Network) -> tuple[ExportedModule, str]:
     return _program_over(replace(net, program=again.program), _real(net)), ""
 
 
-def _why(net: Network, failure: Exception | None, wider: bool) -> str:
+def _why(net: Structure, failure: Exception | None, wider: bool) -> str:
     sizes = (
         "It takes inputs of the sizes that the model allows"
         if wider

@@ -23,7 +23,7 @@ from graphs.build.configs import configs, has_configs
 from graphs.build.layers import restate
 from graphs.calls.running import Inputs, outputs
 from graphs.program.program import changed_numbers
-from graphs.relate.structure import Network
+from graphs.relate.structure import Structure
 
 MOST_TRIES = 64
 """Readings of attributes that are tried; a forward that fits none is left to the program."""
@@ -68,7 +68,7 @@ class Search:
         own: a module of its class with its tensors; its attributes are changed.
     """
 
-    def __init__(self, net: Network, own: nn.Module) -> None:
+    def __init__(self, net: Structure, own: nn.Module) -> None:
         self.net, self.own, self.source = net, own, net.source.model
         configured = has_configs(self.source)
         found = evidence(net) if configured or may_restate(net) else {}
@@ -254,7 +254,7 @@ class Search:
         return repaired, notes
 
 
-def configured_numbers(net: Network, config: Any) -> Iterator[Repair]:
+def configured_numbers(net: Structure, config: Any) -> Iterator[Repair]:
     """What a configuration should say of the ε of root-mean-square norms."""
     changed = {old: new for _, old, new in changed_numbers(net.program, net.source.axes, net.axes)}
     for name, value in vars(config).items():
@@ -285,7 +285,7 @@ def _others(found: Sequence[Field], base: Choice, tried: Choice) -> Iterator[Cho
                     yield tuple(choice)
 
 
-def _numbers(source: nn.Module, net: Network) -> list[Repair]:
+def _numbers(source: nn.Module, net: Structure) -> list[Repair]:
     """The ε of root-mean-square norms, which follows their number of units."""
     return [
         Repair(path, name, old, new)

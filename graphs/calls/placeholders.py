@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+# Those that this file has formulas for, told by what is called: no other knows their layouts.
 _CONVOLUTIONS = {getattr(torch.ops.aten, f"conv{n}d").default for n in (1, 2, 3)}
 _LINEAR = torch.ops.aten.linear.default
 _BATCH_NORM = torch.ops.aten.batch_norm.default

@@ -1,15 +1,20 @@
-"""What a forward keeps for its next call: tensors computed from weights that may be others by then.
+"""Running a user's module without leaving a trace in it.
 
-In evaluation mode, LeViT and its kind look the biases of their attention up once and keep them in a
-dictionary, which they empty when they are set to training. A copy with other weights must not start
-with them, and a module that was only run to be looked at must not stay with them.
+    with evaluation(model):                 flags of training come back
+    with quiet_evaluation(model):           so do configurations; no key/value cache is filled
+    with undisturbed(model):                so do buffers and requires_grad
+    outputs(model, inputs)                  a forward of fixed random numbers, or what it raised
+
+What a forward keeps for its next call is a trace too: in evaluation mode, LeViT and its kind look
+the biases of their attention up once and keep them in a dictionary, which they empty when they are
+set to training. A copy with other weights must not start with them, and a module that was only run
+to be looked at must not stay with them (`forget`).
 """
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -18,6 +23,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils import _pytree as pytree
 
 from graphs.errors import TraceError
+
+Inputs = tuple[tuple[Any, ...], dict[str, Any]]
+"""Positional and keyword arguments of a forward."""
 
 _TABLES = ("_parameters", "_buffers", "_modules", "_flat_weights")
 
@@ -78,14 +86,14 @@ def seeded() -> Iterator[None]:
         yield
 
 
-@contextlib.contextmanager
+@contextmanager
 def as_written(model: nn.Module) -> Iterator[None]:
     """Run compiled submodules as they are written, without compiling them."""
     compiled = any(
         type(module).__name__ == "OptimizedModule" or module._compiled_call_impl is not None
         for module in model.modules()
     )
-    with torch.compiler.set_stance("force_eager") if compiled else contextlib.nullcontext():
+    with torch.compiler.set_stance("force_eager") if compiled else nullcontext():
         yield
 
 
@@ -104,7 +112,9 @@ def forward(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
         return model(*args, **kwargs)
 
 
-Inputs = tuple[tuple[Any, ...], dict[str, Any]]
+def run(model: nn.Module, example: Any) -> Any:
+    """Run a model once, as it is, on a batch: arguments, keyword arguments, or one tensor."""
+    return forward(model, *as_inputs(example))
 
 
 def as_inputs(example_inputs: Any) -> Inputs:
@@ -121,21 +131,40 @@ def as_inputs(example_inputs: Any) -> Inputs:
     )
 
 
-@contextlib.contextmanager
-def evaluation(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode; flags come back afterwards."""
+@contextmanager
+def in_mode(model: nn.Module, *, training: bool) -> Iterator[None]:
+    """Training or evaluation mode; afterwards every module's flag is as it was.
+
+    Modules with a `train` of their own (a frozen norm, an exported graph) are asked by it.
+    """
     flags = {module: module.training for module in model.modules()}
-    if any(flags.values()):
-        model.eval()
+    if any(flag is not training for flag in flags.values()):
+        try:
+            model.train(training)
+        except NotImplementedError:  # graphs that torch.export made refuse it
+            for module in flags:
+                module.training = training
     try:
         yield
     finally:
+        # Modules come before those they hold, whose flags may change with theirs.
         for module, flag in flags.items():
             if module.training is not flag:
-                module.training = flag
+                _set(module, flag)
 
 
-@contextlib.contextmanager
+def _set(module: nn.Module, flag: bool) -> None:
+    if type(module).train is not nn.Module.train:
+        module.train(flag)
+    module.training = flag
+
+
+def evaluation(model: nn.Module) -> AbstractContextManager[None]:
+    """Evaluation mode; flags come back afterwards."""
+    return in_mode(model, training=False)
+
+
+@contextmanager
 def quiet_evaluation(model: nn.Module) -> Iterator[None]:
     """Evaluation mode without a key/value cache; flags and configuration come back afterwards."""
     # Encoder and decoder of one model may have configurations of their own.
@@ -149,3 +178,22 @@ def quiet_evaluation(model: nn.Module) -> Iterator[None]:
     finally:
         for config in caching.values():
             config.use_cache = True
+
+
+@contextmanager
+def undisturbed(model: nn.Module) -> Iterator[None]:
+    """Quiet evaluation; on leaving, requires_grad and the values of buffers are as before too.
+
+    `.grad` fields are not touched by this context: use `torch.autograd.grad` inside it.
+    """
+    wanted = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
+    try:
+        with quiet_evaluation(model):
+            yield
+    finally:
+        for parameter, requires_grad in wanted:
+            parameter.requires_grad_(requires_grad)
+        with torch.no_grad():
+            for buffer, before in buffers:
+                buffer.copy_(before)

@@ -1,1 +1,1 @@
-"""Room."""
+"""Whole residual branches: `branches` finds those that may go, `drop` takes them out."""

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from math import prod
 
 from torch import fx
 
-from graphs.axes.dims import size
-from graphs.relate.structure import Network
+from graphs.cost import macs_by_node
+from graphs.relate.structure import Structure
 from graphs.rules.registry import operator_name
 
 
@@ -35,21 +33,20 @@ class Block:
     macs: int
 
 
-def blocks(net: Network) -> list[Block]:
+def blocks(net: Structure) -> list[Block]:
     """Every residual branch with weights of its own, in the order of the forward.
 
     Two branches of one layer (attention, MLP) are two blocks; a branch that holds others is listed
     as well.
     """
     graph = net.program.graph
-    macs: Counter[str] = Counter()
-    for cost in net.program.costs:
-        macs[cost.node] += prod(size(d, net.axes) for d in cost.dims)
+    macs = macs_by_node(net)
     shape = {name: tuple(map(str, dims)) for name, dims in net.program.dims.items()}
     order = {node: i for i, node in enumerate(graph.nodes)}
     found: list[Block] = []
     taken: dict[str, int] = {}
     for node in graph.nodes:
+        # Of all operators that add, this one is how a residual sum is spelled.
         if node.op != "call_function" or operator_name(node.target) != "add":
             continue
         operands = [a for a in node.args[:2] if isinstance(a, fx.Node)]
@@ -70,7 +67,7 @@ def blocks(net: Network) -> list[Block]:
             taken[base] = taken.get(base, 0) + 1
             name = base if taken[base] == 1 else f"{base}.{taken[base]}"
             names = frozenset(n.name for n in inside)
-            spent = sum(macs[n] for n in names) // net.program.batch
+            spent = sum(macs.get(n, 0) for n in names)
             found.append(Block(name, node.name, stream.name, names, tensors, spent))
             break
     return found
@@ -97,7 +94,7 @@ def _cone(end: fx.Node, user: fx.Node) -> tuple[set[fx.Node], set[fx.Node]]:
     return inside, outside
 
 
-def _common_path(net: Network, tensors: Iterable[str]) -> str:
+def _common_path(net: Structure, tensors: Iterable[str]) -> str:
     """The module that holds all weights of a branch (its norms may lie outside)."""
     paths = [t.split(".")[:-1] for t in tensors if net.tensors[t].role == "weight"]
     common: list[str] = []

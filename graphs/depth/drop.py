@@ -16,25 +16,27 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import fx, nn
 
 from graphs.axes.dims import atoms
 from graphs.build.compare import agree
-from graphs.build.rebuild import graph_model
+from graphs.build.rebuild import graph_model, rebuild
 from graphs.calls.running import outputs
 from graphs.depth.branches import Block, blocks
 from graphs.program.program import Program
-from graphs.relate.structure import Network, Source
-from graphs.relate.trace import reopened, trace
+from graphs.relate.structure import Source, Structure
+from graphs.relate.trace import reopened, structure_of
+
+S = TypeVar("S", bound=Structure)
 
 # Names of attributes that state which place a layer has in its stack, and how many there are.
 _PLACE = re.compile(r"(^|_)(layer|block)_(idx|index|id|number)$")
 _COUNT = re.compile(r"(^|_)(num|n|number_of)_(hidden_)?(layers?|blocks?)$|^depth$")
 
 
-def drop(net: Network, names: Iterable[str]) -> Network:
+def drop(net: S, names: Iterable[str]) -> S:
     """The network without some of its blocks.
 
     Where all that a layer of a `ModuleList` or `Sequential` holds is gone, the layer leaves the
@@ -60,13 +62,13 @@ def drop(net: Network, names: Iterable[str]) -> Network:
     return replace(smaller, source=replace(smaller.source, model=graph_model(smaller)))
 
 
-def _any_size(net: Network) -> Network:
+def _any_size(net: S) -> S:
     """The network over a program that takes inputs of any size the model allows."""
     if not net.program.recorded:
         return net
     args, kwargs = net.source.example
     for again_from in (
-        lambda: trace(net.source.model, kwargs or args, every_size=True),
+        lambda: structure_of(net.source.model, kwargs or args, every_size=True),
         lambda: reopened(net),
     ):
         try:
@@ -78,7 +80,7 @@ def _any_size(net: Network) -> Network:
     return net
 
 
-def count_without(net: Network, names: Iterable[str]) -> Network:
+def count_without(net: S, names: Iterable[str]) -> S:
     """The network without some of its blocks, to count its cost; it cannot be built.
 
     Args:
@@ -91,7 +93,7 @@ def count_without(net: Network, names: Iterable[str]) -> Network:
     return _counted(net, list(names))[0]
 
 
-def _counted(net: Network, names: list[str]) -> tuple[Network, set[str]]:
+def _counted(net: S, names: list[str]) -> tuple[S, set[str]]:
     """The network without blocks over the module that still has them, and the tensors that went."""
     if not names:
         return net, set()
@@ -107,7 +109,10 @@ def _counted(net: Network, names: list[str]) -> tuple[Network, set[str]]:
     used = {a for t in tensors.values() for d in t.dims for a in atoms(d)}
     axes = MappingProxyType({name: a for name, a in net.axes.items() if name in used})
     source = _kept(net.source, lost)
-    return Network(axes, MappingProxyType(tensors), program, source), lost
+    smaller = replace(
+        net, axes=axes, tensors=MappingProxyType(tensors), program=program, source=source
+    )
+    return smaller, lost
 
 
 def _kept(source: Source, lost: set[str]) -> Source:
@@ -154,7 +159,7 @@ def _without(program: Program, gone: Iterable[Block]) -> Program:
     )
 
 
-def _shorter(net: Network, lost: set[str], unread: set[str]) -> Network | None:
+def _shorter(net: S, lost: set[str], unread: set[str]) -> S | None:
     """The same network over the traced class with whole layers taken out, if that computes it.
 
     Args:
@@ -204,12 +209,12 @@ def _shorter(net: Network, lost: set[str], unread: set[str]) -> Network | None:
         buffers={renamed(n): p for n, p in net.source.buffers.items()},
     )
     tensors = MappingProxyType({renamed(n): t for n, t in net.tensors.items()})
-    shorter = Network(net.axes, tensors, program, source)
+    shorter = replace(net, tensors=tensors, program=program, source=source)
     held = {*dict(model.named_parameters()), *dict(model.named_buffers())}
     if held != set(tensors):
         return None
     try:
-        built = shorter.to_model()
+        built = rebuild(shorter).model
     except (RuntimeError, KeyError, AttributeError):
         return None
     expected = outputs(graph_model(shorter), net.source.example)

@@ -12,10 +12,7 @@ from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from graphs.program.program import Program
-from graphs.rules.registry import operator_name
-
-# Operators whose behaviour in training differs: where their flag stands in the ATen signature.
-_TRAINING_ARGUMENT = {"batch_norm": 5, "dropout": 2, "alpha_dropout": 2, "feature_dropout": 2}
+from graphs.rules.registry import known_of
 
 
 class ExportedModule(fx.GraphModule):
@@ -53,10 +50,11 @@ class ExportedModule(fx.GraphModule):
         super().train(mode)
         changed = False
         for node in self.graph.nodes:
-            where = _TRAINING_ARGUMENT.get(operator_name(node.target))
+            known = known_of(node.target)
+            where = known.training
             if node.op != "call_function" or where is None or len(node.args) <= where:
                 continue
-            if operator_name(node.target) == "batch_norm" and node.args[3] is None:
+            if known.normalises and node.args[3] is None:
                 continue  # It has no statistics but those of the batch.
             if node.args[where] is not mode:
                 node.update_arg(where, mode)

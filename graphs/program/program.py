@@ -6,7 +6,7 @@ import operator
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import fx
@@ -15,7 +15,22 @@ from graphs.axes.dims import Axis, Dim, atoms, size
 from graphs.axes.extents import Product
 from graphs.calls.nested import leaves
 from graphs.program.rescale import Rescale
-from graphs.rules.registry import Cost, Extent, Inverse, Pinned, operator_name
+from graphs.rules.context import Cost, Extent, Inverse, Pinned
+from graphs.rules.registry import known_of
+
+
+class Work(NamedTuple):
+    """Multiply–accumulates of a node, as a function of the axis sizes.
+
+    Args:
+        node: name of the node.
+        module: path of the module that calls it; empty where none is known.
+        macs: of all traced examples.
+    """
+
+    node: str
+    module: str
+    macs: Product
 
 
 @dataclass(frozen=True)
@@ -45,9 +60,9 @@ class Program:
     recorded: bool = False
 
     @cached_property
-    def work(self) -> tuple[tuple[str, Product], ...]:
-        """Module path (node where no module is known) and multiply–accumulates, node by node."""
-        return tuple((c.module or c.node, Product.of(c.dims)) for c in self.costs)
+    def work(self) -> tuple[Work, ...]:
+        """Multiply–accumulates of all traced examples, node by node."""
+        return tuple(Work(c.node, c.module, Product.of(c.dims)) for c in self.costs)
 
 
 def _dims_inside(value: Any) -> list[Dim]:
@@ -145,8 +160,7 @@ def changed_calls(
                 kwargs[where] = value
             else:
                 args[where] = value
-        if operator_name(node.target) in ("split", "chunk", "tensor_split"):
-            target = torch.ops.aten.split_with_sizes.default
+        target = known_of(node.target).spelled or target
         yield node.name, (target, tuple(args), kwargs)
 
 

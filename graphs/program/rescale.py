@@ -19,9 +19,10 @@ import torch
 from torch import fx
 
 from graphs.axes.dims import Axis, Dim, all_atoms, atoms, size
-from graphs.rules.registry import Facts, Inverse, operator_name
+from graphs.rules.context import Facts, Inverse
+from graphs.rules.registry import known_of, operator_name
 
-_CASTS = ("to", "_to_copy", "type_as", "float", "alias", "clone", "contiguous", "detach", "dropout")
+# How a root-mean-square norm is spelled: what may stand between the mean and what it divides.
 _ROOTS = ("add", "rsqrt", "sqrt", "pow", "reciprocal", "clamp_min", "clamp", "expand")
 _JOINS = ("mul", "div")
 _REACH = 24
@@ -116,7 +117,7 @@ def scale_after(node: fx.Node, dim_atoms: frozenset[str], dims: Mapping[str, Any
             return None
         here, before = next(iter(here.users)), here
         name = operator_name(here.target)
-        if name in _CASTS or (joined and name in ("view", "reshape", "flatten")):
+        if _copies(here) or (joined and name in ("view", "reshape", "flatten")):
             continue
         if not joined and name in _ROOTS:
             if name == "add":
@@ -138,6 +139,12 @@ def scale_after(node: fx.Node, dim_atoms: frozenset[str], dims: Mapping[str, Any
     return None
 
 
+def _copies(node: fx.Node) -> bool:
+    """Whether a value is its operand, in evaluation mode."""
+    known = known_of(node.target)
+    return known.entries == "same" or operator_name(node.target) == "dropout"
+
+
 def _parameter(node: fx.Node) -> tuple[str, float] | None:
     """(name, offset) of a parameter that reaches `node` through casts and added numbers only."""
     offset = 0.0
@@ -147,7 +154,7 @@ def _parameter(node: fx.Node) -> tuple[str, float] | None:
         nodes = [a for a in node.args[:2] if isinstance(a, fx.Node)]
         if name == "add" and len(numbers) == 1 and not node.kwargs:
             offset += float(numbers[0])
-        elif name not in (*_CASTS, "view", "unsqueeze"):
+        elif name not in ("view", "unsqueeze") and not _copies(node):
             return None
         if len(nodes) != 1:
             return None

@@ -6,14 +6,7 @@ import torch
 from torch import fx
 from torch.utils import _pytree as pytree
 
-from graphs.rules.registry import operator_name
-
-# Operators that make a tensor of the default dtype where they are not told another one.
-_MADE = (
-    *("zeros", "ones", "full", "empty", "arange", "linspace", "eye", "scalar_tensor", "one_hot"),
-    *("rand", "randn", "normal", "new_zeros", "new_ones", "new_full", "new_empty"),
-    *("zeros_like", "ones_like", "full_like", "empty_like", "rand_like", "randn_like"),
-)
+from graphs.rules.registry import known_of
 
 
 def widen(graph: fx.Graph) -> None:
@@ -22,7 +15,7 @@ def widen(graph: fx.Graph) -> None:
         if node.op != "call_function":
             continue
         args, kwargs = pytree.tree_map(_wide, (node.args, dict(node.kwargs)))
-        made = operator_name(node.target) in _MADE
+        made = known_of(node.target).makes
         held = node.meta.get("val")
         if made and isinstance(held, torch.Tensor) and held.dtype is torch.float32:
             kwargs["dtype"] = torch.float64

@@ -17,12 +17,12 @@ from graphs.program.program import Program
 from graphs.program.rescale import Rescale, root_mean_square_scales
 from graphs.relate.exactness import classify
 from graphs.relate.overlooked import overlooked
-from graphs.relate.structure import Network, Source, Tensor
+from graphs.relate.structure import Source, Structure, Tensor
 from graphs.relate.walk import Walk
 from graphs.rules import Extent, Inverse, Pinned, Value
 
 
-def assemble(walk: Walk, structure: nn.Module, inputs: Inputs) -> Network:
+def assemble(walk: Walk, structure: nn.Module, inputs: Inputs) -> Structure:
     """Solve, name and freeze what is left, and put the values in.
 
     Args:
@@ -46,7 +46,7 @@ def assemble(walk: Walk, structure: nn.Module, inputs: Inputs) -> Network:
     axes = classify(program, tensors, axes, stated)
     names = walk.names
     source = Source(structure, inputs, names.aliases, names.parameters, names.buffers, axes)
-    return Network(MappingProxyType(axes), MappingProxyType(tensors), program, source)
+    return Structure(MappingProxyType(axes), MappingProxyType(tensors), program, source)
 
 
 class _Final:

@@ -26,18 +26,12 @@ from torch import fx
 from graphs.axes.dims import EXACTNESS, Axis, all_atoms
 from graphs.calls.nested import leaves
 from graphs.program.program import Program
-from graphs.rules.registry import lookup, moves_only, operator_name, reparametrises
+from graphs.rules.registry import Fate, known_of
 
 Axes = frozenset[str]
 
 # Operators whose sums over an axis vanish when one of the operands is zero there.
 _PRODUCTS = ("product", "affine", "bias-first", "value", "recurrent")
-# Operators whose rules say themselves what becomes of a statistic of a weight.
-_STATISTICS = ("mean", "var", "std", "var_mean", "std_mean")
-# Operators that drop positions instead of summing over them.
-_CUTS = ("slice", "narrow", "select")
-# Operators that make of equal numbers different ones, by their places.
-_UNEVEN = ("argsort", "cumsum", "cumprod", "logcumsumexp", "tril", "triu", "col2im")
 
 
 def classify(
@@ -129,11 +123,11 @@ class _Fates:
         """
         given = node.all_input_nodes
         operands = [n for n in given if n in self.carries]
-        known = len(operands) == len(given)
-        if known and self.still.issuperset(operands):
+        complete = len(operands) == len(given)
+        if complete and self.still.issuperset(operands):
             self.still.add(node)
-        found = lookup(node.target)
-        mode = found.zero if found else "map"
+        known = known_of(node.target)
+        mode: Fate = known.zero
         if node.target is operator.getitem:
             mode = "move" if _holds_values(node) else "never"  # places of zeros are not zero
         self.carries[node] = all_atoms(self.program.dims[node.name])
@@ -141,18 +135,19 @@ class _Fates:
         if mode == "zero" or (operands and mode == "map" and self._blank_again(node, operands)):
             self.blank.add(node)
         self.zero[node] = self._stay_zero(node, mode, operands)
-        self.constant[node] = self._stay_constant(node, mode, operands, known)
+        self.constant[node] = self._stay_constant(node, mode, operands, complete)
         self._share(node)
-        if node.target is operator.getitem or operator_name(node.target) in _CUTS:
-            return
-        if node in self.still and operator_name(node.target) in _STATISTICS:
-            return
+        if node.target is operator.getitem or known.picks == "place":
+            return  # positions are dropped, not summed over
+        if node in self.still and known.statistic:
+            return  # the rule says itself what becomes of a statistic of a weight
         self._sum(node, mode, operands)
 
     def _hand_columns_on(self, node: fx.Node, operands: Sequence[fx.Node]) -> None:
-        if operands and moves_only(node):
+        known = known_of(node.target)
+        if operands and known.entries:
             self.columns[node] = self._columns(operands[0])
-        elif node in self.still and reparametrises(node):
+        elif node in self.still and known.shifts:
             self.columns[node] = frozenset().union(*map(self._columns, operands))
 
     def _columns(self, node: fx.Node) -> Axes:
@@ -173,9 +168,9 @@ class _Fates:
         )
 
     def _stay_constant(
-        self, node: fx.Node, mode: str, operands: Sequence[fx.Node], known: bool
+        self, node: fx.Node, mode: str, operands: Sequence[fx.Node], complete: bool
     ) -> Axes:
-        if not known or _uneven(node, mode):
+        if not complete or _uneven(node, mode):
             return self.zero[node]
         unmoved = [n for n in operands if n not in self.still]
         # What differs from place to place makes a constant differ, unless it is along the axis.
@@ -222,18 +217,18 @@ def _single(node: fx.Node) -> bool:
 
 def _padded(node: fx.Node) -> bool:
     """Whether a convolution sees zeros around its input, where a constant is none."""
-    if "conv" not in operator_name(node.target):
+    convolves = known_of(node.target).convolves
+    if not convolves:
         return False
     padding = node.args[4] if len(node.args) > 4 else node.kwargs.get("padding", 0)
     sizes = padding if isinstance(padding, list | tuple) else [padding]
-    return padding == "same" or any(sizes) or "transpose" in operator_name(node.target)
+    return padding == "same" or any(sizes) or convolves == "transposed"
 
 
 def _uneven(node: fx.Node, mode: str) -> bool:
     """Whether a constant comes out as other numbers here and there: no bias makes up for that."""
-    name = operator_name(node.target)
     chosen = mode in ("choice", "pad") or (node.target is operator.getitem and mode == "never")
-    return chosen or name in _UNEVEN or name.startswith("fft_")
+    return chosen or known_of(node.target).uneven
 
 
 def _aliases(node: fx.Node) -> bool:
@@ -290,13 +285,12 @@ def _stays_zero(
         factors = [n for n in having if n is not bias]
         fine = not isinstance(bias, fx.Node) or (bias in having and zero_at(bias))
         return fine and any(map(zero_at, factors))
-    if mode == "affine-norm":
+    if mode in ("affine-norm", "unit-norm"):
         # γ x̂ + β with γ = β = 0, or without either on a value that is zero.
         others = [n for n in having if n is not node.args[0]]
         if others:
             return all(map(zero_at, others))
-        plain = operator_name(node.target) in ("rms_norm", "instance_norm")
-        return plain and zero_at(having[0])
+        return mode == "unit-norm" and zero_at(having[0])
     if mode in ("move", "recurrent"):
         return all(map(zero_at, having))
     return all(n in blank or zero_at(n) for n in operands) and _maps_zero_to_zero(node)

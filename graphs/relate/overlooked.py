@@ -10,18 +10,14 @@ those that were traced: longer inputs need them.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Mapping
 
 from torch import fx
 
 from graphs.axes.dims import Atom, Dim, Prod, Sum, all_atoms, atoms
-from graphs.rules.registry import describe, lookup, operator_name
-
-# Operators whose results are some positions of their operand.
-_CUTS = (
-    *("slice", "narrow", "select", "split", "split_with_sizes", "chunk", "tensor_split"),
-    *("unbind", "index", "index_select", "getitem"),
-)
+from graphs.rules.context import describe
+from graphs.rules.registry import lookup
 
 
 def overlooked(
@@ -60,7 +56,7 @@ def overlooked(
             used |= met
         else:
             still.add(node)
-            if operator_name(node.target) not in _CUTS:
+            if node.target is not operator.getitem and not (rule and rule.picks):
                 used |= met - carried[node]  # summed over, as in a product of two weights
         if rule is None or rule.ends:
             continue

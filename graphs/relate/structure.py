@@ -1,17 +1,18 @@
-"""The central value: a network as axes and tensors.
+"""The central value: a network as axes and tensors, with what can be said and done by it alone.
 
-to_model(trace(model)) == model          bit for bit, every parameter and buffer
 permute(axis, order) computes the same function
 remove(axis, dead units) computes the same function, up to the axis' class of exactness
+
+`graphs.api.Network` adds what needs more than the value: modules, views, blocks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any, overload
+from typing import Any, Self, overload
 
 import torch
 from torch import nn
@@ -121,7 +122,7 @@ class Source:
 
 
 @dataclass(frozen=True, repr=False)
-class Network:
+class Structure:
     """A network as axes and tensors; an immutable value.
 
     Args:
@@ -140,8 +141,8 @@ class Network:
         free = sum(a.frozen is None for a in self.axes.values())
         n = sum(t.value.numel() for t in self.tensors.values())
         return (
-            f"Network({len(self.tensors)} tensors, {n:,} numbers, {len(self.axes)} axes, "
-            f"{free} of them prunable)"
+            f"{type(self).__name__}({len(self.tensors)} tensors, {n:,} numbers, "
+            f"{len(self.axes)} axes, {free} of them prunable)"
         )
 
     @cached_property
@@ -158,7 +159,7 @@ class Network:
                     places[axis].append((name, i))
         return [Group(self.axes[name], tuple(where)) for name, where in places.items()]
 
-    def replace(self, values: Mapping[str, torch.Tensor]) -> Network:
+    def replace(self, values: Mapping[str, torch.Tensor]) -> Self:
         """The same structure with other values.
 
         Args:
@@ -178,7 +179,7 @@ class Network:
             tensors[name] = replace(tensors[name], value=value)
         return replace(self, tensors=MappingProxyType(tensors))
 
-    def permute(self, axis: str, order: Sequence[int] | torch.Tensor) -> Network:
+    def permute(self, axis: str, order: Sequence[int] | torch.Tensor) -> Self:
         """The same function with the units of one axis reordered.
 
         Args:
@@ -196,10 +197,10 @@ class Network:
         return self._keep({axis: index})
 
     @overload
-    def remove(self, axis: str, indices: Sequence[int] | torch.Tensor) -> Network: ...
+    def remove(self, axis: str, indices: Sequence[int] | torch.Tensor) -> Self: ...
     @overload
-    def remove(self, axis: Mapping[str, Sequence[int] | torch.Tensor]) -> Network: ...
-    def remove(self, axis: Any, indices: Any = None) -> Network:
+    def remove(self, axis: Mapping[str, Sequence[int] | torch.Tensor]) -> Self: ...
+    def remove(self, axis: Any, indices: Any = None) -> Self:
         """A smaller network: every tensor that runs along an axis is sliced.
 
         It computes what the network computes with those units set to zero, up to the axis' class of
@@ -239,7 +240,7 @@ class Network:
             raise FrozenAxisError(f"axis {name!r} is left alone: {self.axes[name].frozen}")
         return self.axes[name]
 
-    def _keep(self, kept: Mapping[str, torch.Tensor]) -> Network:
+    def _keep(self, kept: Mapping[str, torch.Tensor]) -> Self:
         tensors = {}
         for name, tensor in self.tensors.items():
             value = tensor.value
@@ -260,66 +261,6 @@ class Network:
             tensors[scale.tensor] = replace(tensor, value=value)
         return replace(self, axes=MappingProxyType(axes), tensors=MappingProxyType(tensors))
 
-    def blocks(self) -> list[Any]:
-        """The residual branches that may be dropped whole; see `graphs.depth.branches.Block`."""
-        from graphs.depth.branches import blocks
-
-        return blocks(self)
-
-    def drop(self, names: Iterable[str]) -> Network:
-        """The network without some of its residual branches; see `graphs.depth.drop.drop`.
-
-        Args:
-            names: of blocks, as `blocks()` lists them.
-
-        Raises:
-            KeyError: no such block.
-        """
-        from graphs.depth.drop import drop
-
-        return drop(self, names)
-
     def shape(self, dims: tuple[Dim, ...]) -> tuple[int, ...]:
         """Sizes of dimensions under this network's axes."""
         return tuple(size(d, self.axes) for d in dims)
-
-    def to_model(self, into: nn.Module | None = None) -> nn.Module:
-        """A module that computes this network.
-
-        It is of the traced class wherever that class' own forward runs with these shapes and
-        agrees with the traced program (which is tried); otherwise the traced program itself, with
-        its shape constants rewritten (`graphs.program.module.ExportedModule`). State-dict names
-        stay.
-
-        Args:
-            into: the module that was traced, to be turned into the pruned one instead of making
-                another: see `graphs.build.inplace.prune_in_place`. It then shares this network's
-                tensors. Until the pruned module has run it is left as it was, so after an error it
-                is dense. The dense memory is free once no dense network is held any more.
-
-        Raises:
-            ValueError: this network does not fit into the class of `into`.
-        """
-        from graphs.build.inplace import prune_in_place
-        from graphs.build.rebuild import rebuild
-
-        return rebuild(self).model if into is None else prune_in_place(into, self)
-
-    def to_pyg(self, level: str = "neuron") -> Any:
-        """The network as a `torch_geometric.data.HeteroData`; see `graphs.views.to_pyg`."""
-        from graphs.views import to_pyg
-
-        return to_pyg(self, level)
-
-    def to_networkx(self, level: str = "layer") -> Any:
-        """The network as a `networkx.MultiDiGraph`; see `graphs.views.to_networkx`."""
-        from graphs.views import to_networkx
-
-        return to_networkx(self, level)
-
-    @staticmethod
-    def from_pyg(data: Any, like: Network) -> Network:
-        """The inverse of `to_pyg("neuron")`; see `graphs.views.from_pyg`."""
-        from graphs.views import from_pyg
-
-        return from_pyg(data, like)

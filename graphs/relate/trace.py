@@ -1,4 +1,4 @@
-"""From a module to a `Network`: export, relate dimensions operator by operator, name the axes."""
+"""From a module to a network: export, relate dimensions operator by operator, name the axes."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from graphs.calls.recording import Recorded
 from graphs.calls.refusals import admit, unwrapped
 from graphs.calls.running import Inputs, as_inputs
 from graphs.relate.assembly import assemble
-from graphs.relate.structure import Network
+from graphs.relate.structure import Structure
 from graphs.relate.walk import Walk
 
 
-def trace(model: nn.Module, example_inputs: Any, *, every_size: bool = False) -> Network:
-    """The network of a module as axes and tensors.
+def structure_of(model: nn.Module, example_inputs: Any, *, every_size: bool = False) -> Structure:
+    """The network of a module as axes and tensors; what `graphs.trace` gives methods to.
 
     One forward pass in evaluation mode is recorded; where the forward decides by values, the module
     is exported by `torch.export`. It is left as it was. What no operator rule understands is frozen
@@ -44,7 +44,7 @@ def trace(model: nn.Module, example_inputs: Any, *, every_size: bool = False) ->
     return _network(module, model, inputs)
 
 
-def reopened(net: Network) -> Network:
+def reopened(net: Structure) -> Structure:
     """The network as traced, by `torch.export`, whose programs take any number of examples.
 
     Raises:
@@ -54,7 +54,7 @@ def reopened(net: Network) -> Network:
     return _network(export(_structure(model), inputs), model, inputs)
 
 
-def _network(module: Recorded | fx.GraphModule, model: nn.Module, inputs: Inputs) -> Network:
+def _network(module: Recorded | fx.GraphModule, model: nn.Module, inputs: Inputs) -> Structure:
     walk = Walk(module, Names(model))
     walk.run()
     return assemble(walk, _structure(model), inputs)

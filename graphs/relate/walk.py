@@ -16,15 +16,10 @@ from graphs.calls.export import attribute
 from graphs.calls.names import Names
 from graphs.calls.nested import leaves, mapped
 from graphs.calls.recording import Recorded
-from graphs.rules import Value, lookup, routing
-from graphs.rules.registry import (
-    Context,
-    Facts,
-    describe,
-    moves_only,
-    operator_name,
-    reparametrises,
-)
+from graphs.rules import Value, lookup
+from graphs.rules.context import Context, Facts, describe
+from graphs.rules.registry import known_of
+from graphs.rules.selection.routing import follow
 
 # Stands for a number of positions that is known at run time only (a prime).
 _UNKNOWN = 7919
@@ -144,11 +139,13 @@ class Walk:
         pairs = zip(dims, shapes, strict=True)
         values = tuple(Value(tuple(d), s, node=node, still=still) for d, s in pairs)
         values = (_of_tensor(values[0], operands), *values[1:])
-        numbers = routing.follow(context, operands)
-        if numbers is not None:
-            which = -1 if operator_name(node.target) == "topk" else 0
-            numbered = replace(values[which], numbers=numbers)
-            values = (*values[:-1], numbered) if which else (numbered, *values[1:])
+        numbered = follow(context, operands)
+        if numbered is not None:
+            which, units = numbered
+            values = tuple(
+                replace(value, numbers=units) if i == which else value
+                for i, value in enumerate(values)
+            )
         for value in values:
             assert len(value.dims) == len(value.shape), f"{node}: {value}"
         return values if isinstance(node.meta["val"], tuple | list) else values[0]
@@ -169,14 +166,15 @@ def _of_tensor(value: Value, operands: Sequence[Value]) -> Value:
     W + B A, a mask): it is used as what it was.
     """
     assert value.node is not None
-    if value.still and reparametrises(value.node):
+    known = known_of(value.node.target)
+    if value.still and known.shifts:
         same = [o for o in operands if o.tensor is not None and o.shape == value.shape]
         # W + Wᵀ has the rows and columns of one weight in the same place.
         if not same or len({o.tensor for o in same}) < len(same):
             return value
         return replace(value, tensor=same[0].tensor, places=same[0].places)
     source = operands[0] if operands else None
-    if source is None or source.tensor is None or not moves_only(value.node):
+    if source is None or source.tensor is None or not known.entries:
         return value
     # Rules hand the dimension objects of their operands on, so identity tells which is which.
     place = {id(d): p for d, p in zip(source.dims, source.places, strict=True)}

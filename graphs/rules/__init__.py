@@ -1,25 +1,14 @@
-"""Operator rules: how every ATen operator relates the dimensions of its operands and its result."""
+"""Operator rules: how every ATen operator relates the dimensions of its operands and its result.
 
-from graphs.rules import (
-    contractions,
-    creation,
-    elementwise,
-    indexing,
-    joins,
-    matrices,
-    norms,
-    pooling,
-    products,
-    recurrent,
-    reductions,
-    repeats,
-    resampling,
-    routing,
-    selection,
-    shapes,
-    spectral,
-)
-from graphs.rules.registry import RULES, Context, Extent, Inverse, Pinned, Value, lookup, rule
+`context` is what a rule sees and states, `registry` holds the rules and what else is known of an
+operator. Each room has the rules of one kind: `linear` multiplies and sums, `entries` acts on
+entries, `shapes` on shapes alone, `selection` picks by number, `space` acts behind the channels. A
+rule of your own is one decorated function in any module: `from graphs.rules import rule`.
+"""
+
+from graphs.rules import entries, linear, selection, shapes, space
+from graphs.rules.context import Context, Extent, Inverse, Pinned, Value
+from graphs.rules.registry import RULES, Rule, known_of, lookup, rule
 
 __all__ = [
     "RULES",
@@ -27,24 +16,14 @@ __all__ = [
     "Extent",
     "Inverse",
     "Pinned",
+    "Rule",
     "Value",
-    "contractions",
-    "creation",
-    "elementwise",
-    "indexing",
-    "joins",
+    "entries",
+    "known_of",
+    "linear",
     "lookup",
-    "matrices",
-    "norms",
-    "pooling",
-    "products",
-    "recurrent",
-    "reductions",
-    "repeats",
-    "resampling",
-    "routing",
     "rule",
     "selection",
     "shapes",
-    "spectral",
+    "space",
 ]

@@ -14,9 +14,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from difflib import get_close_matches
-from typing import TypeVar
+from typing import Any, TypeVar, overload
 
 T = TypeVar("T")
+D = TypeVar("D")
 Thing = TypeVar("Thing")
 
 
@@ -71,6 +72,19 @@ class Registry(Mapping[str, T]):
 
     def __getitem__(self, name: str) -> T:
         return self._things[name]
+
+    # Mapping's own two raise and catch an error for every name that is missing.
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._things
+
+    @overload
+    def get(self, name: str, /) -> T | None: ...
+    @overload
+    def get(self, name: str, /, default: T | D) -> T | D: ...
+    def get(self, name: str, /, default: Any = None) -> Any:
+        """The thing of a name, or the default where there is none."""
+        return self._things.get(name, default)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._things)

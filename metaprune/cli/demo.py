@@ -15,9 +15,10 @@ import metanet
 from metaprune.advice import find
 from metaprune.cli import config as opened
 from metaprune.cli.prune import calibration
-from metaprune.cli.study import Settings, Study, methods
+from metaprune.cli.study import Measuring, Study, methods
 from metaprune.report import print_table, words, write
-from training import FinetuneConfig, FitConfig, fit
+from metaprune.settings import Settings
+from training import FitConfig, fit
 from training.config import from_mapping
 
 
@@ -43,7 +44,10 @@ def run(config: DictConfig) -> None:
     """Train, prune, finetune, compare, report."""
     started = time.perf_counter()
     settings, content = opened.typed(DemoConfig, config)
-    chosen = methods(settings.metanet, None, settings.compare)
+    pruning = Settings.of(
+        metanet=settings.metanet, recovery=["default", {"finetune": dict(settings.finetune)}]
+    )
+    chosen = methods(pruning, settings.compare)
     if settings.metanet is not None:
         metanet.load(find(settings.metanet))  # a damaged file is found before the training
     if settings.threads is not None:
@@ -60,13 +64,13 @@ def run(config: DictConfig) -> None:
         model,
         data,
         calibration(settings.calibration, data, settings.seed),
-        Settings(
-            finetune=FinetuneConfig.parse(settings.finetune),
+        pruning,
+        Measuring(
             latency_batch=settings.latency["batch_size"],
             latency_repeats=settings.latency["repeats"],
         ),
         opened.architecture(settings.model),
-        console,
+        console=console,
     )
     folder = opened.run_folder(content)
     study.run([{"speedup": speedup} for speedup in settings.speedups], chosen, folder)

@@ -65,7 +65,19 @@ def run(config: DictConfig) -> None:
     if settings.json:
         console.out(text, highlight=False)
         return
-    table = Table(title=f"{type(model).__name__} on {data.name}, {settings.split} split")
+    title = f"{type(model).__name__} on {data.name}, {settings.split} split"
+    console.print(_table(title, metrics, cost, latency, size))
+
+
+def _table(
+    title: str,
+    metrics: Mapping[str, float],
+    cost: Mapping[str, float],
+    latency: float | None,
+    batch_size: int,
+) -> Table:
+    """What was measured, a line each; latency in milliseconds."""
+    table = Table(title=title)
     table.add_column("")
     table.add_column("", justify="right")
     for name, value in metrics.items():
@@ -73,7 +85,7 @@ def run(config: DictConfig) -> None:
     table.add_row("MACs", words.count(cost["macs"]))
     table.add_row("parameters", words.count(cost["params"]))
     table.add_row("size", f"{cost['size_mb']:.3g} MB")
-    if size:
-        table.add_row(f"latency, batch of {size}", words.duration(latency))
+    if latency is not None:
+        table.add_row(f"latency, batch of {batch_size}", words.duration(latency))
     table.show_header = False
-    console.print(table)
+    return table

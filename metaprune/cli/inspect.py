@@ -15,7 +15,7 @@ from graphs.tools.files import refuse_filled
 from metaprune.cli import config as opened
 from metaprune.inspection import inspect
 from metaprune.inspection.examples import from_model, from_shapes
-from metaprune.inspection.terminal import show
+from metaprune.inspection.faces.terminal import show
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
 
-from metaprune import __version__
 from metaprune.packages import CONF
+from metaprune.version import __version__
 
 COMMANDS = {
     "prune": "prune a trained network and compare with the baselines",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
@@ -11,79 +12,63 @@ from rich.console import Console
 
 from metaprune.calibration import Calibration
 from metaprune.cli import config as opened
-from metaprune.cli.study import Settings, Study, methods
+from metaprune.cli.study import Measuring, Study, methods
+from metaprune.patterns import parse
 from metaprune.report import print_table, write
-from pruners.plan import CHANNELS, mask_of
-from training import FinetuneConfig
+from metaprune.settings import Settings
+from training.config import from_mapping
 
 
 @dataclass(frozen=True)
 class PruneConfig:
-    """Settings of `conf/prune.yaml`, which says what each means."""
+    """What `conf/prune.yaml` holds beside the fields of `metaprune.Settings`."""
 
     title: str
     model: Mapping[str, Any]
     data: Mapping[str, Any]
-    target: Mapping[str, Any]
-    pattern: str
-    metanet: str | None
-    budget: str | Mapping[str, Any] | None
-    solver: str | None
     compare: Sequence[str | Mapping[str, Any]]
     calibration: Mapping[str, Any]
-    min_units: float | int
-    round_to: int
-    uniform: bool
-    compensate: bool | str
-    repair: bool | str
-    recalibrate: bool
     evaluate: Mapping[str, Any]
     latency: Mapping[str, int]
     save: bool
     export: str | Sequence[str] | None
+    checkpoints: str | None
     seed: int
     finetune: Mapping[str, Any] | None = None
 
 
 def run(config: DictConfig) -> None:
     """Prune, measure, compare, report."""
-    settings, content = opened.typed(PruneConfig, config)
-    targets = spread(settings.target, settings.pattern)
-    chosen = methods(
-        settings.metanet,
-        settings.budget,
-        settings.compare,
-        settings.pattern,
-        measured=settings.calibration["examples"] != 0,
-    )
-    study_settings = Settings(
-        pattern=settings.pattern,
-        solver=settings.solver,
-        min_units=settings.min_units,
-        round_to=settings.round_to,
-        uniform=settings.uniform,
-        compensate=settings.compensate,
-        repair=settings.repair,
-        recalibrate=settings.recalibrate,
-        finetune=None if settings.finetune is None else FinetuneConfig.parse(settings.finetune),
-        export=_listed(settings.export),
-        **_evaluation(settings.evaluate),
-        latency_batch=settings.latency["batch_size"],
-        latency_repeats=settings.latency["repeats"],
-    )
+    content = opened.plain(config)
+    options = {key: content[key] for key in (e.name for e in fields(Settings)) if key in content}
+    rest = {key: value for key, value in content.items() if key not in options}
+    own = from_mapping(PruneConfig, rest)
+    targets = spread(options.pop("target"), options["pattern"])
+    settings = Settings.of(**options)
+    if own.finetune is not None:
+        recovery = ("default",) if settings.recovery is None else settings.recovery
+        settings = replace(settings, recovery=(*recovery, {"finetune": dict(own.finetune)}))
+    chosen = methods(settings, own.compare, measured=own.calibration["examples"] != 0)
     console = Console()
-    data, model = opened.load_data(settings.data), opened.load_model(settings.model)
+    data, model = opened.load_data(own.data), opened.load_model(own.model)
     study = Study(
         model,
         data,
-        calibration(settings.calibration, data, settings.seed),
-        study_settings,
-        opened.architecture(settings.model),
+        calibration(own.calibration, data, own.seed),
+        settings,
+        Measuring(
+            export=_listed(own.export),
+            **_evaluation(own.evaluate),
+            latency_batch=own.latency["batch_size"],
+            latency_repeats=own.latency["repeats"],
+        ),
+        opened.architecture(own.model),
+        None if own.checkpoints is None else Path(own.checkpoints),
         console,
     )
     folder = opened.run_folder(content)
-    study.run(targets, chosen, folder if settings.save else None)
-    report = study.report(settings.title, "prune", content, settings.seed)
+    study.run(targets, chosen, folder if own.save else None)
+    report = study.report(own.title, "prune", content, own.seed)
     print_table(report, console)
     _, page = write(report, folder)
     console.print(f"report: {page}", highlight=False, soft_wrap=True)
@@ -99,7 +84,7 @@ def calibration(settings: Mapping[str, Any], data: Any, seed: int) -> Calibratio
     return found if gradients else Calibration(found.batches, found.inputs)
 
 
-def spread(target: Mapping[str, Any], pattern: str = CHANNELS) -> list[dict[str, Any]]:
+def spread(target: Mapping[str, Any], pattern: str = "channels") -> list[dict[str, Any]]:
     """One target for each point: lists are taken point by point, single values hold for all.
 
     Args:
@@ -110,8 +95,7 @@ def spread(target: Mapping[str, Any], pattern: str = CHANNELS) -> list[dict[str,
         ValueError: nothing asked, or lists of different lengths.
     """
     asked = {name: value for name, value in target.items() if value is not None}
-    mask = mask_of(pattern)
-    if not asked and mask is not None and mask.m:
+    if not asked and not parse(pattern).chooses:
         return [{}]
     if not asked:
         raise ValueError(

@@ -11,21 +11,22 @@ from typing import Any
 from rich.console import Console
 from torch import nn
 
-from graphs import Network, trace
 from graphs.tools.files import refuse_filled
-from metaprune.applying import apply_network, finetuned
+from metaprune.applying import recover
 from metaprune.calibration import Calibration
-from metaprune.patterns.blocks import IMITATION
-from metaprune.patterns.low_rank import default_rule
-from metaprune.planning import check, default_solver, plan_network
+from metaprune.job import Job
+from metaprune.patterns import parse
+from metaprune.planning import recovery_methods
 from metaprune.report import Entry, Layer, Report, words
 from metaprune.report.outline import outline
+from metaprune.result import Result
 from metaprune.results.provenance import machine, versions
-from metaprune.results.result import Result
 from metaprune.saving.export import check as check_format
+from metaprune.schedules import parse as parse_schedule
+from metaprune.schedules.run import run_schedule
+from metaprune.settings import Settings
 from pruners import Target, budgets, fingerprint, measure
-from pruners.plan import BLOCKS, CHANNELS, factors_of
-from training import FinetuneConfig, compare_latency, evaluate
+from training import compare_latency, evaluate
 from training.data.core import Data
 
 
@@ -37,15 +38,17 @@ class Method:
     metanet: str | None
     budget: str | Mapping[str, Any]
 
+    @property
+    def choice(self) -> dict[str, Any]:
+        """The settings that make it this method."""
+        return {"metanet": self.metanet, "budget": self.budget}
+
 
 @dataclass(frozen=True)
-class Settings:
-    """How a study prunes and measures; the same for every method.
+class Measuring:
+    """How a study measures; the same for every method.
 
     Args:
-        pattern, solver, min_units, round_to, uniform: see `metaprune.plan`.
-        compensate, repair, recalibrate: see `metaprune.apply`.
-        finetune: None for one-shot results only.
         export: formats (`metaprune.saving.export`) in which saved networks are written too.
         split: part of the data that is reported.
         limit: examples of it, None for all.
@@ -53,15 +56,6 @@ class Settings:
         latency_repeats: timed passes of every network, in turns.
     """
 
-    pattern: str = CHANNELS
-    solver: str | None = None
-    min_units: float | int = 0.05
-    round_to: int = 1
-    uniform: bool = False
-    compensate: bool | str = True
-    repair: bool | str = True
-    recalibrate: bool = True
-    finetune: FinetuneConfig | None = None
     export: Sequence[str] = ()
     split: str = "test"
     limit: int | None = None
@@ -70,34 +64,29 @@ class Settings:
 
 
 def methods(
-    metanet: str | None,
-    budget: str | Mapping[str, Any] | None,
-    compare: Sequence[str | Mapping[str, Any]],
-    pattern: str = CHANNELS,
-    measured: bool = True,
+    settings: Settings, compare: Sequence[str | Mapping[str, Any]], measured: bool = True
 ) -> list[Method]:
     """The method that was asked for, then the baselines, which see no metanetwork.
 
     Args:
-        metanet: name or path, or None.
-        budget: of the first method; "metanet" when None and there is one.
-        compare: budgets of the baselines.
-        pattern: blocks are chosen in one way only, without baselines; no metanetwork has learned
-            ranks.
+        settings: of the pruning.
+        compare: budgets of the baselines; those that cannot divide the pattern are left out where
+            it leaves only one.
         measured: whether there is calibration data.
 
     Raises:
-        ValueError: a baseline named "metanet".
+        ValueError: a baseline named "metanet", or nothing to do.
     """
-    if pattern == BLOCKS:
-        rule = budget or IMITATION
-        return [Method(budgets.named(rule)[0], None, rule)]
+    pattern = parse(settings.pattern)
     if "metanet" in compare:
         raise ValueError('compare lists baselines such as "uniform"; the metanetwork is `metanet`')
-    if factors_of(pattern):
-        metanet, budget = None, budget or default_rule(pattern, measured)
-    first = budget or ("metanet" if metanet else None)
+    metanet = settings.metanet if pattern.advised else None
+    first = settings.budget or ("metanet" if metanet else None)
+    if first is None and not pattern.advised:
+        first = pattern.default_budget(measured)
     found = [] if first is None else [Method(budgets.named(first)[0], metanet, first)]
+    if len(pattern.budgets()) == 1:
+        return found
     named = {method.name for method in found if method.metanet is None}
     others = [(budgets.named(rule)[0], rule) for rule in compare]
     found += [Method(name, None, rule) for name, rule in others if name not in named]
@@ -119,8 +108,10 @@ class Study:
         model: the dense network; left as it was.
         data: with the task.
         calibration: batches for statistics.
-        settings: the same for every method.
-        source: how `training.models.load` builds the dense architecture, if it can; for saving.
+        settings: how to prune; target, metanetwork and budget are those of each point.
+        measuring: how to measure.
+        source: how `training.sources.load` builds the dense architecture, if it can; for saving.
+        checkpoints: folder that keeps the steps of schedules; None keeps none.
         console: where progress is told.
     """
 
@@ -128,14 +119,16 @@ class Study:
     data: Data
     calibration: Calibration | None
     settings: Settings
+    measuring: Measuring = field(default_factory=Measuring)
     source: Mapping[str, Any] | None = None
+    checkpoints: Path | None = None
     console: Console = field(default_factory=Console)
     entries: list[Entry] = field(default_factory=list)
     results: list[Result] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.example = self.data.example_inputs()
-        self.net: Network = trace(self.model, self.example)
+        example = self.data.example_inputs()
+        self.job = replace(Job.of(self.model, example, self.calibration), data=self.data)
 
     def run(
         self, targets: Sequence[Mapping[str, Any]], chosen: Sequence[Method], folder: Path | None
@@ -149,68 +142,54 @@ class Study:
             chosen: the methods; the first one's networks are saved.
             folder: for the networks; None saves nothing.
         """
-        settings = self.settings
         wanted = [Target.parse(target) if target else None for target in targets]
+        cuts = parse(self.settings.pattern).prunes == "axes"
         for target in wanted:
-            if target is not None and settings.pattern == CHANNELS:
-                target.check(self.net)
+            if target is not None and cuts:
+                target.check(self.job.net)
         if folder is not None:
             for target in wanted:
                 refuse_filled(folder / _folder_name(target.asked if target else {}))
-        for kind in settings.export:
+        for kind in self.measuring.export:
             check_format(kind)
-        for method in chosen:
-            rule, _ = budgets.named(method.budget)
-            solver = settings.solver or default_solver(
-                settings.pattern, self.calibration is not None
-            )
-            check(settings.pattern, rule, solver, method.metanet)
-        for target in wanted:
-            for index, method in enumerate(chosen):
-                self._one(target, method, folder if index == 0 else None)
+        points = [
+            (replace(self.settings, target=target and target.asked, **method.choice), method)
+            for target in wanted
+            for method in chosen
+        ]
+        for settings, _ in points:
+            recovery_methods(self.job, settings)
+        for settings, method in points:
+            self._one(settings, method, folder if method is chosen[0] else None)
 
-    def _one(self, target: Target | None, method: Method, folder: Path | None) -> None:
-        settings = self.settings
+    def _one(self, settings: Settings, method: Method, folder: Path | None) -> None:
         started = time.perf_counter()
-        plan = plan_network(
-            self.net,
-            self.model,
-            target=target,
-            pattern=settings.pattern,
-            metanet=method.metanet,
-            budget=method.budget,
-            solver=settings.solver,
-            calibration=self.calibration,
-            min_units=settings.min_units,
-            round_to=settings.round_to,
-            uniform=settings.uniform,
-        )
-        planned = round(time.perf_counter() - started, 4)
-        result = apply_network(
-            self.net,
-            self.model,
-            plan,
-            example_inputs=self.example,
-            calibration=self.calibration,
-            compensate=settings.compensate,
-            repair=settings.repair,
-            recalibrate=settings.recalibrate,
-        )
-        before = self.measure(result.model)
+        every = recovery_methods(self.job, settings)
+        # What trains comes after the first measurement, so that one shot and finetuned both show.
+        late = [method for method in every if "data" in method.needs and self._at_once(settings)]
+        now = [method for method in every if method not in late]
+        run = run_schedule(self.job, settings, now, self._checkpoints(settings, method))
+        took = time.perf_counter() - started
+        found = run.pruned
+        seconds = dict(found.report["seconds"])
+        planned = round(max(0.0, took - sum(seconds.values())), 4)
+        before = self.measure(found.model)
         after: dict[str, float] = {}
-        if settings.finetune is not None:
-            result = finetuned(result, self.data, settings.finetune, teacher=self.model)
-            after = self.measure(result.model)
+        if late:
+            found = recover(found, run.job, late)
+            after = self.measure(found.model)
+        result = Result.of(found)
         name = None
+        asked = result.report["asked"]
         if folder is not None:
-            name = _folder_name(plan.asked)
+            name = _folder_name(asked)
             result.save(folder / name, source=self.source)
-            plan.save(folder / f"{name.replace('model', 'plan', 1)}.json")
+            result.plan.save(folder / f"{name.replace('model', 'plan', 1)}.json")
             result = self._exported(result, folder / name)
         report = result.report
         entry = Entry(
             method=method.name,
-            asked=dict(plan.asked) or {"pattern": plan.pattern},
+            asked=dict(asked) or {"pattern": result.plan.pattern},
             achieved=report["achieved"],
             before=before,
             after=after,
@@ -223,10 +202,22 @@ class Study:
         self.results.append(result)
         self._tell(entry)
 
+    def _at_once(self, settings: Settings) -> bool:
+        """Whether a schedule is a single pruning."""
+        schedule, pattern = parse_schedule(settings.schedule), parse(settings.pattern)
+        return len(schedule.targets(self.job.net, settings.wanted, pattern)) == 1
+
+    def _checkpoints(self, settings: Settings, method: Method) -> Path | None:
+        """Where the steps of a method to a target are kept."""
+        if self.checkpoints is None:
+            return None
+        asked = {} if settings.wanted is None else settings.wanted.asked
+        return self.checkpoints / f"{method.name}-{_folder_name(asked)}"
+
     def _exported(self, result: Result, folder: Path) -> Result:
         """The result, written in other formats; a failure is told, and does not end the study."""
         notes = []
-        for kind in self.settings.export:
+        for kind in self.measuring.export:
             try:
                 result.export(folder / f"model.{kind}")
                 notes.append(f"Exported as model.{kind}, which computes the same.")
@@ -248,7 +239,7 @@ class Study:
 
     def measure(self, model: nn.Module) -> dict[str, float]:
         """Metrics on the reported split."""
-        return evaluate(model, self.data, self.settings.split, limit=self.settings.limit)
+        return evaluate(model, self.data, self.measuring.split, limit=self.measuring.limit)
 
     def report(self, title: str, command: str, config: Mapping[str, Any], seed: int) -> Report:
         """Everything found out, with measured latencies.
@@ -260,8 +251,8 @@ class Study:
             seed: of the run.
         """
         latencies = self._latencies()
-        nodes, edges = outline(self.net)
-        digests = {**fingerprint(self.net), "data": self.data.fingerprint[:16]}
+        nodes, edges = outline(self.job.net)
+        digests = {**fingerprint(self.job.net), "data": self.data.fingerprint[:16]}
         advisors = {
             entry.method: result.plan.provenance["metanet"]["digest"]
             for entry, result in zip(self.entries, self.results, strict=True)
@@ -272,9 +263,9 @@ class Study:
             command=command,
             score=self.data.task.score,
             higher_is_better=self.data.task.higher_is_better,
-            split=self.settings.split,
+            split=self.measuring.split,
             dense=self.measure(self.model),
-            cost=measure(self.net),
+            cost=measure(self.job.net),
             latency_ms=latencies[0],
             entries=tuple(
                 replace(entry, latency_ms=value)
@@ -294,13 +285,13 @@ class Study:
     def _latencies(self) -> list[float | None]:
         """Milliseconds of the dense network, then of every result; all measured in turns."""
         models = [self.model, *(result.model for result in self.results)]
-        size = self.settings.latency_batch
+        size = self.measuring.latency_batch
         if size == 0:
             return [None] * len(models)
         inputs = self.data.example_inputs(size)
         found = compare_latency(
             {str(i): model for i, model in enumerate(models)},
             inputs,
-            repeats=self.settings.latency_repeats,
+            repeats=self.measuring.latency_repeats,
         )
         return [1e3 * found[str(i)].median for i in range(len(models))]

@@ -1,15 +1,16 @@
-"""What an inspection found, as a value: `Inspection.from_json(found.to_json()) == found`."""
+"""What an inspection found, as a value: `Findings.from_json(found.to_json()) == found`."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
-from pathlib import Path
-from typing import Any, TypeVar
+from dataclasses import asdict, dataclass, field
+from typing import Any, Self
+
+from metaprune import documents
 
 FORMAT = 1
-T = TypeVar("T")
+WHAT, REMEDY = "an inspection", "inspect the model again"
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class Group:
         axis: name of the axis.
         units: number of units.
         kind: what a unit is: "channel", "head", "feature", ...
-        exactness: class of exactness, explained in `Inspection.exactness`.
+        exactness: class of exactness, explained in `Findings.exactness`.
         made_by: modules whose weights produce the units.
         read_by: modules whose weights read them.
         slices: "tensor[dimension]" of everything that is cut.
@@ -129,7 +130,7 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Inspection:
+class Findings:
     """What can be said about pruning a network, before any work.
 
     Args:
@@ -166,62 +167,30 @@ class Inspection:
     seconds: Mapping[str, float] = field(default_factory=dict)
     format: int = FORMAT
 
-    def __str__(self) -> str:
-        from metaprune.inspection.terminal import as_text
-
-        return as_text(self)
-
     def to_json(self) -> str:
         """One readable JSON document."""
         return json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n"
 
     @classmethod
-    def from_json(cls, text: str) -> Inspection:
+    def from_json(cls, text: str) -> Self:
         """Read what `to_json` wrote.
 
         Raises:
             ValueError: not JSON, of another format, or with unknown or missing keys.
         """
-        try:
-            content = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"the inspection is not valid JSON ({error})") from error
-        if not isinstance(content, dict) or content.get("format") != FORMAT:
-            raise ValueError(f"not an inspection of format {FORMAT}; inspect the model again")
+        content = documents.read(text, WHAT, FORMAT, REMEDY)
         check = dict(content.get("check") or {})
-        differences = _all(Difference, check.pop("differences", ()))
+        differences = documents.build_all(Difference, check.pop("differences", ()), WHAT)
         parts = {
-            "groups": _all(Group, content.get("groups")),
-            "left_alone": _all(Alone, content.get("left_alone")),
-            "layers": _all(Layer, content.get("layers")),
-            "modules": {k: _build(Module, v) for k, v in (content.get("modules") or {}).items()},
-            "check": _build(Check, {**check, "differences": differences}),
+            "groups": documents.build_all(Group, content.get("groups"), WHAT),
+            "left_alone": documents.build_all(Alone, content.get("left_alone"), WHAT),
+            "layers": documents.build_all(Layer, content.get("layers"), WHAT),
+            "modules": {
+                path: documents.build(Module, module, WHAT)
+                for path, module in (content.get("modules") or {}).items()
+            },
+            "check": documents.build(Check, {**check, "differences": differences}, WHAT),
             "reachable": {k: tuple(v) for k, v in (content.get("reachable") or {}).items()},
             "notes": tuple(content.get("notes") or ()),
         }
-        return _build(cls, {**content, **parts})
-
-    def save(self, folder: str | Path) -> Path:
-        """Write `inspection.json`, `inspection.html` and `graph.graphml`; return the folder.
-
-        Raises:
-            FileExistsError: there is a file, or a folder with something in it, of that name.
-        """
-        from metaprune.inspection.folder import save
-
-        return save(self, folder)
-
-
-def _build(cls: type[T], content: Mapping[str, Any]) -> T:
-    unknown = sorted(set(content) - {entry.name for entry in fields(cls)})  # type: ignore[arg-type]
-    if unknown:
-        raise ValueError(f"{cls.__name__} in an inspection has no {unknown[0]!r}")
-    values = {k: tuple(v) if isinstance(v, list) else v for k, v in content.items()}
-    try:
-        return cls(**values)
-    except TypeError as error:
-        raise ValueError(f"{cls.__name__} in an inspection is incomplete: {error}") from error
-
-
-def _all(cls: type[T], contents: Any) -> tuple[T, ...]:
-    return tuple(_build(cls, content) for content in contents or ())
+        return documents.build(cls, {**content, **parts}, WHAT)

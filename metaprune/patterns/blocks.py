@@ -1,13 +1,17 @@
-"""Plans that drop whole residual branches."""
+"""Pattern "blocks": whole residual branches go, those that the network misses least."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import ClassVar
+
 from graphs import Network
 from graphs.depth.drop import count_without
-from metaprune.calibration import Calibration
-from metaprune.results.provenance import versions
-from pruners import Plan, Target, fingerprint, units
-from pruners.plan import BLOCKS
+from metaprune.job import Job
+from metaprune.patterns.axes import AxesPattern, target_of
+from metaprune.patterns.base import pattern, provenance
+from metaprune.settings import Settings
+from pruners import Plan, units
 from pruners.statistics import Imitation
 from pruners.targets import METRICS
 
@@ -15,38 +19,46 @@ IMITATION = "imitation"
 """The budget of blocks: how far the network without one is from the dense network."""
 
 
-def plan_blocks(net: Network, target: Target, solver: str, calibration: Calibration | None) -> Plan:
-    """A plan that drops the residual branches the network misses least.
+@pattern("blocks")
+@dataclass(frozen=True)
+class Blocks(AxesPattern):
+    """Residual branches go whole; a unit is a branch."""
 
-    Args:
-        net: the dense network.
-        target: what it may cost.
-        solver: noted in the plan.
-        calibration: batches on which the networks are compared.
+    name: ClassVar[str] = "blocks"
+    forms: ClassVar[tuple[str, ...]] = ("blocks",)
+    advised: ClassVar[bool] = False
 
-    Raises:
-        UnreachableTargetError: not even the network without any block meets the target.
-        ValueError: no calibration, or no blocks.
-    """
-    if calibration is None:
-        raise ValueError(
-            f'pattern "{BLOCKS}" measures what the network misses: pass `calibration` or `data`'
+    def describe(self) -> str:
+        """See `metaprune.patterns.base.Pattern`."""
+        return "Whole residual branches go; the network gets fewer layers."
+
+    def budgets(self) -> list[str]:
+        """See `metaprune.patterns.base.Pattern`."""
+        return [IMITATION]
+
+    def default_budget(self, measured: bool) -> str:
+        """See `metaprune.patterns.base.Pattern`."""
+        return IMITATION
+
+    def plan(self, job: Job, settings: Settings) -> Plan:
+        """See `metaprune.patterns.base.Pattern`."""
+        net, target = job.net, target_of(settings)
+        if not job.measured:
+            raise ValueError(
+                f'pattern "{self.name}" measures what the network misses: pass `calibration` or '
+                "`data`"
+            )
+        drops = units.choose_blocks(net, target, Imitation(net.to_model(), job.batches).value)
+        divergence = dict(zip(drops.names, drops.damage, strict=True))
+        return Plan(
+            pattern=self.name,
+            solver=settings.solver or "magnitude",
+            budget=IMITATION,
+            asked=target.asked,
+            dropped=drops.names,
+            achieved=_measured(net, count_without(net, drops.names)),
+            provenance=provenance(job, settings, divergence=divergence),
         )
-    loss = Imitation(net.to_model(), calibration.model_inputs)
-    drops = units.choose_blocks(net, target, loss.value)
-    return Plan(
-        pattern=BLOCKS,
-        solver=solver,
-        budget=IMITATION,
-        asked=target.asked,
-        dropped=drops.names,
-        achieved=_measured(net, count_without(net, drops.names)),
-        provenance={
-            "versions": versions(),
-            "fingerprints": fingerprint(net),
-            "divergence": dict(zip(drops.names, drops.damage, strict=True)),
-        },
-    )
 
 
 def _measured(net: Network, small: Network) -> dict[str, float]:

@@ -1,8 +1,14 @@
-"""Reports: what a run found out, as JSON, as a page and as a table."""
+"""Reports: what a run found out, as JSON, as a page and as a table.
 
-from metaprune.report.html import page
+`schema` holds the report as a value, and `outline` reads off a network what is drawn of it. `page`,
+`table` and `folder` show it, `drawing` and `tradeoff` are its pictures, and `ranking` says who
+leads. `words`, `theme` and `markup` are the figures, colours and pieces of HTML that every page of
+metaprune shares.
+"""
+
+from metaprune.report.folder import write
+from metaprune.report.page import page
 from metaprune.report.schema import Edge, Entry, Layer, Node, Report
 from metaprune.report.table import print_table, rows
-from metaprune.report.write import write
 
 __all__ = ["Edge", "Entry", "Layer", "Node", "Report", "page", "print_table", "rows", "write"]

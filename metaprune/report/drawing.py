@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from html import escape
 
 from metaprune.report import theme, words
+from metaprune.report.markup import drawn_text
 from metaprune.report.schema import Edge, Entry, Node, Report
 
 ROW, HEAD, BAR, GAP = 22, 30, 150, 18
@@ -49,7 +50,7 @@ def drawing(report: Report, entries: Sequence[Entry]) -> str:
     for column, entry in enumerate(entries):
         x = left + LABEL + column * (BAR + GAP)
         colour = theme.series(report.methods.index(entry.method))
-        parts.append(_text(x, HEAD - 12, entry.method, "strong"))
+        parts.append(drawn_text(x, HEAD - 12, entry.method, "strong"))
         kept = {layer.name: layer for layer in entry.layers}
         parts += [
             _bar(x, _y(index), kept[node.name].of, kept[node.name].kept, colour, node.name)
@@ -96,7 +97,7 @@ def _arc(edge: Edge, place: dict[str, int], reach: int, left: float) -> str:
 def _row(node: Node, index: int, left: float) -> str:
     y = _y(index)
     if not node.name:
-        return _dot(left, y, 4, theme.MUTED, "input of the model") + _text(
+        return _dot(left, y, 4, theme.MUTED, "input of the model") + drawn_text(
             left + 12, y, "input", "muted"
         )
     colour = theme.MUTED if node.frozen else theme.INK
@@ -107,8 +108,8 @@ def _row(node: Node, index: int, left: float) -> str:
     name = node.name if len(node.name) <= 30 else "…" + node.name[-29:]
     return (
         _dot(left, y, radius, colour, told)
-        + _text(left + 12, y, name, "muted" if node.frozen else "")
-        + _text(left + LABEL - 14, y, _short(node.size), "number")
+        + drawn_text(left + 12, y, name, "muted" if node.frozen else "")
+        + drawn_text(left + LABEL - 14, y, _short(node.size), "number")
     )
 
 
@@ -122,10 +123,6 @@ def _dot(x: float, y: float, radius: float, colour: str, title: str) -> str:
         f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}" style="fill: {colour}">'
         f"<title>{escape(title)}</title></circle>"
     )
-
-
-def _text(x: float, y: float, text: str, kind: str) -> str:
-    return f'<text class="{kind}" x="{x:.1f}" y="{y + 4:.1f}">{escape(text)}</text>'
 
 
 def _bar(x: float, y: float, of: int, kept: int, colour: str, name: str) -> str:

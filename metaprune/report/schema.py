@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any, TypeVar
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from metaprune import documents
 
 FORMAT = 1
-T = TypeVar("T")
+WHAT, REMEDY = "a report", "run the command again to make one"
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,11 @@ class Entry:
     notes: tuple[str, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
     folder: str | None = None
+
+    @property
+    def final(self) -> Mapping[str, float]:
+        """The metrics that count: after finetuning, or before where there was none."""
+        return self.after or self.before
 
 
 @dataclass(frozen=True)
@@ -140,33 +147,14 @@ class Report:
         Raises:
             ValueError: not JSON, of another format, or with unknown or missing keys.
         """
-        try:
-            content = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"the report is not valid JSON ({error})") from error
-        if not isinstance(content, dict) or content.get("format") != FORMAT:
-            raise ValueError(f"not a report of format {FORMAT}; run the command again to make one")
+        content = documents.read(text, WHAT, FORMAT, REMEDY)
         entries = [
-            _build(Entry, {**e, "layers": _all(Layer, e.get("layers")), "notes": tuple(e["notes"])})
-            for e in content["entries"]
+            {**entry, "layers": documents.build_all(Layer, entry.get("layers"), WHAT)}
+            for entry in content.get("entries") or ()
         ]
         parts = {
-            "entries": tuple(entries),
-            "nodes": _all(Node, content.get("nodes")),
-            "edges": _all(Edge, content.get("edges")),
+            "entries": documents.build_all(Entry, entries, WHAT),
+            "nodes": documents.build_all(Node, content.get("nodes"), WHAT),
+            "edges": documents.build_all(Edge, content.get("edges"), WHAT),
         }
-        return _build(cls, {**content, **parts})
-
-
-def _build(cls: type[T], content: Mapping[str, Any]) -> T:
-    unknown = sorted(set(content) - {entry.name for entry in fields(cls)})  # type: ignore[arg-type]
-    if unknown:
-        raise ValueError(f"{cls.__name__} in a report has no {unknown[0]!r}")
-    try:
-        return cls(**content)
-    except TypeError as error:
-        raise ValueError(f"{cls.__name__} in a report is incomplete: {error}") from error
-
-
-def _all(cls: type[T], contents: Any) -> tuple[T, ...]:
-    return tuple(_build(cls, content) for content in contents or ())
+        return documents.build(cls, {**content, **parts}, WHAT)

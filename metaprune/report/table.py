@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from rich.console import Console
 from rich.table import Table
 
 from metaprune.report import words
+from metaprune.report.ranking import leading
 from metaprune.report.schema import Entry, Report
 
 
@@ -49,29 +52,18 @@ def _row(report: Report, entry: Entry) -> list[str]:
 
 
 def print_table(report: Report, console: Console | None = None) -> None:
-    """Print the results table, and after it every remark."""
+    """Print the results table, the best of each target in bold."""
     console = console or Console()
     header, body = rows(report)
     table = Table(title=f"{report.title}, {report.split} split", title_justify="left")
     for i, column in enumerate(header):
         table.add_column(column, justify="left" if i == 0 else "right")
-    previous: dict | None = None
-    for row, entry in zip(body, (None, *report.entries), strict=True):
+    best = (False, *leading(report))
+    previous: dict[str, Any] | None = None
+    for row, entry, leads in zip(body, (None, *report.entries), best, strict=True):
         asked = dict(entry.asked) if entry else None
         if asked != previous:
             table.add_section()
         previous = asked
-        best = entry is not None and entry in _best(report, entry)
-        table.add_row(*row, style="bold" if best else None)
+        table.add_row(*row, style="bold" if leads else None)
     console.print(table)
-
-
-def _best(report: Report, entry: Entry) -> list[Entry]:
-    """The entries at this entry's target that nobody beats, when there is more than one entry."""
-    rivals = [other for other in report.entries if dict(other.asked) == dict(entry.asked)]
-
-    def score(one: Entry) -> float:
-        return (one.after or one.before)[report.score]
-
-    top = (max if report.higher_is_better else min)(map(score, rivals))
-    return [one for one in rivals if score(one) == top] if len(rivals) > 1 else []

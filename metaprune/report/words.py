@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 PERCENT = ("accuracy",)
 """Metrics that are shares and are shown in percent."""
 
@@ -42,7 +45,6 @@ def duration(milliseconds: float | None) -> str:
     return "-" if milliseconds is None else f"{milliseconds:.3g} ms"
 
 
-def asked(target: dict | object) -> str:
+def asked(target: Mapping[str, Any]) -> str:
     """A target: "speedup 2.0 and params 50%"."""
-    items = target.items() if hasattr(target, "items") else ()
-    return " and ".join(f"{name} {value}" for name, value in items)
+    return " and ".join(f"{name} {value}" for name, value in target.items())

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from metaprune import __version__
+from metaprune.version import __version__
 
 PACKAGES = ("torch", "torch-geometric", "transformers", "safetensors", "numpy")
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from metaprune.report import words
-from metaprune.results.result import Result
+from metaprune.results.pruned import Pruned
+from pruners import Plan
 
 OPENED = {
     "plain": "in its own class; transformers' own from_pretrained opens it too",
@@ -13,7 +14,7 @@ OPENED = {
 }
 
 
-def card(result: Result, name: str, kind: str) -> str:
+def card(result: Pruned, name: str, kind: str) -> str:
     """A README for a folder.
 
     Args:
@@ -28,11 +29,11 @@ def card(result: Result, name: str, kind: str) -> str:
         ("size", f"{dense['size_mb']:.3g} MB", f"{now['size_mb']:.3g} MB"),
     ]
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    steps = ", then ".join(map(_said, result.plan.steps))
     notes = "\n".join(f"- {note}" for note in result.report["notes"])
     return f"""# {name}
 
-A network pruned by metaprune: pattern {result.plan.pattern}, budget {result.plan.budget}, \
-asked {words.asked(result.plan.asked) or "nothing but the pattern"}.
+A network pruned by metaprune: {steps}.
 
 | | dense | pruned |
 |---|---|---|
@@ -48,3 +49,8 @@ says what was asked and achieved, and what was left alone and why.
 
 {notes}
 """
+
+
+def _said(step: Plan) -> str:
+    asked = words.asked(step.asked) or "nothing but the pattern"
+    return f"pattern {step.pattern}, budget {step.budget}, asked {asked}"

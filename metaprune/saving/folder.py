@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,14 @@ from torch.utils import _pytree as pytree
 from graphs import trace
 from graphs.calls.running import as_inputs, quiet_evaluation
 from graphs.tools.files import read_tensors, whole_folder, write_tensors, write_text
-from metaprune.results.result import Result
+from metaprune.results.dense import Dense, is_transformer
+from metaprune.results.history import History, remember
+from metaprune.results.pruned import Pruned
 from metaprune.saving import transformers as classes
 from metaprune.saving.archive import load_program, save_program
 from metaprune.saving.card import card
+from metaprune.saving.replay import replayed
 from pruners import Plan
-from pruners.factors import shaped
 from training import sources
 from training.store import load_state, state_of
 
@@ -37,12 +40,12 @@ EXAMPLE, PROGRAM, CARD = "example.safetensors", "program.pt2", "README.md"
 KINDS = ("source", "transformers", "exported")
 
 
-def save(result: Result, folder: Path, source: Mapping[str, Any] | None = None) -> Path:
+def save(result: Pruned, folder: Path, source: Mapping[str, Any] | None = None) -> Path:
     """See `metaprune.Result.save`."""
     kind, how = _how(result, source)
     model = result.model
     with whole_folder(folder) as inside:
-        if kind == "transformers" and not result.plan.rank:
+        if kind == "transformers" and not any(step.rank for step in result.plan.steps):
             how["plain"] = classes.write(result, inside)
         if not how.get("plain"):
             write_tensors(inside / MODEL, state_of(model))
@@ -51,6 +54,7 @@ def save(result: Result, folder: Path, source: Mapping[str, Any] | None = None) 
         if _plain_example(result.example_inputs):
             how["example"] = _write_example(result.example_inputs, inside / EXAMPLE)
         how["untrained"] = [n for n, p in model.named_parameters() if not p.requires_grad]
+        how["masked"] = list(result.masks)
         content = {"format": FORMAT, "kind": kind, "training": model.training, **how}
         write_text(inside / HOW, json.dumps(content, indent=2) + "\n")
         write_text(inside / PLAN, result.plan.to_json())
@@ -87,7 +91,7 @@ def load(folder: str | Path, *, dense: nn.Module | None = None) -> nn.Module:
         # A program also holds what the module does not save: tables that its forward reads.
         tensors = {**state_of(model), **tensors}
     elif how.get("plain"):
-        model = classes.read(inside, how)
+        model = classes.read(inside, how["dense"]["architecture"])
     else:
         model = _replayed(inside, how)
     if not how.get("plain") or dense is not None:
@@ -97,37 +101,33 @@ def load(folder: str | Path, *, dense: nn.Module | None = None) -> nn.Module:
     untrained = set(how.get("untrained", ()))
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name not in untrained)
+    remember(model, _history(model, inside, how))
     return model.train(bool(how.get("training", False)))
 
 
-def _how(result: Result, source: Mapping[str, Any] | None) -> tuple[str, dict[str, Any]]:
+def _history(model: nn.Module, inside: Path, how: Mapping[str, Any]) -> History:
+    """How a saved network came about; its masks are where its weights are not 0."""
+    masks = {name: model.get_parameter(name).detach() != 0 for name in how["masked"]}
+    return History(Dense(**how["dense"]), Plan.load(inside / PLAN), masks)
+
+
+def _how(result: Pruned, source: Mapping[str, Any] | None) -> tuple[str, dict[str, Any]]:
     """Kind of rebuild, and what it needs beside tensors and plan."""
-    rebuildable = _plain_example(result.example_inputs)
-    if source is not None and rebuildable:
-        return "source", {"source": dict(source)}
-    if classes.is_transformer(result.model) and rebuildable:
-        # The dense architecture: the plan is replayed on it, so widths must be the original ones.
-        dense = result.network.source.model.config
-        return "transformers", {
-            "class": type(result.model).__name__,
-            "config": json.loads(dense.to_json_string(use_diff=False)),
-            "attention": dense._attn_implementation,
-        }
-    return "exported", {}
+    architecture = result.dense.architecture if source is None else {"source": dict(source)}
+    how = {"dense": replace(result.dense, architecture=architecture).to_json()}
+    if architecture is None or not _plain_example(result.example_inputs):
+        return "exported", how
+    if "source" in architecture:
+        return "source", how
+    return "transformers" if is_transformer(result.model) else "exported", how
 
 
 def _replayed(inside: Path, how: Mapping[str, Any]) -> nn.Module:
     """The dense architecture with the plan carried out on it; its values do not matter."""
+    architecture = how["dense"]["architecture"]
     if how["kind"] == "source":
-        dense = sources.load(**how["source"])
-    else:
-        import transformers
-
-        cls = getattr(transformers, how["class"])
-        config = cls.config_class.from_dict(how["config"])
-        config._attn_implementation = how["attention"]
-        dense = cls(config).eval()
-    return _on(dense, inside, how)
+        return _on(sources.load(**architecture["source"]), inside, how)
+    return _on(classes.build(architecture).eval(), inside, how)
 
 
 def _on(dense: nn.Module, inside: Path, how: Mapping[str, Any]) -> nn.Module:
@@ -136,9 +136,8 @@ def _on(dense: nn.Module, inside: Path, how: Mapping[str, Any]) -> nn.Module:
         raise ValueError(
             f"{str(inside)!r} has no example inputs to replay its plan on; load it without `dense`"
         )
-    net = trace(dense, _read_example(inside / EXAMPLE, how["example"]))
-    plan = Plan.load(inside / PLAN)
-    return shaped(plan.carry_out(net).to_model(), plan)
+    example = _read_example(inside / EXAMPLE, how["example"])
+    return replayed(trace(dense, example), Plan.load(inside / PLAN), example)
 
 
 def _read_how(inside: Path) -> dict[str, Any]:
@@ -192,7 +191,7 @@ def _read_example(path: Path, content: Mapping[str, Any]) -> Any:
     return args or {key: value(entry) for key, entry in content["kwargs"].items()}
 
 
-def _check(result: Result, inside: Path) -> None:
+def _check(result: Pruned, inside: Path) -> None:
     """Open what was written and compare it with the model.
 
     Raises:

@@ -26,13 +26,7 @@ from graphs.build.compare import agree
 from graphs.build.configs import configs
 from graphs.build.search import configured_numbers
 from graphs.calls.running import as_inputs, outputs
-from metaprune.results.result import Result
-from pruners.plan import CHANNELS
-
-
-def is_transformer(model: nn.Module) -> bool:
-    """Whether a model is of a class of transformers, with its configuration."""
-    return type(model).__module__.startswith("transformers.") and hasattr(model, "config")
+from metaprune.results.pruned import Pruned
 
 
 def resized(net: Network, kept: Mapping[str, int]) -> Network:
@@ -91,7 +85,7 @@ def layer_configs(net: Network) -> dict[int, dict[str, int]] | None:
     return found or None
 
 
-def write(result: Result, folder: Path) -> bool:
+def write(result: Pruned, folder: Path) -> bool:
     """Write a transformers model so that plain `from_pretrained` opens it, if it can be said so.
 
     Where widths differ between layers, only the configuration is written, with what differs in its
@@ -104,7 +98,7 @@ def write(result: Result, folder: Path) -> bool:
     model: Any = result.model
     held = model.config
     config: Any = held
-    if result.plan.pattern == CHANNELS:
+    if any(step.kept or step.dropped for step in result.plan.steps):
         config = plain_config(result.network)
     if config is not None:
         try:
@@ -136,6 +130,17 @@ def read(folder: Path, how: Mapping[str, Any]) -> nn.Module:
         model: nn.Module = getattr(transformers, how["class"]).from_pretrained(
             folder, dtype="auto", attn_implementation=how["attention"]
         )
+    return model
+
+
+def build(architecture: Mapping[str, Any]) -> nn.Module:
+    """A model with random weights, in the class and configuration that `Dense` remembers."""
+    import transformers
+
+    cls = getattr(transformers, architecture["class"])
+    config = cls.config_class.from_dict(architecture["config"])
+    config._attn_implementation = architecture["attention"]
+    model: nn.Module = cls(config)
     return model
 
 

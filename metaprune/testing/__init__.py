@@ -11,8 +11,13 @@ Functions are compared in float64 with random weights of gain O(1): at a small i
 wrong graph looks right. A wrong symmetry is found, a missing one is not: `symmetries` measures how
 much a network declares. Every law also takes a `Network` in place of a model, which is then used as
 it is, weights and dtype included.
+
+`laws` and `certificate` are what users call. Each law has a file: `permutations`, `scales`,
+`removal` (with `masked_statistics`). Below them, `subject` is what is tested, `alterations` make
+other networks of it, `checking` compares, and `first_difference` finds where a law breaks.
 """
 
+from metaprune.testing.alterations import kill, lively
 from metaprune.testing.certificate import Certificate, Law, certify
 from metaprune.testing.laws import (
     TOLERANCE,
@@ -23,8 +28,7 @@ from metaprune.testing.laws import (
     assert_round_trip,
     assert_scale_invariant,
 )
-from metaprune.testing.subject import kill, lively
-from metaprune.testing.symmetry import symmetries
+from metaprune.testing.permutations import symmetries
 
 __all__ = [
     "TOLERANCE",

@@ -11,11 +11,12 @@ from torch import nn
 from graphs import Network, trace
 from graphs.axes.dims import EXACTNESS
 from graphs.calls.running import as_inputs
-from metaprune.testing.gauge import scale_law
+from metaprune.testing.checking import Checked
 from metaprune.testing.laws import TOLERANCE, assert_round_trip
+from metaprune.testing.permutations import group_size, permutation_law, silent_axes
 from metaprune.testing.removal import REPAIRED, removal_law
+from metaprune.testing.scales import scale_law
 from metaprune.testing.subject import prepared_from
-from metaprune.testing.symmetry import Checked, group_size, permutation_law, silent_axes
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,12 @@ from graphs import Axis, Network, trace
 from graphs.build.compare import agree
 from graphs.build.rebuild import graph_model
 from graphs.calls.running import as_inputs, outputs
-from metaprune.testing.gauge import scale_law
+from metaprune.testing.alterations import reordered
+from metaprune.testing.checking import gap
+from metaprune.testing.permutations import batches, orders, permutation_law
 from metaprune.testing.removal import removal_law
-from metaprune.testing.subject import gap, prepared, reordered
-from metaprune.testing.symmetry import batches, orders, permutation_law
+from metaprune.testing.scales import scale_law
+from metaprune.testing.subject import prepared
 
 TOLERANCE = 1e-10
 
@@ -90,7 +92,7 @@ def assert_permutation_invariant(
 ) -> None:
     """Permuting the units of axes that are not frozen leaves the function as it is.
 
-    All axes at once first, then apart; see `metaprune.testing.symmetry.batches`.
+    All axes at once first, then apart; see `metaprune.testing.permutations.batches`.
 
     Args:
         subject: a model, or a network to take as it is.

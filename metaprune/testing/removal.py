@@ -19,10 +19,11 @@ from torch.utils import _pytree as pytree
 
 from graphs import Axis, FrozenAxisError, Network
 from graphs.axes.dims import kept_positions
-from metaprune.testing.locate import first_difference
-from metaprune.testing.masked import masked_statistics
-from metaprune.testing.subject import Subject, gap, kill
-from metaprune.testing.symmetry import Checked, explain, search
+from metaprune.testing.alterations import kill
+from metaprune.testing.checking import Checked, explain, gap, search
+from metaprune.testing.first_difference import first_difference
+from metaprune.testing.masked_statistics import masked_statistics
+from metaprune.testing.subject import Subject
 from pruners.recovery.compensation import compensate_bias, input_means
 from pruners.statistics.calls import Call, LinearCalls
 

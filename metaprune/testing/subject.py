@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from math import prod
 from typing import Any
 
 import torch
@@ -12,19 +11,12 @@ from torch import fx, nn
 from torch.func import functional_call
 from torch.utils import _pytree as pytree
 
-from graphs import Axis, Network, Tensor, trace
-from graphs.axes.dims import Fixed, kept_positions, size, unit_index
+from graphs import Axis, Network, trace
+from graphs.axes.dims import Dim
 from graphs.build.rebuild import graph_model
 from graphs.calls.running import as_inputs, outputs
+from metaprune.testing.alterations import WIDE, lively, raised, widened
 
-_WIDE: dict[Any, torch.dtype] = {
-    torch.float16: torch.float64,
-    torch.bfloat16: torch.float64,
-    torch.float32: torch.float64,
-    torch.complex64: torch.complex128,
-}
-# Larger constants stand for infinity.
-_MASK = 1e4
 Outputs = list[torch.Tensor]
 
 
@@ -58,11 +50,11 @@ class Subject:
         if not self.wide:
             return module
         for node in module.graph.nodes:
-            node.args = _widened(node.args)
-            node.kwargs = _widened(node.kwargs)
+            node.args = _with_wide_dtypes(node.args)
+            node.kwargs = _with_wide_dtypes(node.kwargs)
         for name in net.program.constants:
             if name in module._buffers:
-                module._buffers[name] = _raised(module._buffers[name])
+                module._buffers[name] = widened(module._buffers[name])
         module.recompile()
         return module
 
@@ -90,9 +82,9 @@ class Subject:
         return [axis for axis in self.net.axes.values() if axis.frozen is None]
 
 
-def _widened(arguments: Any) -> Any:
+def _with_wide_dtypes(arguments: Any) -> Any:
     return fx.node.map_aggregate(
-        arguments, lambda a: _WIDE.get(a, a) if isinstance(a, torch.dtype) else a
+        arguments, lambda a: WIDE.get(a, a) if isinstance(a, torch.dtype) else a
     )
 
 
@@ -132,114 +124,13 @@ def prepared_from(net: Network, inputs: Any, seed: int) -> Subject:
         seed: of weights and generator.
     """
     generator = torch.Generator().manual_seed(seed)
-    inputs = pytree.tree_map_only(torch.Tensor, _raised, inputs)
+    inputs = pytree.tree_map_only(torch.Tensor, widened, inputs)
     return Subject(lively(raised(net), generator), inputs, generator, wide=True)
 
 
-def raised(net: Network) -> Network:
-    """The network with its values in float64 (complex128)."""
-    return net.replace({name: _raised(tensor.value) for name, tensor in net.tensors.items()})
-
-
-def _raised(value: torch.Tensor) -> torch.Tensor:
-    return value.to(_WIDE.get(value.dtype, value.dtype))
-
-
-def lively(net: Network, generator: torch.Generator) -> Network:
-    """The network with random weights of gain O(1), so that every unit matters to the output.
-
-    With the small weights of a fresh network a wrong graph looks right to many digits. Constants
-    keep their size, so that logarithms and roots of them exist, but not their regularity: a class
-    token of zeros has every symmetry.
-    """
-    return net.replace({name: _drawn(net, t, generator) for name, t in net.tensors.items()})
-
-
-def _drawn(net: Network, tensor: Tensor, generator: torch.Generator) -> torch.Tensor:
-    value = tensor.value
-    if not value.is_floating_point():
-        return value
-    normal = torch.randn(value.shape, generator=generator, dtype=torch.float64)
-    uniform = torch.rand(value.shape, generator=generator, dtype=torch.float64) + 0.5
-    if tensor.role == "constant":
-        if not bool(value.any()):
-            return 0.3 * normal.to(value)
-        return torch.where(value.abs() < _MASK, value * uniform.to(value), value)
-    if tensor.role in ("scale", "running_var"):
-        return uniform.to(value)
-    if tensor.role == "weight":
-        return (normal / _fan_in(net, tensor) ** 0.5).to(value)
-    return (normal if tensor.role == "embedding" else 0.3 * normal).to(value)
-
-
-def _fan_in(net: Network, tensor: Tensor) -> int:
-    """Entries that one output of a weight reads: inputs and, of a kernel, taps."""
-    read = [
-        size(dim, net.axes)
-        for i, dim in enumerate(tensor.dims)
-        if i in tensor.reading or isinstance(dim, Fixed)
-    ]
-    return max(1, prod(read))
-
-
-def kill(net: Network, axis: str, units: torch.Tensor) -> Network:
-    """The network with units zero at every producer: weights' rows, biases, scales, statistics.
-
-    Args:
-        net: the network.
-        axis: name of the axis.
-        units: indices of the units to zero.
-    """
-    values = {}
-    for name, tensor in net.tensors.items():
-        value = tensor.value
-        for i in tensor.makes(axis) if tensor.role != "running_var" else ():
-            hit = torch.isin(unit_index(tensor.dims[i], axis, net.axes), units).nonzero().flatten()
-            value = value.index_fill(i, hit.to(value.device), 0)
-        values[name] = value
-    return net.replace(values)
-
-
-def permuted(net: Network, orders: Mapping[str, torch.Tensor], only: str | None = None) -> Network:
-    """Units of several axes reordered at once, in all tensors or (a broken symmetry) in one."""
-    names = net.tensors if only is None else [only]
-    return net.replace({name: reordered(net, name, orders) for name in names})
-
-
-def reordered(
-    net: Network, name: str, orders: Mapping[str, torch.Tensor], value: torch.Tensor | None = None
-) -> torch.Tensor:
-    """One tensor, or a value of its shape, with the units of its axes reordered."""
-    tensor = net.tensors[name]
-    value = tensor.value if value is None else value
-    for i, dim in enumerate(tensor.dims):
-        index = kept_positions(dim, orders, net.axes)
-        if index is not None:
-            value = value.index_select(i, index.to(value.device))
-    return value
-
-
-def gap(before: Sequence[torch.Tensor], after: Sequence[torch.Tensor]) -> float:
-    """Largest difference of any output, relative to the largest magnitude there where above 1.
-
-    Infinite where numbers of outputs or shapes differ, or one side is not finite and the other is.
-    """
-    if len(before) != len(after):
-        return float("inf")
-    return max((_gap(a, b) for a, b in zip(before, after, strict=True)), default=0.0)
-
-
-def _gap(a: torch.Tensor, b: torch.Tensor) -> float:
-    if a.shape != b.shape:
-        return float("inf")
-    if a.numel() == 0:
-        return 0.0
-    if not a.is_floating_point() and not a.is_complex():
-        return 0.0 if torch.equal(a, b) else float("inf")
-    finite = a.isfinite()
-    if not torch.equal(finite, b.isfinite()):
-        return float("inf")
-    if not bool(finite.any()):
-        return 0.0
-    scale = max(1.0, float(a[finite].abs().max()))
-    return float((a[finite] - b[finite]).abs().max()) / scale
+def dims_of(net: Network, node: fx.Node) -> tuple[Dim, ...]:
+    """Dimensions of the tensor or value of a node; none where they are not known."""
+    if node.op == "get_attr":
+        tensor = net.tensors.get(str(node.target))
+        return tensor.dims if tensor else ()
+    return net.program.dims.get(node.name, ())

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from graphs.axes.dims import atoms, kept_positions
+from graphs.calls.running import run, undisturbed
 from pruners.statistics.calls import Call, LinearCalls
-from pruners.statistics.running import forward, undisturbed
 
 if TYPE_CHECKING:
     from graphs import Network, Tensor
@@ -77,7 +77,7 @@ def input_means(net: Network, model: nn.Module, batches: Iterable[Any]) -> dict[
     seen = 0
     with undisturbed(model), torch.no_grad(), LinearCalls(watch):
         for seen, batch in enumerate(batches, start=1):  # noqa: B007
-            forward(model, batch)
+            run(model, batch)
     if seen == 0:
         raise ValueError("bias compensation needs at least one calibration batch (got none)")
     return {name: total / rows[name] for name, total in sums.items()}

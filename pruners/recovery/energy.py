@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from graphs.axes.dims import kept_positions
-from pruners.statistics.running import forward, undisturbed
+from graphs.calls.running import run, undisturbed
 
 if TYPE_CHECKING:
     from graphs import Network
@@ -57,7 +57,7 @@ def compensate_norms(
     try:
         with undisturbed(model), torch.no_grad():
             for batch in batches:
-                forward(model, batch)
+                run(model, batch)
     finally:
         for hook in hooks:
             hook.remove()

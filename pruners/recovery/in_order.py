@@ -10,12 +10,12 @@ import torch
 from torch import nn
 
 from graphs.axes.dims import atoms, kept_positions
+from graphs.calls.running import run, undisturbed
 from pruners.recovery.refit import UNSEEN, Refit, intercept_of
 from pruners.recovery.regression import DAMPING, Regression, fit
 from pruners.recovery.side_by_side import Stepper
 from pruners.solvers.matrix import as_matrix, from_matrix
 from pruners.statistics.calls import Call, LinearCalls
-from pruners.statistics.running import forward, undisturbed
 
 if TYPE_CHECKING:
     from graphs import Network, Tensor
@@ -150,7 +150,7 @@ def _called(model: nn.Module, names: Mapping[int, str], batch: Any) -> dict[str,
             seen[name] = seen.get(name, 0) + 1
 
     with LinearCalls(watch):
-        forward(model, batch)
+        run(model, batch)
     return seen
 
 

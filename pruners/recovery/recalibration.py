@@ -11,8 +11,8 @@ from torch import nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from graphs.calls.running import evaluation, run
 from pruners.statistics.calls import function_name
-from pruners.statistics.running import forward
 
 
 @dataclass(frozen=True)
@@ -47,22 +47,17 @@ def recalibrate_batch_norm(model: nn.Module, batches: Iterable[Any]) -> Recalibr
         ValueError: no batches, or a batch too small for a variance. The statistics are then the old
             ones, as after any other error.
     """
-    flags = [(module, module.training) for module in model.modules()]
     norms = _CumulativeNorms()
     seen = 0
-    model.eval()
     try:
-        with torch.no_grad(), norms:
+        with evaluation(model), torch.no_grad(), norms:
             for seen, batch in enumerate(batches, start=1):  # noqa: B007
-                forward(model, batch)
+                run(model, batch)
         if seen == 0:
             raise ValueError("batch-norm recalibration needs at least one batch (got none)")
     except BaseException:
         norms.restore()
         raise
-    finally:
-        for module, training in flags:
-            module.training = training
     return Recalibration(len(norms.calls), seen)
 
 

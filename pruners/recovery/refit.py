@@ -11,12 +11,12 @@ import torch
 from torch import nn
 
 from graphs.axes.dims import kept_positions
+from graphs.calls.running import run, undisturbed
 from graphs.rules.registry import operator_name
 from pruners.recovery.compensation import bias_of
 from pruners.recovery.regression import DAMPING, Fit, Regression, fit
 from pruners.solvers.matrix import as_matrix, from_matrix
 from pruners.statistics.calls import Call, LinearCalls
-from pruners.statistics.running import forward, undisturbed
 
 if TYPE_CHECKING:
     from graphs import Network, Tensor
@@ -102,7 +102,7 @@ def input_moments(
     seen = 0
     with undisturbed(model), torch.no_grad(), LinearCalls(watch):
         for seen, batch in enumerate(batches, start=1):  # noqa: B007
-            forward(model, batch)
+            run(model, batch)
     if seen == 0:
         raise ValueError("a refit needs at least one calibration batch (got none)")
     return found

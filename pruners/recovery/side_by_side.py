@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from graphs.calls.running import run
 from pruners.statistics.calls import Call, LinearCalls
-from pruners.statistics.running import forward
 
 
 class _Stopped(BaseException):
@@ -47,12 +47,12 @@ class Stepper:
                 self.name, self.call, self.output = name, call, output
                 self._wait()
 
-        def run() -> None:
+        def forward() -> None:
             try:
                 self._mine.acquire()
                 if not self._stop:
                     with torch.no_grad(), LinearCalls(*((None, pause) if after else (pause, None))):
-                        forward(model, batch)
+                        run(model, batch)
             except _Stopped:
                 pass
             except BaseException as error:
@@ -61,7 +61,7 @@ class Stepper:
                 self.name = self.call = self.output = None
                 self._theirs.release()
 
-        self._thread = threading.Thread(target=run, daemon=True)
+        self._thread = threading.Thread(target=forward, daemon=True)
         self._thread.start()
 
     def _wait(self) -> None:

@@ -19,7 +19,8 @@ from torch import nn
 from pruners.recovery.in_order import refit_in_order
 from pruners.recovery.refit import Refit
 from pruners.recovery.regression import Regression
-from pruners.solvers import MaskPattern, Solution, from_matrix, solve
+from pruners.recovery.support import nested, on_support
+from pruners.solvers import MaskPattern, Solution, as_matrix, from_matrix, solve
 from pruners.solvers.matrix import out_dims
 
 if TYPE_CHECKING:
@@ -34,11 +35,13 @@ class Ask:
         density: kept share of the mask; None for N:M, and where there is none.
         pattern: of the mask.
         rank: of the factors; None where there are none.
+        within: bool, in the shape of the weight: an earlier mask, which the new one is part of.
     """
 
     density: float | None
     pattern: MaskPattern
     rank: int | None = None
+    within: torch.Tensor | None = None
 
     @property
     def options(self) -> dict[str, int]:
@@ -79,6 +82,7 @@ def solve_in_order(
     asks: Mapping[str, Ask],
     batches: Sequence[Any],
     statistics: Mapping[str, Mapping[str, torch.Tensor]] | None = None,
+    held: Mapping[str, torch.Tensor] | None = None,
 ) -> InOrder:
     """Prune weights layer by layer, with one forward pass of the dense and the pruned network.
 
@@ -92,6 +96,7 @@ def solve_in_order(
         asks: weight name → what it is to become.
         batches: example inputs; the activations of all of them live at the same time.
         statistics: weight name → what the solver reads beside the moments of inputs: gradients.
+        held: weight name → bool, masks that weights which are not asked for keep.
 
     Returns:
         Solutions of the weights that are called once; for the others, `refit.not_refitted` says
@@ -101,11 +106,12 @@ def solve_in_order(
         ValueError: no batches, or what the solver refuses.
     """
     solutions: dict[str, Solution] = {}
+    masked = on_support(net, {n: m for n, m in (held or {}).items() if n not in asks})
 
     def form(name: str, weight: torch.Tensor, sums: Regression) -> torch.Tensor | None:
         ask = asks.get(name)
         if ask is None:
-            return None
+            return None if masked is None else masked(name, weight, sums)
         dtype = torch.promote_types(net.tensors[name].value.dtype, torch.float32)
         hessian = sums.xx.mean(0) / sums.count
         given = {
@@ -122,6 +128,9 @@ def solve_in_order(
             statistics=given,
             **ask.options,
         )
+        if ask.within is not None:
+            within = as_matrix(ask.within, out_dims(net, [name])[name])
+            found = nested(found, weight.flatten(0, 1).to(dtype), ask, within, given["hessian"])
         solutions[name] = found
         return found.weight.unflatten(0, (len(weight), -1))
 

@@ -5,7 +5,6 @@ from pruners.statistics.evidence import microbatches, unit_evidence
 from pruners.statistics.imitation import Imitation
 from pruners.statistics.inputs import collect, input_statistics
 from pruners.statistics.moments import STATISTICS, Moments
-from pruners.statistics.running import forward, undisturbed
 
 __all__ = [
     "STATISTICS",
@@ -13,9 +12,7 @@ __all__ = [
     "Moments",
     "Statistics",
     "collect",
-    "forward",
     "input_statistics",
     "microbatches",
-    "undisturbed",
     "unit_evidence",
 ]

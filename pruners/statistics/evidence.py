@@ -10,8 +10,8 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from graphs.axes.dims import atoms
+from graphs.calls.running import undisturbed
 from pruners.positions import sum_over_others, to_units
-from pruners.statistics.running import undisturbed
 from pruners.units.fade import normalized_producers
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from torch import nn
 from graphs.axes.dims import atoms
 from pruners.positions import sum_over_others, to_units
 from pruners.statistics.calls import Call, LinearCalls
-from pruners.statistics.running import forward, undisturbed
+from pruners.statistics.running import undisturbed
 
 if TYPE_CHECKING:
     from graphs import Network
@@ -59,7 +59,7 @@ def unit_fluctuations(
     seen = 0
     with undisturbed(model), torch.no_grad(), LinearCalls(watch):
         for seen, batch in enumerate(batches, start=1):  # noqa: B007
-            forward(model, batch)
+            run(model, batch)
     if seen == 0:
         raise ValueError("fluctuations need at least one calibration batch (got none)")
     found: dict[str, torch.Tensor] = {}

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from pruners.statistics.running import forward
+from graphs.calls.running import run
 
 LossFunction: TypeAlias = Callable[[nn.Module, Any], torch.Tensor]
 
@@ -48,7 +48,7 @@ def squared_gradients(
     if loss_fn is not None:
         losses = [loss_fn(model, batch)]
     else:
-        leaves = pytree.tree_leaves(forward(model, batch))
+        leaves = pytree.tree_leaves(run(model, batch))
         outputs = [v for v in leaves if isinstance(v, torch.Tensor) and v.requires_grad]
         entries = max(1, sum(value.numel() for value in outputs))
         losses = []

@@ -12,8 +12,8 @@ from torch.func import functional_call
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from graphs.calls.running import undisturbed
 from pruners.statistics.calls import function_name
-from pruners.statistics.running import undisturbed
 
 
 class Imitation:

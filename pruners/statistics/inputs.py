@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from graphs.calls.running import run, undisturbed
 from pruners.solvers.matrix import as_matrix
 from pruners.statistics.calls import Call, LinearCalls, input_rows
 from pruners.statistics.collected import Statistics
 from pruners.statistics.gradients import LossFunction, squared_gradients
 from pruners.statistics.moments import Moments, of_rows, parts_of
-from pruners.statistics.running import forward, undisturbed
 
 DEFAULT = ("norms", "hessian")
 
@@ -99,7 +99,7 @@ def collect(
                 parameter.requires_grad_(True)
         for seen, batch in enumerate(batches, start=1):  # noqa: B007
             if not backward:
-                forward(model, batch)
+                run(model, batch)
                 continue
             found = squared_gradients(model, batch, chosen, loss_fn, generator, dtype)
             for name, squares in found.items():

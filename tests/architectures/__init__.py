@@ -1,36 +1,9 @@
-"""Architectures under test, by field. Importing the package fills the register."""
+"""Architectures under test: the register, its definitions by field, and the laws they obey.
 
-from tests.architectures import (
-    convnets,
-    dense_prediction,
-    encoders,
-    generative,
-    language,
-    libraries,
-    multimodal,
-    others,
-    seq2seq,
-    sequences,
-    speech,
-    vision,
-)
+Importing the package fills the register.
+"""
+
+from tests.architectures import definitions
 from tests.architectures.registry import ARCHITECTURES, Architecture, available, build
 
-__all__ = [
-    "ARCHITECTURES",
-    "Architecture",
-    "available",
-    "build",
-    "convnets",
-    "dense_prediction",
-    "encoders",
-    "generative",
-    "language",
-    "libraries",
-    "multimodal",
-    "others",
-    "seq2seq",
-    "sequences",
-    "speech",
-    "vision",
-]
+__all__ = ["ARCHITECTURES", "Architecture", "available", "build", "definitions"]

@@ -7,7 +7,7 @@ import torch
 
 from graphs import Network, trace
 from graphs.axes.dims import atoms
-from tests.graphs.families import FAMILIES, build
+from tests.oracles.networks.families import FAMILIES, build
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

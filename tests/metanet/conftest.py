@@ -10,7 +10,7 @@ from torch import nn
 
 import metanet
 from graphs import Network, trace
-from tests.graphs.families import FAMILIES, build
+from tests.oracles.networks.families import FAMILIES, build
 
 NAMES = list(FAMILIES)
 SMALL = {

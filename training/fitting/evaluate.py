@@ -2,30 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 from torch import nn
 
+from graphs.calls.running import evaluation
 from training.data.core import Data, Split
 from training.data.tasks import Task, to_device
-
-
-@contextmanager
-def mode(model: nn.Module, training: bool) -> Iterator[None]:
-    """Put every module into training or evaluation mode, and each back as it was.
-
-    The flags are set directly: graphs made by `torch.export` refuse `train()` and `eval()`.
-    """
-    before = {module: module.training for module in model.modules()}
-    try:
-        for module in before:
-            module.training = training
-        yield
-    finally:
-        for module, flag in before.items():
-            module.training = flag
 
 
 def device_of(model: nn.Module) -> torch.device:
@@ -65,7 +47,7 @@ def evaluate_split(
     """Return the task's metrics on the examples of a split; see `evaluate`."""
     metrics = task.metrics(split)
     device = device_of(model)
-    with mode(model, training=False):
+    with evaluation(model):
         for batch in split.batches(batch_size):
             batch = to_device(batch, device)
             metrics.update(task.forward(model, batch), batch)

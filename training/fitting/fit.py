@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from graphs.calls.running import in_mode
 from training.config import from_mapping
 from training.data.core import Data
-from training.fitting.evaluate import mode
 from training.fitting.optim import generator, stream
 from training.fitting.run import LossFunction, Run
 from training.fitting.settings import FitConfig, FitResult
@@ -54,7 +54,7 @@ def fit(
     run = Run(model, data, config, Path(folder) if folder else None, tag)
     run.resume()
     loss = loss or (lambda net, batch: data.task.loss(data.task.forward(net, batch), batch))
-    with run.bar as bar, torch.random.fork_rng(run.gpus), mode(model, training=True):
+    with run.bar as bar, torch.random.fork_rng(run.gpus), in_mode(model, training=True):
         row = bar.add_task("fit", total=run.steps, completed=run.result.steps)
         if config.evaluate_first and run.result.steps == 0:
             run.evaluate(0)

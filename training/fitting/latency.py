@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from training.fitting.evaluate import device_of, mode
+from graphs.calls.running import evaluation
+from training.fitting.evaluate import device_of
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def compare_latency(
 def _once(model: nn.Module, inputs: tuple[Tensor, ...] | Mapping[str, Tensor]) -> float:
     cuda = device_of(model).type == "cuda"
     args, kwargs = ((), inputs) if isinstance(inputs, Mapping) else (inputs, {})
-    with mode(model, training=False):
+    with evaluation(model):
         if cuda:
             torch.cuda.synchronize()
         start = time.perf_counter()

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from graphs.calls.running import evaluation
 from training.data.tasks import IGNORED, Batch, Task
-from training.fitting.evaluate import mode
 
 
 def distillation_loss(
@@ -35,7 +35,7 @@ def _distilled(
 ) -> Callable[[nn.Module, Batch], Tensor]:
     def loss(model: nn.Module, batch: Batch) -> Tensor:
         outputs = task.forward(model, batch)
-        with torch.no_grad(), mode(teacher, training=False):
+        with torch.no_grad(), evaluation(teacher):
             imitated = task.forward(teacher.to(batch[0].device), batch)
         kl = distillation_loss(outputs, imitated, batch[1], temperature)
         return (1 - weight) * task.loss(outputs, batch) + weight * kl

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from graphs.cost import macs_per_node
+from graphs.cost import macs_by_tensor
 from pruners.targets import METRICS, Target, UnreachableTargetError, show
 
 if TYPE_CHECKING:
@@ -89,9 +89,8 @@ def limits(
 def _costs(net: Network, metric: str, names: Sequence[str]) -> torch.Tensor:
     """What one stored number of every weight costs in a metric."""
     if metric in ("macs", "speedup"):
-        macs = macs_per_node(net)
-        work = [macs.get(name.rpartition(".")[0], 0) for name in names]
-        listed = [w / net.tensors[n].value.numel() for n, w in zip(names, work, strict=True)]
+        macs = macs_by_tensor(net)
+        listed = [macs.get(name, 0) / net.tensors[name].value.numel() for name in names]
     elif metric == "size_mb":
         listed = [float(net.tensors[n].value.element_size()) for n in names]
     else:

@@ -1,0 +1,122 @@
+"""The sentences of an inspection, the same on a terminal and on a page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from metaprune.inspection.schema import Alone, Findings, Group
+from metaprune.report import words
+
+_PLURALS = {"vocabulary": "vocabulary entries"}
+
+
+def units(count: int, kind: str) -> str:
+    """`16 channels`, `1 head`."""
+    if count == 1:
+        return f"1 {kind}"
+    return f"{count:,} {_PLURALS.get(kind, kind + 's')}"
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 group`, `2 groups`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def summary(found: Findings) -> str:
+    """The network and what can be done with it, in a sentence or two."""
+    cost = found.cost
+    first = (
+        f"{found.model} on {found.inputs}: {words.count(cost['macs'])} MACs for one example, "
+        f"{words.count(cost['params'])} parameters, {words.size(cost['size_mb'])}."
+    )
+    if not found.groups:
+        return f"{first} Nothing of it can be pruned."
+    low = found.reachable["params"][0] / max(1, cost["params"])
+    speed = found.reachable["speedup"][1]
+    return (
+        f"{first} {counted(len(found.groups), 'group')} of units may be pruned: down to "
+        f"{100 * low:.3g} % of the parameters, and {speed:.3g}× fewer MACs."
+    )
+
+
+def least(found: Findings) -> str:
+    """What `reachable` leaves of every axis, in words."""
+    n = found.min_units
+    kept = f"{100 * n:g} %" if isinstance(n, float) else f"{n}"
+    return f"with at least {kept} of the units of every group"
+
+
+def reason(one: Alone) -> str:
+    """Why axes are left alone, where in the code, and what would free them."""
+    text = one.reason
+    if one.operator:
+        text += f" ({one.operator}"
+        if one.places:
+            text += f" at {', '.join(shortened(list(one.places), 3))}"
+        text += ")"
+    return f"{text}; what would free it: {one.remedy}" if one.remedy else text
+
+
+def check(found: Findings) -> str:
+    """How torch's counter compares, in a sentence."""
+    result = found.check
+    if result.torch_macs is None:
+        return f"no comparison: {result.failure}"
+    costly = sum(1 for module in found.modules.values() if module.macs)
+    if result.agrees:
+        return f"agrees: {result.macs:,} MACs in all, and the same in each of {costly} modules"
+    share = result.torch_macs / result.macs if result.macs else float("inf")
+    return (
+        f"{result.torch_macs:,} MACs, {100 * share:.4g} % of the {result.macs:,} here; "
+        f"{counted(len(result.differences), 'module')} of {len(found.modules)} differ"
+    )
+
+
+def shortened(names: Iterable[str], most: int) -> list[str]:
+    """The first names, and how many more there are."""
+    names = list(names)
+    more = [f"{len(names) - most} more"] if len(names) > most else []
+    return names[:most] + more
+
+
+def flow(made: list[str], read: list[str], most: int = 3) -> str:
+    """`conv1, layer1.0–8.conv2 → linear`: what makes the units, and what reads them.
+
+    A path that all of them lie in is said once, behind.
+    """
+    paths = [name.split(".") for name in (*made, *read)]
+    shared = 0
+    while paths and all(len(p) > shared + 1 and p[shared] == paths[0][shared] for p in paths):
+        shared += 1
+    sides = [
+        ", ".join(shortened([".".join(name.split(".")[shared:]) for name in names], most))
+        for names in (made, read)
+    ]
+    where = f"   (in {'.'.join(paths[0][:shared])})" if shared and paths else ""
+    return f"{sides[0] or '(parameters)'} → {sides[1] or '(no weight)'}{where}"
+
+
+def saves(group: Group) -> str:
+    """What goes with one unit."""
+    return (
+        f"cuts {counted(len(group.slices), 'slice')}, saves {words.count(group.params_saved)} "
+        f"parameters and {words.count(group.macs_saved)} MACs"
+    )
+
+
+def label(metric: str) -> str:
+    """A metric as a person reads it."""
+    return {"latency_ms": "latency, measured"}.get(metric, metric)
+
+
+def amount(found: Findings, metric: str, value: float) -> str:
+    """A value of a metric, counts with their share of the dense network."""
+    if metric == "speedup":
+        return f"{value:.4g}×"
+    if metric == "sparsity":
+        return f"{100 * value:.4g} %"
+    if metric == "latency_ms":
+        return f"{value:.3g} ms"
+    shown = words.size(value) if metric == "size_mb" else f"{value:,.0f}"
+    whole = found.cost[metric]
+    return f"{shown} ({100 * value / whole:.3g} %)" if whole else shown

@@ -1,0 +1,78 @@
+"""A model that is to be pruned, traced once, with everything that is known of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from torch import nn
+
+from graphs import Network, trace
+from graphs.calls.refusals import unwrapped
+from metaprune.calibration import Calibration
+from metaprune.results.dense import Dense
+from metaprune.results.history import History, history_of
+from metaprune.results.pruned import Pruned
+from training.data.core import Data
+
+
+@dataclass(frozen=True)
+class Job:
+    """What plans are made for and carried out on.
+
+    Args:
+        model: the module; never changed.
+        net: what was traced from it.
+        example_inputs: tuple of arguments or dict of keywords for its forward.
+        calibration: batches, or None.
+        data: a data set with its task, for methods that train; or None.
+        history: what was done to the model before; None where it is dense.
+    """
+
+    model: nn.Module
+    net: Network
+    example_inputs: Any
+    calibration: Calibration | None = None
+    data: Data | None = None
+    history: History | None = None
+
+    @classmethod
+    def of(
+        cls,
+        model: nn.Module | Pruned,
+        example_inputs: Any,
+        calibration: Calibration | Iterable[Any] | None = None,
+        data: Data | None = None,
+    ) -> Job:
+        """Trace a model; batches are taken from the data where there are no others.
+
+        Raises:
+            TraceError: the model cannot be exported.
+            ValueError: a calibration without batches.
+        """
+        model = unwrapped(model.model if isinstance(model, Pruned) else model)
+        return cls(
+            model=model,
+            net=trace(model, example_inputs),
+            example_inputs=example_inputs,
+            calibration=Calibration.choose(calibration, data),
+            data=data,
+            history=history_of(model),
+        )
+
+    @cached_property
+    def dense(self) -> Dense:
+        """What is remembered of the network that all prunings of the model began with."""
+        return Dense.of(self.net) if self.history is None else self.history.dense
+
+    @property
+    def batches(self) -> list[Any]:
+        """Calibration batches as arguments of the model; none without a calibration."""
+        return self.calibration.model_inputs if self.calibration is not None else []
+
+    @property
+    def measured(self) -> bool:
+        """Whether there are batches to measure on."""
+        return self.calibration is not None

@@ -1,0 +1,124 @@
+"""What all patterns share that cut axes: units or branches go, and shapes get smaller."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Self
+
+import torch
+
+from graphs.build.rebuild import rebuild
+from graphs.build.search import Rebuilt
+from metaprune.advice import share_that_stays
+from metaprune.job import Job
+from metaprune.patterns.base import Prunes, advise, provenance
+from metaprune.patterns.meta_device import FIRST_UNITS, equal_scores, without_values
+from metaprune.settings import WITHOUT_TARGET, Settings
+from pruners import Plan, Target, budgets, measure, units
+from pruners.recovery.base import Pruning, Recovery
+from pruners.spared import SPARED
+
+Cut = Callable[..., "dict[str, torch.Tensor]"]
+BASE = "global"
+"""Budget of channels that metanetworks correct."""
+
+
+class AxesPattern:
+    """A pattern that is one word and cuts axes; `budgets`, `describe` and `plan` are its own."""
+
+    name: ClassVar[str]
+    prunes: ClassVar[Prunes] = "axes"
+    once: ClassVar[str | None] = None
+    chooses: ClassVar[bool] = True
+
+    @classmethod
+    def read(cls, text: str) -> Self | None:
+        """See `metaprune.patterns.base.Pattern`."""
+        return cls() if text == cls.name else None
+
+    def solvers(self) -> list[str]:
+        """What goes, goes whole: there is nothing to solve for."""
+        return ["magnitude"]
+
+    def default_solver(self, measured: bool) -> str:
+        """See `metaprune.patterns.base.Pattern`."""
+        return "magnitude"
+
+    def default_recovery(self) -> tuple[str, ...]:
+        """See `metaprune.patterns.base.Pattern`."""
+        return ("bias", "refit")
+
+    def carry_out(self, pruning: Pruning, methods: Sequence[Recovery]) -> Rebuilt:
+        """Remove what the plan removes; masks of earlier prunings are cut along."""
+        plan, net = pruning.plan, pruning.base
+        if plan.dropped:
+            pruning.notes.append(f"Blocks dropped: {', '.join(plan.dropped)}.")
+        pruning.small = plan.carry_out(net)
+        rebuilt = rebuild(pruning.small)
+        pruning.pruned = rebuilt.model
+        if held := {name: mask for name, mask in pruning.held.items() if name in net.tensors}:
+            values = {n: mask.to(net.tensors[n].value.dtype) for n, mask in held.items()}
+            left = plan.carry_out(net.replace(values)).tensors
+            pruning.masks = {name: left[name].value != 0 for name in held if name in left}
+        return rebuilt
+
+
+def target_of(settings: Settings) -> Target:
+    """What is to be reached.
+
+    Raises:
+        ValueError: nothing was asked.
+    """
+    if settings.wanted is None:
+        raise ValueError(WITHOUT_TARGET)
+    return settings.wanted
+
+
+def plan_units(job: Job, settings: Settings, cut: Cut) -> Plan:
+    """A plan that keeps units of axes.
+
+    Args:
+        job: what is pruned.
+        settings: without anything left to a default.
+        cut: makes the selection; see `pruners.units.select`.
+
+    Raises:
+        UnreachableTargetError: before any work, with the reachable range.
+        ValueError: no target.
+    """
+    net, target = job.net, target_of(settings)
+    target.check(net)
+    rule, options = budgets.named(settings.budget or BASE)
+    advice, entry = advise(job, settings, share_that_stays(net, target))
+    valueless = without_values(net) is not None
+    scores = equal_scores(net) if valueless else units.base_scores(net, advice and advice.values)
+    if rule == "metanet" or options.get("start") == "metanet":
+        if advice is None:
+            raise ValueError('a start from "metanet" needs a metanetwork: metanet="default"')
+        options = {key: value for key, value in options.items() if key != "start"}
+        scores = units.corrected(scores, advice.corrections())
+    scores = {axis: s for axis, s in scores.items() if net.axes[axis].kind not in SPARED}
+    dense = net if advice is None else net.replace(advice.values)
+    divided = BASE if rule == "metanet" else rule
+    if job.measured:
+        options = {**budgets.measured(divided, dense, job.batches, divides="widths"), **options}
+    kept = budgets.allocate_widths(
+        divided,
+        dense,
+        scores,
+        target,
+        min_units=settings.min_units,
+        round_to=settings.round_to,
+        cut=cut,
+        **options,
+    )
+    more: dict[str, Any] = {"units": FIRST_UNITS} if valueless else {}
+    return Plan(
+        pattern=settings.pattern,
+        solver=settings.solver or "magnitude",
+        budget=rule,
+        asked=target.asked,
+        achieved=measure(net, {axis: len(index) for axis, index in kept.items()}),
+        kept=Plan.keeping(net, kept),
+        provenance=provenance(job, settings, **entry, **more),
+    )

@@ -1,0 +1,226 @@
+"""Patterns of masks: weights become 0, anywhere or in rows, columns, blocks or groups of M."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import torch
+
+from graphs import Network
+from graphs.build.rebuild import rebuild
+from graphs.build.search import Rebuilt
+from metaprune.job import Job
+from metaprune.patterns.base import Prunes, advise, pattern, provenance
+from metaprune.patterns.weights import held_masks, solve, solvers_for
+from metaprune.settings import Settings
+from pruners import Plan, Target, UnreachableTargetError, budgets
+from pruners.recovery.base import Pruning, Recovery
+from pruners.solvers import DEFAULT, WITHOUT_CALIBRATION
+from pruners.solvers.zeros import MaskPattern
+
+BASE = "lamp"
+"""Budget of masks that metanetworks correct."""
+
+
+@pattern("masks")
+@dataclass(frozen=True)
+class Masks:
+    """Weights become 0 where the mask pattern allows it; its unit is that of the mask pattern.
+
+    Args:
+        mask: where zeros may fall.
+    """
+
+    mask: MaskPattern
+
+    forms: ClassVar[tuple[str, ...]] = (
+        "unstructured",
+        "row",
+        "column",
+        "column:C",
+        "block:RxC",
+        "N:M",
+    )
+    prunes: ClassVar[Prunes] = "weights"
+    advised: ClassVar[bool] = True
+    once: ClassVar[str | None] = None
+
+    @classmethod
+    def read(cls, text: str) -> Self | None:
+        """See `metaprune.patterns.base.Pattern`."""
+        try:
+            return cls(MaskPattern.parse(text))
+        except ValueError:
+            return None
+
+    @property
+    def name(self) -> str:
+        """See `metaprune.patterns.base.Pattern`."""
+        return self.mask.name
+
+    @property
+    def chooses(self) -> bool:
+        """N:M says how many weights stay; all others ask."""
+        return not self.mask.m
+
+    def describe(self) -> str:
+        """See `metaprune.patterns.base.Pattern`."""
+        return f"Weights become 0 ({self.name}); shapes stay."
+
+    def budgets(self) -> list[str]:
+        """See `metaprune.patterns.base.Pattern`."""
+        return budgets.rules_for("masks")
+
+    def solvers(self) -> list[str]:
+        """See `metaprune.patterns.base.Pattern`."""
+        return solvers_for(masks=True, factors=False)
+
+    def default_budget(self, measured: bool) -> str:
+        """See `metaprune.patterns.base.Pattern`."""
+        return "uniform" if self.mask.m else "erk"
+
+    def default_solver(self, measured: bool) -> str:
+        """See `metaprune.patterns.base.Pattern`."""
+        return DEFAULT if measured else WITHOUT_CALIBRATION
+
+    def default_recovery(self) -> tuple[str, ...]:
+        """See `metaprune.patterns.base.Pattern`."""
+        return ("order", "recalibrate")
+
+    def plan(self, job: Job, settings: Settings) -> Plan:
+        """See `metaprune.patterns.base.Pattern`."""
+        names, share = masked_weights(job.net, self.mask, settings.wanted)
+        advice, entry = advise(job, settings, share)
+        net = job.net if advice is None else job.net.replace(advice.values)
+        rule, options = budgets.named(settings.budget or self.default_budget(job.measured))
+        solver = settings.solver or self.default_solver(job.measured)
+        logits = None if advice is None else advice.tensor_logits
+        upper = {} if self.mask.m else held_shares(job, names, share)
+        density = divided(
+            net, names, share, self.mask, rule, options, solver, job.batches, logits, upper
+        )
+        return Plan(
+            pattern=self.name,
+            solver=solver,
+            budget=rule,
+            asked={} if settings.wanted is None else settings.wanted.asked,
+            achieved={"sparsity": 1 - kept_share(net, density)},
+            density=density,
+            provenance=provenance(job, settings, **entry),
+        )
+
+    def carry_out(self, pruning: Pruning, methods: Sequence[Recovery]) -> Rebuilt:
+        """See `metaprune.patterns.base.Pattern`."""
+        solve(pruning, methods, self.mask)
+        masks = {name: found.mask for name, found in pruning.solutions.items()}
+        pruning.masks = {**held_masks(pruning), **masks}
+        kept = sum(int(mask.sum()) for mask in masks.values())
+        total = sum(mask.numel() for mask in masks.values())
+        note = f"{kept:,} of {total:,} weights in {len(masks)} tensors stay."
+        pruning.notes.insert(0, note)
+        pruning.small = pruning.base.replace(pruning.values)
+        rebuilt = rebuild(pruning.small)
+        pruning.pruned = rebuilt.model
+        return rebuilt
+
+
+def divided(
+    net: Network,
+    names: Sequence[str],
+    share: float,
+    mask: MaskPattern,
+    rule: str,
+    options: Mapping[str, Any],
+    solver: str,
+    batches: Sequence[Any],
+    logits: Mapping[str, torch.Tensor] | None = None,
+    upper: Mapping[str, float] | None = None,
+) -> dict[str, float]:
+    """Kept share of every weight; for N:M whole numbers of M, all N unless a rule mixes them.
+
+    Args:
+        net: the network, with transformed weights if there are any.
+        names: of the weights that take a mask.
+        share: of them that stays.
+        mask: where zeros may fall.
+        rule, options: "metanet" or a rule of `pruners.budgets`, and its options.
+        solver: that will prune, with a repair; the rule "price" is judged by both, because budgets
+            that suit bare magnitude masks do not suit refitted weights.
+        batches: for rules that measure.
+        logits: corrections of a metanetwork by tensor name, for the rule "metanet", or the option
+            start="metanet".
+        upper: largest kept share of a weight, by name: what earlier masks left of it.
+
+    Raises:
+        ValueError: a start from a metanetwork without one, or what the rule refuses.
+    """
+    if mask.m and rule in ("metanet", "uniform"):
+        return dict.fromkeys(names, share)
+    given = dict(options)
+    bounds = {"upper": dict(upper)} if upper else {}
+    if rule == "metanet" or given.get("start") == "metanet":
+        if logits is None:
+            raise ValueError('a start from "metanet" needs a metanetwork: metanet="default"')
+        corrections = {name: logits[name] for name in names if name in logits}
+        advised = budgets.allocate_masks(
+            BASE, net, share, weights=names, corrections=corrections, pattern=mask, **bounds
+        )
+        if rule == "metanet":
+            return advised
+        given["start"] = advised
+    if batches:
+        given = {**budgets.measured(rule, net, batches, names), **given}
+        if rule == "price":
+            given.setdefault("solve", budgets.solving(net, batches, names, solver, mask.name))
+    return budgets.allocate_masks(rule, net, share, weights=names, pattern=mask, **bounds, **given)
+
+
+def held_shares(job: Job, names: Sequence[str], share: float) -> dict[str, float]:
+    """What masks of earlier prunings left of weights: a new mask is part of the old one.
+
+    Raises:
+        UnreachableTargetError: they left less than the target allows.
+    """
+    masks = {} if job.history is None else job.history.masks
+    held = {name: masks[name].double().mean().item() for name in names if name in masks}
+    if held:
+        left = kept_share(job.net, {name: held.get(name, 1.0) for name in names})
+        if share > left:
+            raise UnreachableTargetError(
+                f"the masks of earlier prunings keep {left:.4g} of these weights, and what is gone "
+                f"stays gone: ask for a sparsity above {1 - left:.4g} (asked: {1 - share:.4g})"
+            )
+    return held
+
+
+def kept_share(net: Network, density: Mapping[str, float]) -> float:
+    """Share of all the named weights that stays."""
+    sizes = {name: net.tensors[name].value.numel() for name in density}
+    return sum(share * sizes[name] for name, share in density.items()) / sum(sizes.values())
+
+
+def masked_weights(
+    net: Network, mask: MaskPattern, target: Target | None
+) -> tuple[list[str], float]:
+    """Weights that take a mask, and the share of them that stays.
+
+    Raises:
+        ValueError: nothing to mask, no target where one is needed, or one that N:M cannot meet.
+        UnreachableTargetError: more is asked than masks can give.
+    """
+    names = [name for name, reason in budgets.maskable(net, mask).items() if reason is None]
+    if not names:
+        raise ValueError(f"no weight has a shape that pattern {mask} divides")
+    if not mask.m:
+        if target is None:
+            raise ValueError('say what to reach, for instance target={"sparsity": 0.5}')
+        return names, target.density(net, names)
+    share = mask.n / mask.m
+    if target is not None and target.density(net, names) < share - 1e-9:
+        raise ValueError(
+            f"pattern {mask} keeps {share:.4g} of the weights, more than {target} allows; "
+            "leave the target out or choose another pattern"
+        )
+    return names, share

@@ -1,0 +1,41 @@
+"""What a pruning gives, as a value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from graphs import Network
+from metaprune.results.dense import Dense
+from pruners import Plan
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """A pruned network.
+
+    Args:
+        model: the pruned module, in the class of the original wherever that runs; trainable.
+        plan: what was done, from the dense network on: a chain where the model was pruned before;
+            replays on other checkpoints of the dense architecture.
+        report: asked, dense and achieved costs, the budget of every layer, what was left alone
+            and why, the attributes that were repaired (`repaired`: module path or "config", field,
+            old, new) and the configured sizes that differ between modules (`varied`), durations,
+            settings, versions and fingerprints; plain JSON values.
+        network: the pruned network as axes and tensors, before finetuning.
+        example_inputs: what the model runs on.
+        dense: what is remembered of the dense network.
+        masks: parameter name → bool, True where a weight may be non-zero; empty without masks.
+    """
+
+    model: nn.Module
+    plan: Plan
+    report: dict[str, Any]
+    network: Network
+    example_inputs: Any
+    dense: Dense
+    masks: Mapping[str, torch.Tensor] = field(default_factory=dict)

@@ -1,0 +1,89 @@
+"""Schedule "iterative": several prunings with recovery between them, each goes a bit further."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from graphs import Network
+from graphs.tools.registry import unknown
+from metaprune.patterns import Pattern
+from metaprune.schedules.base import schedule
+from pruners import Target
+from pruners.targets import METRICS, Condition
+
+SPACINGS: Mapping[str, Callable[[float, float], float]] = {
+    # (share that stays in the end, place from 0 to 1) → share that stays there.
+    "linear": lambda end, place: 1 - (1 - end) * place,
+    "geometric": lambda end, place: end**place,
+    "cubic": lambda end, place: end + (1 - end) * (1 - place) ** 3,
+}
+
+
+@schedule("iterative")
+@dataclass(frozen=True)
+class Iterative:
+    r"""k prunings; the share r of the cost that stays falls to the asked one in k steps.
+
+        linear: 1 − (1 − r) t     geometric: r^t     cubic: r + (1 − r)(1 − t)³      t = i / k
+
+    Geometric steps take the same share of what is left each time (Han et al. 2015; Renda et al.
+    2020, "Comparing Rewinding and Fine-tuning"), cubic ones take much first and little in the end
+    (Zhu & Gupta 2017, "To prune, or not to prune", eq. 1).
+
+    Args:
+        steps: k, at least 1.
+        spacing: "linear", "geometric" or "cubic".
+
+    Raises:
+        ValueError: fewer than one step, or an unknown spacing.
+    """
+
+    steps: int = 3
+    spacing: str = "geometric"
+
+    def __post_init__(self) -> None:
+        if isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 1:
+            raise ValueError(f"schedule.iterative.steps must be 1 or more (got {self.steps!r})")
+        if self.spacing not in SPACINGS:
+            raise ValueError(unknown("schedule.iterative.spacing", self.spacing, SPACINGS))
+
+    def targets(
+        self, net: Network, target: Target | None, pattern: Pattern
+    ) -> Sequence[Target | None]:
+        """See `metaprune.schedules.base.Schedule`."""
+        if target is None:
+            raise ValueError(
+                f'pattern "{pattern.name}" without a target leaves no choice, so there are no '
+                'steps to it; use schedule="one-shot"'
+            )
+        if pattern.once is not None:
+            raise ValueError(f'pattern "{pattern.name}" is found in one step: {pattern.once}')
+        places = [i / self.steps for i in range(1, self.steps + 1)]
+        return [self._at(net, target, pattern, place) for place in places]
+
+    def _at(self, net: Network, target: Target, pattern: Pattern, place: float) -> Target:
+        """The target at a place, in amounts that mean the same for a smaller network."""
+        spaced = SPACINGS[self.spacing]
+        if pattern.prunes == "weights":
+            # Shapes stay, so shares of the dense network stay what they are.
+            conditions = [_thinned(net, one, spaced, place) for one in target.conditions]
+        else:
+            counted = target.in_counts(net)
+            shares = [min(limit / count(net), 1.0) for count, limit in target.limits(net).items()]
+            conditions = [
+                Condition(one.metric, one.amount * spaced(share, place) / share)
+                for one, share in zip(counted.conditions, shares, strict=True)
+            ]
+        return Target(tuple(conditions))
+
+
+def _thinned(
+    net: Network, condition: Condition, spaced: Callable[[float, float], float], place: float
+) -> Condition:
+    """A condition on masks, nearer to the dense network."""
+    if condition.metric == "sparsity":
+        return Condition("sparsity", 1 - spaced(1 - condition.amount, place))
+    dense = METRICS[condition.metric].count(net)
+    share = min(condition.limit(dense) / dense, 1.0)
+    return Condition(condition.metric, spaced(share, place), share=True)

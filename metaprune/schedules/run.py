@@ -1,0 +1,83 @@
+"""A pruning from settings to a result, step by step as its schedule says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from graphs.build.attributes import Repair
+from metaprune.applying import apply_step, next_job, repairs
+from metaprune.job import Job
+from metaprune.planning import plan_job, recovery_methods, resolved
+from metaprune.results.pruned import Pruned
+from metaprune.schedules.base import parse
+from metaprune.schedules.steps import Steps
+from metaprune.settings import Settings
+from pruners.recovery.base import Recovery
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a schedule gave.
+
+    Args:
+        pruned: after the last step; its report says what was asked for in the end.
+        job: that the last step started from.
+        repaired: attributes that were brought in line with new shapes, over all steps.
+    """
+
+    pruned: Pruned
+    job: Job
+    repaired: tuple[Repair, ...]
+
+
+def run_schedule(
+    job: Job,
+    settings: Settings,
+    methods: list[Recovery] | None = None,
+    checkpoints: Path | None = None,
+) -> Run:
+    """Prune in as many steps as the schedule has, with recovery after each.
+
+    Args:
+        job: what is pruned.
+        settings: how.
+        methods: of recovery; those of the settings when None.
+        checkpoints: folder that keeps every step and what methods that train write; a call with the
+            same settings, weights and data continues from it, to the same result.
+
+    Raises:
+        UnreachableTargetError: before any work, with the reachable range.
+        ValueError: settings that do not fit each other, the model or what is there.
+    """
+    pattern, _ = resolved(settings, job.measured)
+    methods = recovery_methods(job, settings) if methods is None else methods
+    targets = parse(settings.schedule).targets(job.net, settings.wanted, pattern)
+    steps = None
+    if checkpoints is not None and len(targets) > 1:
+        whose: dict[str, Any] = {
+            "settings": settings.to_json(),
+            "fingerprints": dict(job.dense.fingerprints),
+        }
+        if job.data is not None:
+            whose["data"] = job.data.fingerprint
+        steps = Steps(checkpoints, whose)
+    repaired: list[Repair] = []
+    found: Pruned | None = None
+    for number, target in enumerate(targets, start=1):
+        job = job if found is None else next_job(job, found)
+        one = replace(settings, target=None if target is None else target.asked)
+        found = None if steps is None else steps.kept(number, job)
+        if found is None:
+            inside = checkpoints
+            if steps is not None:
+                inside = steps.folder / f"training-{number:02d}"
+            found = apply_step(job, plan_job(job, one), methods, inside)
+            if steps is not None:
+                steps.keep(number, found)
+        repaired += repairs(found)
+    assert found is not None
+    asked = {} if settings.wanted is None else settings.wanted.asked
+    found = replace(found, report={**found.report, "asked": asked})
+    return Run(found, job, tuple(repaired))

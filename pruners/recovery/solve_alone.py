@@ -1,0 +1,95 @@
+"""Solvers at work on every weight for itself, on the inputs of the dense network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+
+from graphs import Network
+from pruners import solvers
+from pruners.recovery.base import Pruning
+from pruners.recovery.solve_in_order import Ask
+from pruners.recovery.support import nested
+from pruners.solvers import Solution, as_matrix, from_matrix
+from pruners.solvers.matrix import out_dims
+from pruners.solvers.repair import STEPS
+from pruners.statistics import input_statistics
+
+
+def check_needs(pruning: Pruning) -> set[str]:
+    """What the plan's solver reads of the inputs.
+
+    Raises:
+        ValueError: it reads something, and there are no batches.
+    """
+    needs = set(solvers.build(pruning.plan.solver).needs)
+    if needs and not pruning.batches:
+        raise ValueError(
+            f'solver "{pruning.plan.solver}" needs calibration: pass `calibration` or `data`, or '
+            'make a plan with the solver "magnitude" or the pattern "low-rank"'
+        )
+    return needs
+
+
+def solve_alone(pruning: Pruning, *, fitted: bool) -> None:
+    """Find the weights that are asked for and not solved yet, each for itself.
+
+    Args:
+        pruning: its `solutions` and `values` are filled in.
+        fitted: whether kept weights are fitted to the outputs of their own layer; without batches
+            they never are.
+
+    Raises:
+        ValueError: a solver that needs calibration without batches.
+    """
+    needs = check_needs(pruning)
+    asks = {name: ask for name, ask in pruning.asks.items() if name not in pruning.solutions}
+    fitted = fitted and bool(pruning.batches)
+    wanted = needs | ({"hessian"} if fitted else set())
+    net = pruning.base
+    statistics = (
+        input_statistics(net.to_model(), pruning.batches, asks, wanted) if wanted and asks else {}
+    )
+    # One call for all weights of a rank: their repairs run together.
+    found: dict[str, Solution] = {}
+    for rank in dict.fromkeys(ask.rank for ask in asks.values()):
+        chosen: dict[str, Ask] = {name: ask for name, ask in asks.items() if ask.rank == rank}
+        found |= solvers.solve_many(
+            pruning.plan.solver,
+            {name: net.tensors[name].value for name in chosen},
+            {name: ask.density for name, ask in chosen.items()},
+            {name: ask.pattern for name, ask in chosen.items()},
+            statistics=statistics,
+            out_dims=out_dims(net, chosen),
+            repair_steps=STEPS if fitted else 0,
+            **next(iter(chosen.values())).options,
+        )
+    for name, ask in asks.items():
+        if ask.within is not None:
+            found[name] = _inside(net, name, found[name], ask, statistics.get(name, {}), fitted)
+    pruning.solutions |= found
+    pruning.values |= {name: each.weight for name, each in found.items()}
+
+
+def _inside(
+    net: Network,
+    name: str,
+    found: Solution,
+    ask: Ask,
+    statistics: Mapping[str, torch.Tensor],
+    fitted: bool,
+) -> Solution:
+    """A solution inside an earlier mask, in the shape of the weight."""
+    assert ask.within is not None
+    value, side = net.tensors[name].value, out_dims(net, [name])[name]
+    matrix, within = as_matrix(value, side), as_matrix(ask.within, side)
+    mask = as_matrix(found.mask, side)
+    plain = replace(found, weight=as_matrix(found.weight, side), mask=mask)
+    inner = nested(plain, matrix, ask, within, statistics.get("hessian") if fitted else None)
+    return replace(
+        inner,
+        weight=from_matrix(inner.weight, value.shape, side),
+        mask=from_matrix(inner.mask, value.shape, side),
+    )

@@ -1,0 +1,53 @@
+"""A name is taken once, and an unknown one is told with the nearest."""
+
+from __future__ import annotations
+
+import pytest
+
+from graphs.tools.registry import Registry
+
+
+def test_things_come_in_the_order_of_registration():
+    found: Registry[int] = Registry("number")
+    found.add("two", 2)
+    found.add("one", 1)
+    assert list(found) == ["two", "one"]
+    assert found.find("one") == found["one"] == 1
+    assert len(found) == 2
+
+
+def test_the_decorator_gives_back_what_it_decorates():
+    found: Registry[object] = Registry("function")
+
+    @found.register("f")
+    def f() -> None: ...
+
+    assert found["f"] is f
+
+
+def test_a_name_is_taken_once():
+    found: Registry[int] = Registry("number")
+    found.add("one", 1)
+    with pytest.raises(ValueError, match='a number "one" is already registered'):
+        found.add("one", 2)
+    assert found["one"] == 1
+
+
+def test_an_unknown_name_is_told_with_the_nearest():
+    found: Registry[int] = Registry("number")
+    for i, name in enumerate(("uniform", "lamp")):
+        found.add(name, i)
+    with pytest.raises(ValueError, match=r'unknown number "unifrom" \(did you mean "uniform"'):
+        found.find("unifrom")
+    with pytest.raises(ValueError, match='"lamp": expected one of uniform'):
+        found.find("lamp", among=["uniform"])
+
+
+def test_names_that_are_missing_are_asked_for_like_those_of_a_mapping():
+    found: Registry[int] = Registry("number")
+    found.add("one", 1)
+    assert "one" in found
+    assert "two" not in found
+    assert found.get("two") is None
+    assert found.get("two", 5) == 5
+    assert found.get("one", 5) == 1

@@ -1,0 +1,233 @@
+"""The command line: help, errors in a sentence, run folders, and every configuration composes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+import metaprune
+from metaprune.cli import main as cli
+from metaprune.cli.help import command_help
+from metaprune.cli.prune import PruneConfig, spread
+from metaprune.packages import CONF
+from metaprune.report import Report
+from training.config import from_mapping
+
+FAST = ["latency.batch_size=0", "calibration.examples=32", "data.train_size=100"]
+TINY = ["model.options={blocks: [1], widths: [8], shortcut: pad, inner: 1.0, act: relu}"]
+
+
+def folders(command: str) -> list[Path]:
+    return sorted(Path("outputs", command).iterdir())
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"]])
+def test_help_fits_a_screen(run, arguments):
+    code, out, _ = run(*arguments)
+    assert code == 0
+    assert len(out.splitlines()) <= 24
+    assert max(map(len, out.splitlines())) <= 100
+    assert all(command in out for command in cli.COMMANDS)
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_help_of_every_command_fits_a_screen(run, command):
+    code, out, _ = run(command, "--help")
+    assert code == 0
+    assert out.strip() == command_help(command).strip()
+    assert out.startswith(f"metaprune {command}: ")
+    assert len(out.splitlines()) <= 48
+    assert max(map(len, out.splitlines())) <= 110
+
+
+def test_version(run):
+    assert run("--version")[1].strip() == f"metaprune {metaprune.__version__}"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["prnue"], 2, "did you mean 'prune'"),
+        (["xyzzy"], 2, "expected one of prune"),
+        (["prune", "nonsense=1"], 1, "Key 'nonsense' is not in struct"),
+        (["prune", "+nonsense=1", "target.macs=50%"], 1, "unknown key 'nonsense'"),
+        (["prune", "metanet=null"], 1, "say what to reach"),
+        (["prune", "metanet=null", "target.latency=3"], 1, "Key 'latency' is not in struct"),
+        (["prune", "metanet=null", "target.speedup=1e6"], 1, "out of reach"),
+        (["prune", "metanet=nowhere", "target.macs=50%"], 1, "no metanetwork 'nowhere'"),
+        (["prune", "model=resnet20", "target.macs=50%"], 1, "model.path"),
+        (["prune", "model=resnet20", "model.path=x.th", "target.macs=50%"], 1, "no checkpoint"),
+        (["prune", "metanet=null", "target.macs=50%", "data.name=xx"], 1, "unknown data set 'xx'"),
+        (["prune", "metanet=null", "compare=[]", "target.macs=50%"], 1, "nothing to do"),
+        (["prune", "compare=[metanet]", "target.macs=50%"], 1, "baselines"),
+        (["inspect", "model.shape=[1,9,9]", "data.seed=x"], 1, "x"),
+        (["evaluate", "model=pruned", "model.path=."], 1, "no pruned network"),
+        (["demo", "metanet=nowhere"], 1, "no metanetwork 'nowhere'"),
+        (["zoo"], 1, "zoo.folder"),
+    ],
+)
+def test_errors_are_sentences_without_traceback(run, arguments, code, words):
+    found, out, errors = run(*arguments)
+    assert found == code
+    assert words in errors
+    assert "Traceback" not in errors
+    assert "Traceback" not in out
+
+
+def test_full_error_shows_the_traceback(run, monkeypatch):
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    with pytest.raises(FileNotFoundError):
+        run("prune", "metanet=nowhere", "target.macs=50%")
+
+
+def test_prune_writes_a_run_folder_that_loads(run):
+    code, out, errors = run(
+        "prune", "metanet=null", "compare=[uniform,global]", "target.speedup=[1.5,2]", *FAST, *TINY
+    )
+    assert code == 0, errors
+    assert "speedup 2" in out
+    (folder,) = folders("prune")
+    report = Report.from_json((folder / "report.json").read_text())
+    assert [(e.method, e.asked["speedup"]) for e in report.entries] == [
+        ("uniform", 1.5),
+        ("global", 1.5),
+        ("uniform", 2.0),
+        ("global", 2.0),
+    ]
+    assert all(e.achieved["speedup"] >= e.asked["speedup"] for e in report.entries)
+    assert report.provenance["fingerprints"]["data"]
+    assert report.provenance["versions"]["metaprune"] == metaprune.__version__
+    assert report.config["seed"] == 0
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    assert config["target"]["speedup"] == [1.5, 2]
+    assert config["title"] == "cnn on digits"
+    assert (folder / "report.html").is_file()
+    saved = [entry.folder for entry in report.entries if entry.folder]
+    assert len(saved) == 2
+    model = metaprune.load(folder / saved[1])
+    assert sum(p.numel() for p in model.parameters()) == report.entries[2].achieved["params"]
+    code, out, errors = run(
+        "evaluate", "--json", "model=pruned", f"model.path={folder / saved[1]}", *FAST[::2]
+    )
+    assert code == 0, errors
+    measured = json.loads(out)
+    assert measured["metrics"] == dict(report.entries[2].before)
+    assert measured["cost"]["macs"] == report.entries[2].achieved["macs"]
+
+
+def test_multirun_makes_a_folder_for_each_job(run):
+    code, _, errors = run(
+        "prune", "--multirun", "metanet=null", "target.speedup=1.5,2", "save=false", *FAST, *TINY
+    )
+    assert code == 0, errors
+    reports = sorted(Path("multirun/prune").glob("*/*/report.json"))
+    assert len(reports) == 2
+    asked = {Report.from_json(path.read_text()).entries[0].asked["speedup"] for path in reports}
+    assert asked == {1.5, 2.0}
+
+
+def test_masks_from_the_command_line(run):
+    code, _, errors = run("prune", "metanet=null", "pattern=2:4", "compare=[uniform]", *FAST, *TINY)
+    assert code == 0, errors
+    report = Report.from_json((folders("prune")[0] / "report.json").read_text())
+    assert report.entries[0].asked == {"pattern": "2:4"}
+    assert report.entries[0].achieved["sparsity"] == 0.5
+
+
+def test_inspect_tells_people_and_programs(run):
+    code, out, _ = run("inspect", *TINY)
+    assert code == 0
+    for title in ("May be pruned", "Left alone", "Reachable"):
+        assert title in out
+    code, out, _ = run("inspect", "--json", *TINY)
+    found = json.loads(out)
+    assert sum(m["macs"] for m in found["modules"].values()) == found["cost"]["macs"]
+    assert sum(m["params"] for m in found["modules"].values()) == found["cost"]["params"]
+    assert found["reachable"]["speedup"][1] > 2
+    assert found["left_alone"]
+
+
+def test_zoo_then_train_then_prune(run):
+    code, out, errors = run(
+        "zoo", "zoo.folder=zoo", "zoo.members=1", "zoo.held_out=1", "zoo.families=[mlp]",
+        "zoo.overrides.mlp.epochs=1", "+zoo.data.train_size=100",
+    )  # fmt: skip
+    assert code == 0, errors
+    assert "2 networks" in out
+    assert len(list(Path("zoo").glob("*/*/metrics.json"))) == 2
+    training = [
+        "train", "zoos=[zoo]", "folder=meta", "meta.steps=2", "meta.judge_every=2",
+        "meta.networks=1", "meta.checkpoint_every=2", "+metanet.hidden=8", "+metanet.layers=1",
+    ]  # fmt: skip
+    code, out, errors = run(*training)
+    assert code == 0, errors
+    record = json.loads(Path("meta/training.json").read_text())
+    assert record["networks"] == {"train": 1, "held_out": 1}
+    assert record["history"][-1]["step"] == 2
+    assert "1 held-out" in Path("meta/README.md").read_text()
+    before = Path("meta/metanet.safetensors").read_bytes()
+    assert run(*training)[0] == 0  # complete already: nothing is trained again
+    assert Path("meta/metanet.safetensors").read_bytes() == before
+    code, _, errors = run(
+        "prune", "metanet=meta/metanet.safetensors", "target.macs=50%", "save=false", *FAST, *TINY
+    )
+    assert code == 0, errors
+    report = Report.from_json((folders("prune")[0] / "report.json").read_text())
+    assert report.methods == ("metanet", "uniform")
+    assert report.provenance["fingerprints"]["metanet"]
+
+
+@pytest.mark.parametrize(
+    ("target", "points"),
+    [
+        ({"macs": "50%", "params": None}, [{"macs": "50%"}]),
+        ({"speedup": [1.5, 2], "params": "90%"},
+         [{"speedup": 1.5, "params": "90%"}, {"speedup": 2, "params": "90%"}]),
+    ],
+)  # fmt: skip
+def test_lists_are_taken_point_by_point(target, points):
+    assert spread(target) == points
+
+
+def test_lists_of_different_lengths_are_refused():
+    with pytest.raises(ValueError, match="one length"):
+        spread({"macs": ["50%"], "params": ["50%", "25%"]})
+
+
+def configurations() -> list[tuple[str, str]]:
+    """Every command with every option of every group it chooses from."""
+    found = []
+    for command in cli.COMMANDS:
+        defaults = yaml.safe_load((CONF / f"{command}.yaml").read_text())["defaults"]
+        found.append((command, ""))
+        for entry in defaults:
+            group = next(iter(entry)) if isinstance(entry, dict) else ""
+            options = (CONF / group).glob("*.yaml") if group and " " not in group else []
+            found += [(command, f"{group}={path.stem}") for path in sorted(options)]
+    return found
+
+
+@pytest.mark.parametrize(("command", "choice"), configurations())
+def test_every_configuration_composes(command, choice):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose(command, overrides=[choice] if choice else [])
+    content = OmegaConf.to_container(config, resolve=False)
+    if command == "prune":
+        assert from_mapping(PruneConfig, content).pattern == "channels"
+    assert content
+
+
+def test_a_used_run_folder_is_refused_before_any_work(run):
+    Path("used/model-speedup2.0").mkdir(parents=True)
+    Path("used/model-speedup2.0/note").write_text("mine")
+    command = ["prune", *FAST, "metanet=null", "budget=global", "compare=[]", "target.speedup=2"]
+    code, out, errors = run(*command, "hydra.run.dir=used")
+    assert code == 1
+    assert "exists and is not empty" in errors
+    assert "fewer MACs" not in out
+    assert Path("used/model-speedup2.0/note").read_text() == "mine"

@@ -1,0 +1,30 @@
+"""The command line, run inside the process."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from metaprune.cli import main as cli
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capfd):
+    """Run a command in an empty folder; returns (exit code, output, errors)."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["metaprune"])
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        code = 0
+        try:
+            cli.main(arguments)
+        except SystemExit as stop:
+            if isinstance(stop.code, str):
+                sys.stderr.write(stop.code + "\n")
+            code = stop.code if isinstance(stop.code, int) else 1
+        out, errors = capfd.readouterr()
+        return code, out, errors
+
+    return call

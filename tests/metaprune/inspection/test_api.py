@@ -1,0 +1,83 @@
+"""An inspection needs no weights and says what it saw; the command shows and saves it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+import metaprune
+from graphs import TraceError, trace
+from graphs.cost import count_macs, count_params
+from metaprune.inspection import Inspection
+from metaprune.inspection.facts.groups import floors
+from tests.oracles.networks.families import build
+from training.networks import cifar_resnet
+
+
+def test_the_reachable_range_can_be_built(resnet):
+    model, inputs = cifar_resnet(20), (torch.randn(2, 3, 32, 32),)
+    net = trace(model, inputs)
+    least = floors(net, 0.05)
+    small = net.remove({n: range(k, net.axes[n].size) for n, k in least.items()})
+    assert resnet.reachable["params"] == (count_params(small), count_params(net))
+    assert resnet.reachable["macs"] == (count_macs(small), count_macs(net))
+    assert resnet.reachable["speedup"][1] == pytest.approx(count_macs(net) / count_macs(small))
+    assert resnet.reachable["sparsity"][0] == 0
+    assert resnet.reachable["units"] == (sum(least.values()), resnet.cost["units"])
+    assert set(resnet.reachable) == {"macs", "params", "size_mb", "units", "sparsity", "speedup"}
+
+
+def test_no_weights_are_needed():
+    with torch.device("meta"):
+        model = cifar_resnet(20)
+    found = metaprune.inspect(model, (torch.empty(2, 3, 32, 32, device="meta"),))
+    real = metaprune.inspect(cifar_resnet(20), (torch.randn(2, 3, 32, 32),))
+    assert found.groups == real.groups
+    assert found.reachable == real.reachable
+    assert found.check == real.check
+    assert any("meta device" in note for note in found.notes)
+    with pytest.raises(ValueError, match="meta device"):
+        metaprune.inspect(model, (torch.empty(2, 3, 32, 32, device="meta"),), latency=2)
+
+
+def test_a_transformers_configuration_is_enough(run, tmp_path):
+    from transformers import LlamaConfig
+
+    config = LlamaConfig(
+        hidden_size=64, intermediate_size=96, num_hidden_layers=3, num_attention_heads=4,
+        num_key_value_heads=2, vocab_size=50, architectures=["LlamaForCausalLM"],
+    )  # fmt: skip
+    config.save_pretrained(tmp_path / "only")
+    hf = ["model=hf", f"model.path={tmp_path / 'only'}", "model.meta=true"]
+    code, out, errors = run("inspect", "--json", *hf, "inputs={input_ids: [1, 12]}")
+    assert code == 0, errors
+    found = Inspection.from_json(out)
+    assert found.inputs == "int64[1, 12]"
+    assert found.check.agrees
+    assert {g.units for g in found.groups if g.axis.endswith("mlp.gate_proj.out")} == {96}
+
+
+def test_a_wrapper_is_looked_through():
+    model, inputs = build("mlp")
+    assert metaprune.inspect(nn.DataParallel(model), inputs).groups[0].axis == "0.out"
+
+
+def test_a_model_that_cannot_be_traced_is_refused():
+    with pytest.raises(TraceError, match="does not run"):
+        metaprune.inspect(nn.Linear(3, 3), (torch.ones(1, 4),))
+
+
+def test_the_command_writes_its_folder_and_says_where(run):
+    code, out, errors = run("inspect", "model=resnet20", "model.path=null", "out=found")
+    assert code == 0, errors
+    assert "found/inspection.html" in out
+    code, _, errors = run("inspect", "model=resnet20", "model.path=null", "out=found")
+    assert code == 1
+    assert "exists and is not empty" in errors
+    code, _, errors = run(
+        "inspect", "model=function", "model.function=torch.nn:Linear",
+        "+model.options.in_features=2", "+model.options.out_features=2",
+    )  # fmt: skip
+    assert code == 1
+    assert "inputs=[" in errors

@@ -1,0 +1,39 @@
+"""The page shows everything and needs nothing else."""
+
+from __future__ import annotations
+
+import re
+from xml.etree import ElementTree
+
+import pytest
+
+from metaprune.report import page
+from metaprune.report.drawing import drawing
+from metaprune.report.tradeoff import tradeoff
+from tests.metaprune.report.reports import report
+
+
+@pytest.mark.parametrize("finetuned", [True, False])
+@pytest.mark.parametrize(("score", "higher"), [("accuracy", True), ("perplexity", False)])
+def test_page_shows_everything_and_needs_nothing(score, higher, finetuned):
+    shown = page(report(score, finetuned, higher))
+    assert "A &lt;network&gt;" in shown
+    assert "<b>uniform" not in shown
+    assert "uniform &lt;b&gt;" in shown
+    assert "output of the model" in shown
+    assert "2 batch norms recalibrated." in shown
+    addresses = re.findall(r"(?:href|src)\s*=\s*[\"']([^\"']*)|url\(([^)]*)\)", shown)
+    assert all((a or b).startswith("#") for a, b in addresses), addresses
+    assert "<script" not in shown
+
+
+def test_pictures_are_well_formed_and_follow_the_theme():
+    entries = report().entries[:2]
+    for svg in (tradeoff(report()), drawing(report(), entries)):
+        ElementTree.fromstring(svg.replace("xlink:href", "href").replace("&lt;", "lt"))
+        assert "var(--" in svg or "class=" in svg
+    plot = tradeoff(report())
+    assert "var(--series-0)" in plot
+    assert "#0101" not in plot  # no stand-in colour is left
+    assert drawing(report(), entries).count('class="track"') == 2
+    assert "8 of 16 kept" in drawing(report(), entries)
