@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from graphs.axes.dims import atoms
+from graphs.calls.running import run, undisturbed
 from pruners.positions import sum_over_others, to_units
 from pruners.statistics.calls import Call, LinearCalls
-from pruners.statistics.running import undisturbed
 
 if TYPE_CHECKING:
     from graphs import Network

@@ -367,7 +367,7 @@ def refit(
     residual = image(weight - point)
     direction = residual * scale
     strength = (residual * direction).sum()
-    # P leaves directions without curvature. Below this only rounding is left, which would run there.
+    # P leaves directions without curvature; below this only rounding is left, and runs there.
     floor = strength * torch.finfo(weight.dtype).eps ** 1.5
     going = strength > 0
     for _ in range(steps):
