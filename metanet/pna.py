@@ -20,21 +20,20 @@ bias, running mean and running variance, the mean over the tensors that meet in 
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 from torch_geometric.nn import MessagePassing
 
+from graphs import Network
 from metanet.advice import Transformation
-from metanet.edges import EdgeList, list_edges
-from metanet.features import check_target
-from metanet.layout import Layout, build_layout, structure
-from metanet.matrices import CHANGED, MATRICES, Matrix, slots
-
-if TYPE_CHECKING:
-    from graphs import Network
+from metanet.reading.features import check_target
+from metanet.registry import METANETWORKS
+from metanet.tables.edges import EdgeList, list_edges
+from metanet.tables.layout import Layout, build_layout, structure
+from metanet.tables.matrices import CHANGED, MATRICES, Matrix, slots
 
 COLUMNS = ("scale", "bias", "running_mean", "running_var")
 
@@ -66,6 +65,7 @@ class PNALayer(MessagePassing):
         return z_i * x_j * edges
 
 
+@METANETWORKS.register("pna")
 class PNAMetaNetwork(nn.Module):
     """The published metanetwork on a `graphs.Network`; logits are zero, evidence is not used.
 

@@ -13,17 +13,15 @@ from safetensors.torch import save_file
 from torch import nn
 
 from graphs.tools.files import whole_file
-from metanet.pna import PNAMetaNetwork
-from metanet.streaming import MetaNetwork
-
-METANETWORKS: dict[str, type[nn.Module]] = {"streaming": MetaNetwork, "pna": PNAMetaNetwork}
+from graphs.tools.registry import unknown
+from metanet.registry import METANETWORKS
 
 
 def build(config: Mapping[str, Any]) -> nn.Module:
     """A metanetwork from its configuration.
 
     Args:
-        config: `name` (a key of `METANETWORKS`) and keyword arguments of that class.
+        config: `name` (one of `METANETWORKS`) and keyword arguments of that class.
 
     Raises:
         ValueError: an unknown name or an unknown key.
@@ -33,14 +31,15 @@ def build(config: Mapping[str, Any]) -> nn.Module:
         16
     """
     options = dict(config)
-    name = options.pop("name", None)
-    if name not in METANETWORKS:
-        raise ValueError(f"'name' must be one of {sorted(METANETWORKS)} (got {name!r})")
-    known = list(signature(METANETWORKS[name]).parameters)
-    unknown = sorted(set(options) - set(known))
-    if unknown:
-        raise ValueError(f"metanetwork '{name}' has no option {unknown}; it takes {known}")
-    return METANETWORKS[name](**options)
+    if "name" not in options:
+        raise ValueError(f"a metanetwork needs a 'name', one of {', '.join(METANETWORKS)}")
+    name = str(options.pop("name"))
+    make = METANETWORKS.find(name)
+    known = list(signature(make).parameters)
+    for option in options:
+        if option not in known:
+            raise ValueError(unknown(f'option of the metanetwork "{name}"', option, known))
+    return make(**options)
 
 
 def save(meta: nn.Module, path: str | Path) -> None:

@@ -3,33 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 
+from graphs import Network
 from metanet.advice import Transformation
-from metanet.decoder import Decoder
-from metanet.features import (
+from metanet.heads import LOGIT_HEADS, WEIGHT_HEADS
+from metanet.layers import LAYERS
+from metanet.layers.layer_stage import LayerStage
+from metanet.reading.features import (
     TENSOR_FEATURES,
     UNIT_FEATURES,
     check_target,
     tensor_features,
     unit_features,
 )
-from metanet.layer_stage import LayerStage
-from metanet.layout import Layout, build_layout, structure
-from metanet.matrices import MATRICES
-from metanet.messages import MessageLayer
-from metanet.reading import Reader, statistics
-
-if TYPE_CHECKING:
-    from graphs import Network
+from metanet.reading.values import Reader, statistics
+from metanet.registry import METANETWORKS
+from metanet.tables.layout import Layout, build_layout, structure
+from metanet.tables.matrices import MATRICES
 
 REMEMBERED = 256
 """Layouts kept; the oldest goes first."""
 
 
+@METANETWORKS.register("streaming")
 class MetaNetwork(nn.Module):
     """Reads a network, says how to change its weights and where to cut.
 
@@ -42,15 +42,21 @@ class MetaNetwork(nn.Module):
 
     Args:
         hidden: width d of unit, axis and tensor states; a multiple of `heads`.
-        layers: message layers between units (`messages.MessageLayer`).
+        layers: message layers between units (`layers.messages.MessageLayer`).
         heads: elementwise functions of the weights per layer, an even number.
-        rounds: of the layer-level stage (`budget.LayerStage`).
-        rank: of the change of each tensor (`decoder.Decoder`).
+        rounds: of the layer-level stage (`layers.layer_stage.LayerStage`).
+        rank: of the change of each tensor (`heads.low_rank.LowRankChange`).
         weight_bound: eps; an entry w changes by at most eps * (|w| + sigma).
         logit_bound: all logits lie in [-logit_bound, logit_bound].
         tile: weight entries handled at once.
         checkpoint_above: in training, larger blocks are recomputed in the backward pass.
         seed: of the initial parameters; the global generator is left alone.
+        layer: what a message layer is, by its name in `layers.LAYERS`.
+        weights: the head that changes weights, by its name in `heads.WEIGHT_HEADS`.
+        logits: the head that makes logits, by its name in `heads.LOGIT_HEADS`.
+
+    Raises:
+        ValueError: heads that do not divide the states, or a name that is not registered.
 
     Shapes: a Network with N units on X axes and T tensors -> a `Transformation`; memory is
     O(N d + T d + tile) at inference beside the new values.
@@ -69,6 +75,9 @@ class MetaNetwork(nn.Module):
         tile: int = 2**18,
         checkpoint_above: int = 2**17,
         seed: int = 0,
+        layer: str = "messages",
+        weights: str = "low-rank",
+        logits: str = "mlp",
     ) -> None:
         super().__init__()
         if heads < 2 or heads % 2 or hidden % heads:
@@ -87,7 +96,12 @@ class MetaNetwork(nn.Module):
             "tile": tile,
             "checkpoint_above": checkpoint_above,
             "seed": seed,
+            "layer": layer,
+            "weights": weights,
+            "logits": logits,
         }
+        make_layer, make_weights = LAYERS.find(layer), WEIGHT_HEADS.find(weights)
+        make_logits = LOGIT_HEADS.find(logits)
         self.logit_bound = logit_bound
         self.tile = tile
         self._layouts: dict[Hashable, Layout] = {}
@@ -96,7 +110,7 @@ class MetaNetwork(nn.Module):
             self.unit_encoder = _mlp(UNIT_FEATURES, hidden)
             self.tensor_encoder = _mlp(TENSOR_FEATURES, hidden)
             self.layers = nn.ModuleList(
-                MessageLayer(hidden=hidden, heads=heads, checkpoint_above=checkpoint_above)
+                make_layer(hidden=hidden, heads=heads, checkpoint_above=checkpoint_above)
                 for _ in range(layers)
             )
             self.stage = LayerStage(hidden=hidden, rounds=rounds)
@@ -105,14 +119,11 @@ class MetaNetwork(nn.Module):
                 nn.LayerNorm(hidden) for _ in range(3)
             )
             self.unit_head, self.axis_head, self.tensor_head = (
-                _mlp(hidden, 1, inner=hidden) for _ in range(3)
+                make_logits(hidden=hidden) for _ in range(3)
             )
-            self.decoder = Decoder(
+            self.decoder = make_weights(
                 hidden=hidden, rank=rank, bound=weight_bound, checkpoint_above=checkpoint_above
             )
-        for head in (self.unit_head, self.axis_head, self.tensor_head):
-            for parameter in head[-1].parameters():
-                nn.init.zeros_(parameter)
 
     def layout(self, net: Network) -> Layout:
         """The index tables of `net`, remembered for every network of the same structure."""
@@ -155,7 +166,7 @@ class MetaNetwork(nn.Module):
         axes, tokens = self.axis_norm(axes), self.tensor_norm(tokens)
         units = self.unit_norm(units + self.context(axes)[layout.unit_axis])
         return Transformation(
-            values=self.decoder(units, tokens, net, layout, sigma),
+            values=dict(self.decoder(units, tokens, net, layout, sigma)),
             **self._logits(units, axes, tokens, layout),
         )
 
@@ -183,6 +194,6 @@ class MetaNetwork(nn.Module):
         }
 
 
-def _mlp(inputs: int, outputs: int, *, inner: int | None = None) -> nn.Sequential:
-    inner = inner or 2 * outputs
+def _mlp(inputs: int, outputs: int) -> nn.Sequential:
+    inner = 2 * outputs
     return nn.Sequential(nn.Linear(inputs, inner), nn.SiLU(), nn.Linear(inner, outputs))

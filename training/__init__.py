@@ -1,4 +1,9 @@
-"""Data sets, the model zoo, fitting, finetuning and evaluation."""
+"""Everything that learns: networks from data, pruned networks again, metanetworks from networks.
+
+`data` holds data sets, `networks` and `zoo` architectures and families to train, `sources` finds
+networks by configuration. `fitting` is the loop that `recovery` and the zoo share, `meta` trains
+metanetworks. `config` checks settings, `store` writes the tensors of a run.
+"""
 
 from __future__ import annotations
 

@@ -1,12 +1,18 @@
-"""The tensors of models and optimisers as flat mappings: what checkpoints hold."""
+"""The tensors of models and optimisers as flat mappings, and checkpoints that hold them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
+
+from graphs.tools.files import read_tensors, write_tensors
+
+CHECKPOINT = "checkpoint.safetensors"
+"""Name of a run's checkpoint in its folder."""
 
 
 def state_of(model: nn.Module) -> dict[str, Tensor]:
@@ -77,3 +83,43 @@ def load_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
         state.setdefault(int(index), {})[name] = tensor
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def write_run(
+    path: Path,
+    parts: Mapping[str, Mapping[str, Tensor]],
+    run: Mapping[str, Any],
+    **record: Any,
+) -> None:
+    """Write a checkpoint of a run, whole or not at all.
+
+    Args:
+        path: of the file.
+        parts: what the tensors are of ("model", "optimizer", "best") → name → tensor.
+        run: what must agree for the checkpoint to belong to a run; plain JSON values.
+        record: what else is known; plain JSON values.
+    """
+    tensors = {f"{part}/{name}": t for part, state in parts.items() for name, t in state.items()}
+    write_tensors(path, tensors, {"run": dict(run), **record})
+
+
+def read_run(
+    path: Path, run: Mapping[str, Any]
+) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
+    """Read what `write_run` wrote: the parts (those without tensors are left out), the record.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is damaged, or of another run.
+    """
+    tensors, record = read_tensors(path)
+    if not record or record.pop("run", None) != dict(run):
+        raise ValueError(
+            f"checkpoint {str(path)!r} is of a run with other settings or data; "
+            f"remove it or choose another folder"
+        )
+    parts: dict[str, dict[str, Tensor]] = {}
+    for key, tensor in tensors.items():
+        part, name = key.split("/", 1)
+        parts.setdefault(part, {})[name] = tensor
+    return parts, record

@@ -1,4 +1,4 @@
-"""Configuration stops at the door: composed YAML becomes typed values, unknown keys are errors."""
+"""Configuration stops at the door: composed YAML becomes typed values, mistakes are errors."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def typed(cls: type[T], config: DictConfig) -> tuple[T, dict[str, Any]]:
     """A command's settings, and the same as plain values for its report.
 
     Raises:
-        ValueError: a key that the command does not know.
+        ValueError: a setting that is unknown or not what it takes, with its full name.
     """
     content = plain(config)
     return from_mapping(cls, content), content
@@ -50,19 +50,22 @@ def run_folder(content: Mapping[str, Any]) -> Path:
 
 
 def load_data(settings: Mapping[str, Any]) -> Data:
-    """A data set from its group's settings: `name` and its options."""
-    options = dict(settings)
-    return datasets.load(str(options.pop("name", "digits")), **options)
+    """A data set from its group's settings: `name` and its options.
+
+    Raises:
+        ValueError: a setting of `data` that is unknown or not what it takes, with its full name.
+    """
+    return datasets.load_settings(settings)
 
 
 def load_model(settings: Mapping[str, Any]) -> nn.Module:
-    """A network from its group's settings: `source` and its options."""
-    options = dict(settings)
-    if "source" not in options:
-        raise ValueError(
-            f"model settings need `source`, one of {', '.join(sources.sources())} (got {options})"
-        )
-    return sources.load(options.pop("source"), **options)
+    """A network from its group's settings: `source` and its options.
+
+    Raises:
+        ValueError: a setting of `model` that is unknown or not what it takes, with its full name.
+        FileNotFoundError: a checkpoint or folder that is not there.
+    """
+    return sources.load_settings(settings)
 
 
 def architecture(settings: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -56,7 +56,7 @@ def run(config: DictConfig) -> None:
     data, model = opened.load_data(settings.data), opened.load_model(settings.model)
     score = data.task.score
     console.print("training the dense network", highlight=False)
-    trained = fit(model, data, from_mapping(FitConfig, settings.fit))
+    trained = fit(model, data, from_mapping(FitConfig, settings.fit, "fit"))
     model.eval()
     best = words.metric(score, trained.best[score])
     console.print(f"dense: {score} {best} on validation", highlight=False)

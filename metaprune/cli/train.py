@@ -19,7 +19,7 @@ from graphs.tools.files import write_text
 from metaprune.cli import config as opened
 from metaprune.results.provenance import machine, versions
 from training.config import from_mapping
-from training.meta import Judgement, MetaConfig, MetaResult, meta_train, tasks_of
+from training.meta import Judgement, MetaConfig, MetaResult, meta_train, subjects_of
 
 
 @dataclass(frozen=True)
@@ -38,13 +38,13 @@ def run(config: DictConfig) -> None:
     """Train; the folder gets `metanet.safetensors`, `training.json` and a card."""
     started = time.perf_counter()
     settings, content = opened.typed(TrainConfig, config)
-    meta_config = from_mapping(MetaConfig, settings.meta)
+    meta_config = from_mapping(MetaConfig, settings.meta, "meta")
     meta = metanet.load(settings.start) if settings.start else metanet.build(settings.metanet)
     meta.train()
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     console = Console()
-    train, held_out = tasks_of(settings.zoos, "train"), tasks_of(settings.zoos, "held_out")
+    train, held_out = subjects_of(settings.zoos, "train"), subjects_of(settings.zoos, "held_out")
     console.print(f"{len(train)} networks to learn from, {len(held_out)} to judge by")
     opened.run_folder(content)
     folder = Path(settings.folder)
@@ -64,7 +64,9 @@ def run(config: DictConfig) -> None:
         "history": result.history,
         "seconds": round(seconds, 1),
         "networks": {"train": len(train), "held_out": len(held_out)},
-        "data": sorted({f"{task.data.name} {task.data.fingerprint[:16]}" for task in train}),
+        "data": sorted(
+            {f"{subject.data.name} {subject.data.fingerprint[:16]}" for subject in train}
+        ),
         "versions": versions(),
         "machine": machine(),
         "config": content,

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import metanet
-from metanet.matrices import CHANGED
+from metanet.tables.matrices import CHANGED
 from tests.metanet.conftest import NAMES, SMALL, assert_same, evidence, flat, network, trained
 
 META = list(SMALL)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
 import metanet
-from tests.metanet.conftest import SMALL, assert_same, network, trained
+from tests.metanet.conftest import SMALL, assert_same, evidence, flat, network, trained
+
+SHIPPED = Path(__file__).parents[2] / "metaprune/pretrained/default.safetensors"
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -37,9 +40,18 @@ def test_defaults_are_in_the_configuration():
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({}, r"'name' must be one of \['pna', 'streaming'\] \(got None\)"),
-        ({"name": "gat"}, r"\(got 'gat'\)"),
-        ({"name": "streaming", "width": 3}, r"'streaming' has no option \['width'\]; it takes"),
+        ({}, "a metanetwork needs a 'name', one of "),
+        ({"name": "streming"}, r'unknown metanetwork "streming" \(did you mean "streaming"\?\)'),
+        (
+            {"name": "streaming", "hiden": 3},
+            r'unknown option of the metanetwork "streaming" "hiden" \(did you mean "hidden"\?\)',
+        ),
+        ({"name": "streaming", "layer": "x"}, 'unknown layer "x": expected one of messages'),
+        (
+            {"name": "streaming", "weights": "x"},
+            'unknown weight head "x": expected',
+        ),
+        ({"name": "streaming", "logits": "x"}, 'unknown logit head "x": expected one of mlp'),
         ({"name": "streaming", "hidden": 30}, "'heads' must be even and divide 'hidden'"),
     ],
 )
@@ -89,3 +101,14 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
         metanet.save(trained("streaming"), path)
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == [path.name]
+
+
+def test_the_shipped_metanetwork_says_what_it_always_said():
+    """Sums over the outputs, as its weights gave them when they were trained."""
+    meta = metanet.load(SHIPPED)
+    for name, expected in (("mlp", 93.233857), ("resnet_option_a", 1463.168724)):
+        net = network(name, torch.float32)
+        with torch.no_grad():
+            out = flat(meta(net, evidence(net), 0.5))
+        found = sum(float(value.double().abs().sum()) for value in out.values())
+        assert found == pytest.approx(expected, rel=1e-5)

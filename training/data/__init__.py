@@ -1,19 +1,32 @@
-"""Data sets: `load(name, **options) -> Data(train, validation, test, task)`."""
+"""Data sets: `load(name, **options) -> Data(train, validation, test, task)`.
+
+`split` holds examples in memory, `tasks` says what a network is trained and judged for, `core` is a
+data set made of both. `registry` finds data sets by name; each of them is one file (`digits`,
+`cifar10`, `text`), and a file of yours that registers one is as good. `images` prepares pictures.
+"""
 
 from __future__ import annotations
 
 from training.data import cifar10, digits, text
-from training.data.core import Data, Split, dataset, fingerprint, hold_out, load, names
+from training.data.core import Data
+from training.data.registry import DATASETS, dataset, load, load_settings
+from training.data.split import Batch, Split, fingerprint, hold_out
+from training.data.tasks import Classification, LanguageModelling, Task
 
 __all__ = [
+    "DATASETS",
+    "Batch",
+    "Classification",
     "Data",
+    "LanguageModelling",
     "Split",
+    "Task",
     "cifar10",
     "dataset",
     "digits",
     "fingerprint",
     "hold_out",
     "load",
-    "names",
+    "load_settings",
     "text",
 ]

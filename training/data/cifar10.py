@@ -12,8 +12,10 @@ import torch
 from torch import Tensor
 
 from graphs.tools.files import read_tensors, write_tensors
-from training.data.core import Data, Split, dataset, fingerprint, hold_out
+from training.data.core import Data
 from training.data.images import CropFlip, Normalise
+from training.data.registry import dataset
+from training.data.split import Split, fingerprint, hold_out
 from training.data.tasks import Classification
 
 MEAN = (0.485, 0.456, 0.406)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from training.data.core import Data, Split, dataset, fingerprint, hold_out
+from training.data.core import Data
 from training.data.images import CropFlip, Normalise
+from training.data.registry import dataset
+from training.data.split import Split, fingerprint, hold_out
 from training.data.tasks import Classification
 
 TEST = 447

@@ -9,16 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import Any, Protocol
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-if TYPE_CHECKING:
-    from training.data.core import Split
+from training.data.split import Batch, Split
 
-Batch: TypeAlias = tuple[Tensor, Tensor]
 IGNORED = -100  # target of positions that do not count, as in torch.nn.functional.cross_entropy
 
 
@@ -167,8 +164,3 @@ class _LanguageMetrics:
         if self.bytes_per_token is not None:
             figures["bits_per_byte"] = math.log2(perplexity) / self.bytes_per_token
         return figures
-
-
-def to_device(batch: Batch, device: torch.device) -> Batch:
-    """Return the batch on a device."""
-    return batch[0].to(device), batch[1].to(device)

@@ -7,7 +7,9 @@ from typing import Any
 
 import torch
 
-from training.data.core import Data, Split, dataset, fingerprint, hold_out
+from training.data.core import Data
+from training.data.registry import dataset
+from training.data.split import Split, fingerprint, hold_out
 from training.data.tasks import IGNORED, LanguageModelling
 
 

@@ -6,8 +6,9 @@ import torch
 from torch import nn
 
 from graphs.calls.running import evaluation
-from training.data.core import Data, Split
-from training.data.tasks import Task, to_device
+from training.data.core import Data
+from training.data.split import Split, to_device
+from training.data.tasks import Task
 
 
 def device_of(model: nn.Module) -> torch.device:

@@ -14,15 +14,20 @@ from accelerate import Accelerator
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
-from graphs.tools.files import read_tensors, write_tensors
 from training.data.core import Data
-from training.data.tasks import Batch, to_device
+from training.data.split import Batch, to_device
 from training.fitting.evaluate import device_of, evaluate_split
 from training.fitting.optim import learning_rate, optimizer
 from training.fitting.settings import FitConfig, FitResult
-from training.store import load_optimizer, load_state, optimizer_tensors, state_of
-
-CHECKPOINT = "checkpoint.safetensors"
+from training.store import (
+    CHECKPOINT,
+    load_optimizer,
+    load_state,
+    optimizer_tensors,
+    read_run,
+    state_of,
+    write_run,
+)
 
 LossFunction: TypeAlias = Callable[[nn.Module, Batch], Tensor]
 
@@ -141,29 +146,19 @@ class Run:
             "optimizer": optimizer_tensors(self.optimizer),
             "best": self.best,
         }
-        tensors = {f"{part}/{k}": v for part, state in parts.items() for k, v in state.items()}
-        metadata = {"run": self.identity(), "result": asdict(self.result), "losses": self.losses}
-        write_tensors(folder / CHECKPOINT, tensors, metadata)
+        result = asdict(self.result)
+        write_run(folder / CHECKPOINT, parts, self.identity(), result=result, losses=self.losses)
 
     def resume(self) -> None:
         """Continue from the checkpoint in the folder, if there is one."""
         if self.folder is None or not (self.folder / CHECKPOINT).is_file():
             return
         path = self.folder / CHECKPOINT
-        tensors, metadata = read_tensors(path)
-        if not metadata or metadata.get("run") != self.identity():
-            raise ValueError(
-                f"checkpoint {str(path)!r} is of a run with other settings or data; "
-                f"remove it or choose another folder"
-            )
-        parts: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}, "best": {}}
-        for key, tensor in tensors.items():
-            part, name = key.split("/", 1)
-            parts[part][name] = tensor
+        parts, record = read_run(path, self.identity())
         load_state(self.model, parts["model"], str(path))
-        load_optimizer(self.optimizer, parts["optimizer"])
-        self.best = parts["best"]
-        self.result, self.losses = FitResult(**metadata["result"]), metadata["losses"]
+        load_optimizer(self.optimizer, parts.get("optimizer", {}))
+        self.best = parts.get("best", {})
+        self.result, self.losses = FitResult(**record["result"]), record["losses"]
 
     def identity(self) -> dict[str, Any]:
         """Return what must agree for a checkpoint to belong to this run."""

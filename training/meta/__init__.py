@@ -1,18 +1,23 @@
-"""Meta-training: a metanetwork learns on a zoo what to keep of a network it has never seen."""
+"""Meta-training: a metanetwork learns on a zoo what to keep of a network it has never seen.
+
+`subjects` are the trained networks that it learns on, `objectives` what it is trained for (each one
+registered function), `loop` the training and `judge` the figure it is chosen by. `soft` gives hard
+decisions a gradient.
+"""
 
 from training.meta.judge import Judgement, judge
 from training.meta.loop import MetaConfig, MetaResult, meta_train
 from training.meta.objectives import OBJECTIVES, objective
-from training.meta.subjects import Task, tasks_of
+from training.meta.subjects import Subject, subjects_of
 
 __all__ = [
     "OBJECTIVES",
     "Judgement",
     "MetaConfig",
     "MetaResult",
-    "Task",
+    "Subject",
     "judge",
     "meta_train",
     "objective",
-    "tasks_of",
+    "subjects_of",
 ]

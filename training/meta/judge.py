@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from metanet import Transformation
 from pruners.units import mask_values
-from training.data.tasks import Batch
+from training.data.split import Batch
 from training.meta.objectives import FLOOR
 from training.meta.soft import decided_masks, divergence, outputs
-from training.meta.subjects import Task
+from training.meta.subjects import Subject
 
 
 @dataclass(frozen=True)
@@ -37,21 +37,25 @@ class Judgement:
 @torch.no_grad()
 def judge(
     meta: nn.Module,
-    tasks: Sequence[Task],
+    subjects: Sequence[Subject],
     shares: Sequence[float] = (0.66, 0.5, 0.33),
     *,
     evidence: bool = True,
     examples: int = 256,
 ) -> Judgement:
-    """Prune every task to every share of its MACs, one shot, and compare with the base rule."""
+    """Prune every subject to every share of its MACs, one shot, and compare with the base rule."""
     found: dict[str, list[tuple[float, float]]] = {}
-    for task in tasks:
-        batch = task.data.validation.batch(torch.arange(min(examples, len(task.data.validation))))
-        dense = task.data.task.forward(task.model, batch)
+    for subject in subjects:
+        batch = subject.data.validation.batch(
+            torch.arange(min(examples, len(subject.data.validation)))
+        )
+        dense = subject.data.task.forward(subject.model, batch)
         for share in shares:
-            advice = meta(task.net, task.evidence(0) if evidence else None, share)
-            pair = tuple(_divergence(task, given, share, batch, dense) for given in (advice, None))
-            found.setdefault(task.data.fingerprint, []).append((log(pair[0]), log(pair[1])))
+            advice = meta(subject.net, subject.evidence(0) if evidence else None, share)
+            pair = tuple(
+                _divergence(subject, given, share, batch, dense) for given in (advice, None)
+            )
+            found.setdefault(subject.data.fingerprint, []).append((log(pair[0]), log(pair[1])))
     zoos = list(found.values())
     return Judgement(
         exp(_mean([_mean([a for a, _ in pairs]) for pairs in zoos])),
@@ -63,7 +67,7 @@ def judge(
 SHRINKAGE = (1.0, 0.75, 0.5, 0.25)
 
 
-def shrink(meta: nn.Module, tasks: Sequence[Task]) -> dict[str, float]:
+def shrink(meta: nn.Module, subjects: Sequence[Subject]) -> dict[str, float]:
     """Scale all logits of a metanetwork by the factor that is judged best.
 
     A policy learned from noisy slopes says more than it knows; a part of its correction is safer
@@ -72,18 +76,18 @@ def shrink(meta: nn.Module, tasks: Sequence[Task]) -> dict[str, float]:
 
     Args:
         meta: a metanetwork; its logits are `logit_bound` times a number in [-1, 1].
-        tasks: held-out networks.
+        subjects: held-out networks.
 
     Returns:
         The judgement of the chosen factor, with `shrinkage` the factor.
     """
     bound = getattr(meta, "logit_bound", None)
     if bound is None:
-        return asdict(judge(meta, tasks))
+        return asdict(judge(meta, subjects))
     found = []
     for factor in SHRINKAGE:
         meta.logit_bound = bound * factor
-        found.append((judge(meta, tasks), factor))
+        found.append((judge(meta, subjects), factor))
     best, factor = min(found, key=lambda pair: pair[0].advised)
     meta.logit_bound = meta.config["logit_bound"] = bound * factor
     return asdict(best) | {"shrinkage": factor}
@@ -94,10 +98,10 @@ def _mean(numbers: Sequence[float]) -> float:
 
 
 def _divergence(
-    task: Task, advice: Transformation | None, share: float, batch: Batch, dense: Tensor
+    subject: Subject, advice: Transformation | None, share: float, batch: Batch, dense: Tensor
 ) -> float:
     values = advice.values if advice else None
     corrections = advice.corrections() if advice else None
-    masks = decided_masks(task.net, corrections, share, values)
-    values = mask_values(task.net, masks, values)
-    return float(divergence(outputs(task.model, values, task.data, batch), dense)) + FLOOR
+    masks = decided_masks(subject.net, corrections, share, values)
+    values = mask_values(subject.net, masks, values)
+    return float(divergence(outputs(subject.model, values, subject.data, batch), dense)) + FLOOR

@@ -16,15 +16,20 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from graphs.tools.files import read_tensors, write_tensors
 from training.config import from_mapping
 from training.fitting.optim import generator, learning_rate
 from training.meta.judge import Judgement, judge, shrink
 from training.meta.objectives import OBJECTIVES
-from training.meta.subjects import Task
-from training.store import load_optimizer, load_state, optimizer_tensors, state_of
-
-CHECKPOINT = "checkpoint.safetensors"
+from training.meta.subjects import Subject
+from training.store import (
+    CHECKPOINT,
+    load_optimizer,
+    load_state,
+    optimizer_tensors,
+    read_run,
+    state_of,
+    write_run,
+)
 
 
 @dataclass(frozen=True)
@@ -63,10 +68,7 @@ class MetaConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.objective not in OBJECTIVES:
-            raise ValueError(
-                f"objective must be one of {sorted(OBJECTIVES)} (got {self.objective!r})"
-            )
+        OBJECTIVES.find(self.objective)
         if not 0 < self.lowest < self.highest < 1:
             raise ValueError(
                 f"shares need 0 < lowest < highest < 1 (got {self.lowest}, {self.highest})"
@@ -92,8 +94,8 @@ class MetaResult:
 
 def meta_train(
     meta: nn.Module,
-    train: Sequence[Task],
-    held_out: Sequence[Task],
+    train: Sequence[Subject],
+    held_out: Sequence[Subject],
     config: MetaConfig | Mapping[str, Any],
     *,
     folder: str | Path | None = None,
@@ -162,7 +164,7 @@ def _exhausted(result: MetaResult, patience: int | None) -> bool:
 
 def _update(
     meta: nn.Module,
-    train: Sequence[Task],
+    train: Sequence[Subject],
     config: MetaConfig,
     random: torch.Generator,
     accelerator: Accelerator,
@@ -179,7 +181,7 @@ def _update(
         evidence = None if blind < config.blind else chosen.evidence(draw)
         batch = chosen.batch(config.batch_size, random)
         advice = meta(chosen.net, evidence, share)
-        loss = OBJECTIVES[config.objective](chosen, advice, share, batch, random)
+        loss = OBJECTIVES.find(config.objective)(chosen, advice, share, batch, random)
         if not math.isfinite(float(loss.detach())):
             raise FloatingPointError(
                 f"the loss of network {chosen.name!r} at share {share:.2f} is {loss.item()}; "
@@ -197,25 +199,25 @@ def _update(
     return sum(losses) / len(losses)
 
 
-def _draw(train: Sequence[Task], random: torch.Generator) -> Task:
+def _draw(train: Sequence[Subject], random: torch.Generator) -> Subject:
     """Draw a data set, then a network trained on it: a small zoo counts like a large one."""
-    by_data: dict[str, list[Task]] = {}
-    for task in train:
-        by_data.setdefault(task.data.fingerprint, []).append(task)
+    by_data: dict[str, list[Subject]] = {}
+    for subject in train:
+        by_data.setdefault(subject.data.fingerprint, []).append(subject)
     zoos = list(by_data.values())
     among = zoos[int(torch.randint(len(zoos), (), generator=random))]
     return among[int(torch.randint(len(among), (), generator=random))]
 
 
 def _identity(
-    meta: nn.Module, train: Sequence[Task], held_out: Sequence[Task], config: MetaConfig
+    meta: nn.Module, train: Sequence[Subject], held_out: Sequence[Subject], config: MetaConfig
 ) -> dict[str, Any]:
     """What must agree for a checkpoint to belong to this run."""
     return {
         "config": asdict(config) | {"checkpoint_every": None, "patience": None},
         "metanet": getattr(meta, "config", {}),
-        "train": [task.name for task in train],
-        "held_out": [task.name for task in held_out],
+        "train": [subject.name for subject in train],
+        "held_out": [subject.name for subject in held_out],
     }
 
 
@@ -228,23 +230,13 @@ def _save(
     identity: Mapping[str, Any],
 ) -> None:
     parts = {"model": state_of(meta), "optimizer": optimizer_tensors(optimizer), "best": best}
-    tensors = {f"{part}/{k}": v for part, state in parts.items() for k, v in state.items()}
-    write_tensors(path, tensors, {"run": dict(identity), "result": asdict(result)})
+    write_run(path, parts, identity, result=asdict(result))
 
 
 def _resume(
     path: Path, meta: nn.Module, optimizer: torch.optim.Optimizer, identity: Mapping[str, Any]
 ) -> tuple[MetaResult, dict[str, Tensor]]:
-    tensors, metadata = read_tensors(path)
-    if not metadata or metadata.get("run") != dict(identity):
-        raise ValueError(
-            f"checkpoint {str(path)!r} is of a run with other settings, zoo or metanetwork; "
-            "remove it or choose another folder"
-        )
-    parts: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}, "best": {}}
-    for key, tensor in tensors.items():
-        part, name = key.split("/", 1)
-        parts[part][name] = tensor
+    parts, record = read_run(path, identity)
     load_state(meta, parts["model"], str(path))
-    load_optimizer(optimizer, parts["optimizer"])
-    return MetaResult(**metadata["result"]), parts["best"]
+    load_optimizer(optimizer, parts.get("optimizer", {}))
+    return MetaResult(**record["result"]), parts["best"]

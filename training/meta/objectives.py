@@ -8,29 +8,27 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from graphs.tools.registry import Registry
 from metanet import Transformation
 from pruners.units import mask_values, unit_scores
-from training.data.tasks import Batch
+from training.data.split import Batch
 from training.meta.soft import decided_masks, divergence, outputs
-from training.meta.subjects import Task
+from training.meta.subjects import Subject
 
-Objective: TypeAlias = Callable[[Task, Transformation, float, Batch, torch.Generator], Tensor]
-OBJECTIVES: dict[str, Objective] = {}
+Objective: TypeAlias = Callable[[Subject, Transformation, float, Batch, torch.Generator], Tensor]
+OBJECTIVES: Registry[Objective] = Registry("objective")
 
 FLOOR = 0.01
 """Nats below which two networks count as equal."""
 
 
 def objective(name: str) -> Callable[[Objective], Objective]:
-    """Register an objective: (task, advice, share of the MACs that stays, batch, random) → loss."""
+    """Register an objective: (subject, advice, share of the MACs that stays, batch, random) → loss.
 
-    def register(function: Objective) -> Objective:
-        if name in OBJECTIVES:
-            raise ValueError(f"objective {name!r} is registered twice")
-        OBJECTIVES[name] = function
-        return function
-
-    return register
+    Raises:
+        ValueError: the name is taken.
+    """
+    return OBJECTIVES.register(name)
 
 
 PAIRS, SPREAD = 2, 0.2
@@ -39,7 +37,7 @@ PAIRS, SPREAD = 2, 0.2
 
 @objective("policy-gradient")
 def policy_gradient(
-    task: Task, advice: Transformation, share: float, batch: Batch, random: torch.Generator
+    subject: Subject, advice: Transformation, share: float, batch: Batch, random: torch.Generator
 ) -> Tensor:
     """E log(KL(dense ‖ pruned) + floor) over Gaussian policies around the advised corrections.
 
@@ -49,12 +47,14 @@ def policy_gradient(
     arXiv 1803.07055). The advised weights learn from the loss at c itself, through its gradient.
     """
     with torch.no_grad():
-        dense = task.data.task.forward(task.model, batch)
+        dense = subject.data.task.forward(subject.model, batch)
 
     def loss(corrections: dict[str, Tensor]) -> Tensor:
-        masks = decided_masks(task.net, corrections, share, advice.values)
-        values = mask_values(task.net, masks, advice.values)
-        return (divergence(outputs(task.model, values, task.data, batch), dense) + FLOOR).log()
+        masks = decided_masks(subject.net, corrections, share, advice.values)
+        values = mask_values(subject.net, masks, advice.values)
+        return (
+            divergence(outputs(subject.model, values, subject.data, batch), dense) + FLOOR
+        ).log()
 
     logits = advice.corrections()
     held = {a: c.detach() for a, c in logits.items()}
@@ -78,17 +78,19 @@ def _gauss(shape: tuple[int, ...], random: torch.Generator) -> Tensor:
 
 @objective("straight-through")
 def straight_through(
-    task: Task, advice: Transformation, share: float, batch: Batch, random: torch.Generator
+    subject: Subject, advice: Transformation, share: float, batch: Batch, random: torch.Generator
 ) -> Tensor:
     """log(KL(dense ‖ pruned) + floor), after the selection that the advice leads to.
 
     The decision is hard, its gradient straight-through (`soft.decided_masks`); weights and
     corrections learn from the same loss. The logarithm makes easy and hard networks count alike.
     """
-    masks = decided_masks(task.net, advice.corrections(), share, advice.values)
-    pruned = outputs(task.model, mask_values(task.net, masks, advice.values), task.data, batch)
+    masks = decided_masks(subject.net, advice.corrections(), share, advice.values)
+    pruned = outputs(
+        subject.model, mask_values(subject.net, masks, advice.values), subject.data, batch
+    )
     with torch.no_grad():
-        dense = task.data.task.forward(task.model, batch)
+        dense = subject.data.task.forward(subject.model, batch)
     return (divergence(pruned, dense) + FLOOR).log()
 
 
@@ -97,19 +99,19 @@ GROUP_WEIGHT, GROUP_EXPONENT = 10.0, 4.0
 
 @objective("group-norm")
 def group_norm(
-    task: Task, advice: Transformation, share: float, batch: Batch, random: torch.Generator
+    subject: Subject, advice: Transformation, share: float, batch: Batch, random: torch.Generator
 ) -> Tensor:
-    """Task loss of the transformed network + group-sparsity regulariser (Liu et al. 2025).
+    """Subject loss of the transformed network + group-sparsity regulariser (Liu et al. 2025).
 
     The regulariser is DepGraph's (Fang et al. 2023, eq. 5): Σ_u γ_u ‖w_u‖², with
     γ_u = 2^(α (I_max - I_u) / (I_max - I_min)), I_u = ‖w_u‖ the importance of a unit in its axis,
     so that weak units shrink most; divided by 2^α and by the number of units. The share is not
     used: the published metanetwork knows no target.
     """
-    transformed = outputs(task.model, advice.values, task.data, batch)
-    loss = task.data.task.loss(transformed, batch)
+    transformed = outputs(subject.model, advice.values, subject.data, batch)
+    loss = subject.data.task.loss(transformed, batch)
     total, count = loss.new_zeros(()), 0
-    for norms in unit_scores(task.net, "l2", advice.values).values():
+    for norms in unit_scores(subject.net, "l2", advice.values).values():
         held = norms.detach()
         spread = (held.max() - held.min()).clamp_min(1e-12)
         gamma = torch.exp2(GROUP_EXPONENT * ((held.max() - held) / spread - 1))

@@ -15,7 +15,7 @@ from graphs import Network
 from graphs.cost import count_macs
 from pruners.units import base_scores, corrected, select
 from training.data.core import Data
-from training.data.tasks import Batch
+from training.data.split import Batch
 
 TEMPERATURE = 0.3
 """Width of the straight-through band, in standard deviations of the log scores."""

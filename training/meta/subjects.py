@@ -1,4 +1,4 @@
-"""The tasks of meta-training: a trained network, its graph, and the data it was trained on."""
+"""Subjects of meta-training: a trained network, its graph, and the data it was trained on."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from torch import Tensor, nn
 
 from graphs import Network, trace
 from pruners.statistics import microbatches, unit_evidence
-from training import data as datasets
 from training.data.core import Data
-from training.data.tasks import Batch
+from training.data.registry import load_settings
+from training.data.split import Batch
 from training.zoo.members import Member, members
 
 EVIDENCE_EXAMPLES, EVIDENCE_DRAWS = 512, 4
 
 
 @dataclass
-class Task:
+class Subject:
     """One network to prune.
 
     Args:
@@ -55,21 +55,21 @@ class Task:
         return self._evidence[draw]
 
 
-def tasks_of(zoos: Sequence[str | Path], part: str) -> list[Task]:
-    """Return the tasks of one part (`train` or `held_out`) of several zoos, traced.
+def subjects_of(zoos: Sequence[str | Path], part: str) -> list[Subject]:
+    """Return the subjects of one part (`train` or `held_out`) of several zoos, traced.
 
     Raises:
         FileNotFoundError: if a zoo has no members in that part.
     """
     loaded: dict[str, Data] = {}
-    return [_task(member, loaded) for zoo in zoos for member in members(zoo, part)]
+    return [_subject(member, loaded) for zoo in zoos for member in members(zoo, part)]
 
 
-def _task(member: Member, loaded: dict[str, Data]) -> Task:
+def _subject(member: Member, loaded: dict[str, Data]) -> Subject:
     recorded = dict(member.metrics["data"])
     expected = recorded.pop("fingerprint")
     if expected not in loaded:
-        found = datasets.load(str(recorded.pop("name")), **recorded)
+        found = load_settings(recorded)
         if found.fingerprint != expected:
             raise ValueError(
                 f"zoo member {str(member.folder)!r} was trained on other data (fingerprint "
@@ -77,4 +77,4 @@ def _task(member: Member, loaded: dict[str, Data]) -> Task:
             )
         loaded[expected] = found
     model, data = member.load(), loaded[expected]
-    return Task(member.folder.name, model, trace(model, data.example_inputs()), data)
+    return Subject(member.folder.name, model, trace(model, data.example_inputs()), data)

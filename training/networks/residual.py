@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from training.networks.registry import ARCHITECTURES
+
 
 class PadShortcut(nn.Module):
     """Option A: skip every other row and column and pad the new channels with zeros.
@@ -134,6 +136,7 @@ class ResNet(nn.Module):
         return self.linear(x.mean((2, 3)))
 
 
+@ARCHITECTURES.register("cifar_resnet")
 def cifar_resnet(depth: int = 20, width: int = 16, classes: int = 10) -> ResNet:
     """Build He et al.'s ResNet for CIFAR with option-A shortcuts: depth 20, 32, 44, 56, 110.
 

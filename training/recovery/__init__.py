@@ -1,1 +1,5 @@
-"""Room."""
+"""Recovery by training: what a pruned network lost is learned again.
+
+`finetune` is the whole of it, with its settings. `masked` keeps pruned weights at zero meanwhile,
+`distilled` is the loss that asks for the dense network's outputs.
+"""

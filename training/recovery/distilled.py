@@ -1,21 +1,25 @@
-"""training.recovery.distilled."""
+"""Distillation: a loss that asks a network to imitate a dense one.
+
+(1 - a) * task loss + a * T^2 * KL(teacher || student) at temperature T, after Hinton et al. (arXiv
+1503.02531), eq. 1 and section 2.1.
+"""
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from graphs.calls.running import evaluation
-from training.data.tasks import IGNORED, Batch, Task
+from training.data.split import Batch
+from training.data.tasks import IGNORED, Task
+from training.fitting.run import LossFunction
 
 
 def distillation_loss(
     outputs: Tensor, teacher_outputs: Tensor, targets: Tensor, temperature: float
 ) -> Tensor:
-    """Return T^2 * KL(teacher || student), the mean over positions with a target, in nats.
+    """T^2 * KL(teacher || student), the mean over positions with a target, in nats.
 
     Args:
         outputs, teacher_outputs: (..., classes) logits.
@@ -30,9 +34,20 @@ def distillation_loss(
     return temperature**2 * F.kl_div(student, dense, reduction="batchmean", log_target=True)
 
 
-def _distilled(
-    teacher: nn.Module, task: Task, weight: float, temperature: float
-) -> Callable[[nn.Module, Batch], Tensor]:
+def imitate(teacher: nn.Module, task: Task, weight: float, temperature: float) -> LossFunction:
+    """The loss of this module's equation, as `training.fitting.fit` takes it.
+
+    Args:
+        teacher: its outputs are imitated; it is moved to the device of the batches, and learns
+            nothing.
+        task: of the data.
+        weight: a, of the teacher's part, in [0, 1].
+        temperature: T, at which both distributions are compared.
+
+    Returns:
+        (model, batch) -> scalar.
+    """
+
     def loss(model: nn.Module, batch: Batch) -> Tensor:
         outputs = task.forward(model, batch)
         with torch.no_grad(), evaluation(teacher):

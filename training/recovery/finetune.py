@@ -1,8 +1,4 @@
-"""Finetuning a pruned network: masks are kept exactly, a dense teacher may help.
-
-The loss is (1 - a) * task loss + a * T^2 * KL(teacher || student) at temperature T, after
-Hinton et al. (arXiv 1503.02531), eq. 1 and section 2.1.
-"""
+"""Finetuning a pruned network: masks are kept exactly, a dense teacher may help."""
 
 from __future__ import annotations
 
@@ -14,15 +10,13 @@ from typing import Any
 from torch import Tensor, nn
 
 from graphs.tools.digests import tensors_digest
-from training.config import from_mapping
+from training.config import check_names, from_mapping
 from training.data.core import Data
 from training.fitting.evaluate import device_of
 from training.fitting.fit import fit
 from training.fitting.settings import FitConfig, FitResult
-from training.recovery.distilled import _distilled
-from training.recovery.masked import _masker
-
-DEFAULTS: Mapping[str, Any] = {"epochs": 3, "lr": 0.02, "evaluate_first": True}
+from training.recovery.distilled import imitate
+from training.recovery.masked import keep_masks
 
 
 @dataclass(frozen=True)
@@ -35,7 +29,9 @@ class FinetuneConfig:
         temperature: T, at which both distributions are compared.
     """
 
-    fit: FitConfig = field(default_factory=lambda: FitConfig(**DEFAULTS))
+    fit: FitConfig = field(
+        default_factory=lambda: FitConfig(epochs=3, lr=0.02, evaluate_first=True)
+    )
     distillation: float = 0.5
     temperature: float = 2.0
 
@@ -46,16 +42,22 @@ class FinetuneConfig:
             raise ValueError(f"temperature must be positive (got {self.temperature})")
 
     @classmethod
-    def parse(cls, mapping: Mapping[str, Any]) -> FinetuneConfig:
+    def parse(cls, mapping: Mapping[str, Any], where: str = "") -> FinetuneConfig:
         """Build from one flat mapping: `distillation`, `temperature`, and fields of `FitConfig`.
 
+        Args:
+            mapping: setting → value; what is left out is this class's default.
+            where: full name of the mapping among the settings, for errors.
+
         Raises:
-            ValueError: for an unknown key.
+            ValueError: an unknown setting, or a value that a setting does not take.
         """
         own = {f.name for f in fields(cls)} - {"fit"}
-        rest = {key: value for key, value in mapping.items() if key not in own}
-        loop = from_mapping(FitConfig, {**DEFAULTS, **rest})
-        return cls(fit=loop, **{key: mapping[key] for key in own if key in mapping})
+        check_names(mapping, [f.name for f in fields(FitConfig)] + sorted(own), where)
+        loop = {name: value for name, value in mapping.items() if name not in own}
+        fit = from_mapping(FitConfig, {**vars(cls().fit), **loop}, where)
+        flat = {name: value for name, value in mapping.items() if name in own}
+        return from_mapping(cls, {**flat, "fit": fit}, where)
 
 
 def finetune(
@@ -82,16 +84,16 @@ def finetune(
         ValueError: for an unknown setting, or a mask that fits no parameter.
     """
     config = config if isinstance(config, FinetuneConfig) else FinetuneConfig.parse(config)
-    apply = _masker(model, masks or {})
-    apply(model)
+    restore = keep_masks(model, masks or {})
+    restore(model)
     loss = None
     tag = tensors_digest(sorted((masks or {}).items()))
     if teacher is not None and config.distillation > 0:
-        loss = _distilled(teacher, data.task, config.distillation, config.temperature)
+        loss = imitate(teacher, data.task, config.distillation, config.temperature)
         tag += f" distillation {config.distillation} at {config.temperature}"
     home = device_of(teacher) if teacher is not None else None
     try:
-        return fit(model, data, config.fit, folder=folder, loss=loss, after_step=apply, tag=tag)
+        return fit(model, data, config.fit, folder=folder, loss=loss, after_step=restore, tag=tag)
     finally:
         if teacher is not None:
             teacher.to(home)

@@ -1,4 +1,4 @@
-"""training.recovery.masked."""
+"""Masks: which weights of a network are zero, and a constraint that keeps them so in training."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from torch import Tensor, nn
 
 
 def masks_of(model: nn.Module) -> dict[str, Tensor]:
-    """Return masks of the parameters that hold zeros: True where a weight is not zero."""
+    """Masks of the matrices and kernels that hold zeros, by name: True where a weight is not zero.
+
+    Vectors (biases, norm scales) are never masked.
+    """
     return {
         name: parameter.detach() != 0
         for name, parameter in model.named_parameters()
@@ -17,8 +20,20 @@ def masks_of(model: nn.Module) -> dict[str, Tensor]:
     }
 
 
-def _masker(model: nn.Module, masks: Mapping[str, Tensor]) -> Callable[[nn.Module], None]:
-    """Check the masks; return the function that puts the zeros back."""
+def keep_masks(model: nn.Module, masks: Mapping[str, Tensor]) -> Callable[[nn.Module], None]:
+    """The constraint that puts the zeros of pruned weights back after an update.
+
+    Args:
+        model: whose parameters are masked.
+        masks: parameter name -> bool tensor of its shape, False where the weight is to be zero; of
+            tied parameters either name will do.
+
+    Returns:
+        A function that sets the masked weights of a model to zero, in place.
+
+    Raises:
+        ValueError: a mask that fits no parameter.
+    """
     parameters = dict(model.named_parameters(remove_duplicate=False))
     for name, mask in masks.items():
         if name not in parameters:

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import importlib
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import multiprocessing
 
-from training import data as datasets
 from training.config import from_mapping
 from training.data.core import Data
+from training.data.registry import load_settings
 from training.fitting.fit import fit
 from training.fitting.settings import FitConfig
+from training.store import CHECKPOINT
 from training.zoo.members import Member, load_member, save_member
-from training.zoo.registry import Spec, build, families, sample
+from training.zoo.registry import FAMILIES, Spec, build, families, sample
 
 HELD_OUT_SEEDS = 1_000_000  # seeds of held-out members start here, so the two never meet
 
@@ -79,12 +81,23 @@ def _distinct(first: int, among: tuple[str, ...], data: Data, seen: set[str]) ->
             yield spec
 
 
+def fit_settings(config: ZooConfig, spec: Spec) -> FitConfig:
+    """How a member is trained: the zoo's settings, its family's in their place, its own seed.
+
+    Raises:
+        ValueError: an unknown setting, or a value that a setting does not take.
+    """
+    common = from_mapping(FitConfig, config.fit, "fit")
+    own = config.overrides.get(spec.family, {})
+    fitted = from_mapping(FitConfig, {**vars(common), **own}, f"overrides.{spec.family}")
+    return replace(fitted, seed=spec.seed)
+
+
 def train_member(folder: Path, spec: Spec, data: Data, config: ZooConfig) -> Member:
     """Train one member, or return it if its folder is complete; an interrupted one resumes."""
     if (folder / "metrics.json").is_file():
         return load_member(folder)
-    settings = {**config.fit, **config.overrides.get(spec.family, {}), "seed": spec.seed}
-    fit_config = from_mapping(FitConfig, settings)
+    fit_config = fit_settings(config, spec)
     started = time.perf_counter()
     model = build(spec)
     result = fit(model, data, fit_config, folder=folder)
@@ -99,8 +112,7 @@ def train_member(folder: Path, spec: Spec, data: Data, config: ZooConfig) -> Mem
         "history": result.history,
     }
     member = save_member(folder, spec, model, metrics)
-    for leftover in folder.glob("checkpoint.safetensors"):
-        leftover.unlink()
+    (folder / CHECKPOINT).unlink(missing_ok=True)
     return member
 
 
@@ -117,20 +129,28 @@ def build_zoo(config: ZooConfig | Mapping[str, Any]) -> list[Member]:
         ValueError: for an unknown setting, data set or family.
     """
     config = config if isinstance(config, ZooConfig) else from_mapping(ZooConfig, config)
-    options = dict(config.data)
-    data = datasets.load(str(options.pop("name", "digits")), **options)
+    data = load_settings(config.data)
     plans = plan_zoo(config, data)
+    for _, spec in plans:
+        fit_settings(config, spec)  # a mistake is found before the first training
     if config.workers <= 1:
         return [train_member(folder, spec, data, config) for folder, spec in plans]
     context = multiprocessing.get_context("spawn")  # tensors of `data` travel as shared memory
-    with context.Pool(config.workers, _start_worker, (data, config)) as pool:
+    with context.Pool(config.workers, _start_worker, (data, config, _homes())) as pool:
         return pool.starmap(_work, plans, chunksize=1)
 
 
 _worker: dict[str, Any] = {}
 
 
-def _start_worker(data: Data, config: ZooConfig) -> None:
+def _homes() -> list[str]:
+    """The modules that registered families, which a new process must import."""
+    return sorted({family.builder.__module__ for family in FAMILIES.values()} - {"__main__"})
+
+
+def _start_worker(data: Data, config: ZooConfig, homes: list[str]) -> None:
+    for home in homes:
+        importlib.import_module(home)
     torch.set_num_threads(1)
     _worker.update(data=data, config=config)
 

@@ -14,6 +14,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from graphs.tools.registry import Registry
+from training.config import from_mapping
+
 Sampler = Callable[[random.Random, tuple[int, ...]], dict[str, Any]]
 Builder = Callable[..., nn.Module]
 
@@ -53,9 +56,8 @@ class Spec:
             ValueError: if it is not a specification.
         """
         try:
-            fields = json.loads(text)
-            return cls(**{**fields, "shape": tuple(fields["shape"])})
-        except (TypeError, KeyError, json.JSONDecodeError) as error:
+            return from_mapping(cls, json.loads(text))
+        except ValueError as error:
             raise ValueError(f"not the specification of a zoo member: {error}") from error
 
 
@@ -73,7 +75,7 @@ class Family:
         return len(shape) == self.rank
 
 
-_REGISTRY: dict[str, Family] = {}
+FAMILIES: Registry[Family] = Registry("family")
 
 
 def family(name: str, sampler: Sampler, rank: int = 3) -> Callable[[Builder], Builder]:
@@ -83,12 +85,13 @@ def family(name: str, sampler: Sampler, rank: int = 3) -> Callable[[Builder], Bu
         name: of the family.
         sampler: (random generator, input shape) -> options.
         rank: of one input: 3 for images, 1 for tokens.
+
+    Raises:
+        ValueError: the name is taken.
     """
 
     def register(builder: Builder) -> Builder:
-        if name in _REGISTRY:
-            raise ValueError(f"family {name!r} is registered twice")
-        _REGISTRY[name] = Family(name, builder, sampler, rank)
+        FAMILIES.add(name, Family(name, builder, sampler, rank))
         return builder
 
     return register
@@ -97,19 +100,8 @@ def family(name: str, sampler: Sampler, rank: int = 3) -> Callable[[Builder], Bu
 def families(shape: Sequence[int] | None = None) -> tuple[str, ...]:
     """Return the registered families, sorted; with a shape, those that accept such inputs."""
     return tuple(
-        name for name in sorted(_REGISTRY) if shape is None or _REGISTRY[name].supports(shape)
+        name for name in sorted(FAMILIES) if shape is None or FAMILIES[name].supports(shape)
     )
-
-
-def find(name: str) -> Family:
-    """Return a family by name.
-
-    Raises:
-        ValueError: for an unknown name.
-    """
-    if name not in _REGISTRY:
-        raise ValueError(f"unknown family {name!r}; known: {', '.join(families())}")
-    return _REGISTRY[name]
 
 
 def sample(
@@ -129,7 +121,7 @@ def sample(
     shape = tuple(shape)
     rng = random.Random(f"zoo {seed}")  # a text is hashed: neighbouring seeds are unrelated
     name = rng.choice(sorted(among) if among else families(shape))
-    chosen = find(name)
+    chosen = FAMILIES.find(name)
     if not chosen.supports(shape):
         raise ValueError(
             f"family {name!r} takes inputs of {chosen.rank} dimensions (got shape {shape})"
@@ -154,7 +146,7 @@ def build(spec: Spec) -> nn.Module:
     Raises:
         ValueError: if the family is unknown or its builder does not take these options.
     """
-    builder = find(spec.family).builder
+    builder = FAMILIES.find(spec.family).builder
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(spec.seed)
         try:

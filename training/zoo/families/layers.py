@@ -7,6 +7,8 @@ from functools import partial
 
 from torch import nn
 
+from graphs.tools.registry import unknown
+
 ACTIVATIONS = {
     "relu": nn.ReLU,
     "gelu": nn.GELU,
@@ -23,7 +25,7 @@ def activation(name: str) -> nn.Module:
         ValueError: for an unknown name.
     """
     if name not in ACTIVATIONS:
-        raise ValueError(f"unknown activation {name!r}; known: {', '.join(ACTIVATIONS)}")
+        raise ValueError(unknown("activation", name, ACTIVATIONS))
     return ACTIVATIONS[name]()
 
 

@@ -1,0 +1,5 @@
+"""The families that are shipped."""
+
+from __future__ import annotations
+
+IMAGES = ("dense", "mlp", "plain", "residual", "separable", "vit")
