@@ -94,7 +94,7 @@ class SparseLowRank:
             (`pruners.solvers.damping.shrinkage`).
     """
 
-    factored, masked = True, True
+    masked, factored = True, True
 
     def __init__(
         self,
