@@ -1,6 +1,12 @@
-"""Pruners: statistics, scores, budgets, solvers, masks and plans."""
+"""Pruners: what is known of units and weights, what a target leaves of each, and what stays.
 
-from pruners import budgets, solvers, statistics
+`statistics` collects what calibration batches say, `units` scores and selects the units of axes,
+`budgets` divides a target, `solvers` find masks and factors, and `recovery` makes up for what went.
+The modules of this room are the values that they share: targets, plans, factors of layers, and the
+ways between positions, units and matrices.
+"""
+
+from pruners import budgets, recovery, solvers, statistics, units
 from pruners.fingerprint import fingerprint
 from pruners.plan import Kept, Plan, PlanError
 from pruners.targets import Target, UnreachableTargetError, measure
@@ -14,7 +20,8 @@ __all__ = [
     "budgets",
     "fingerprint",
     "measure",
+    "recovery",
     "solvers",
     "statistics",
-    "structured",
+    "units",
 ]

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from pruners import Plan
+from pruners.plan import Plan
 from pruners.solvers.base import Factors
 from pruners.solvers.matrix import from_matrix
 

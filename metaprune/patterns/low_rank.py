@@ -11,10 +11,10 @@ from metaprune.job import Job
 from metaprune.patterns.axes import target_of
 from metaprune.patterns.base import Prunes, pattern
 from metaprune.patterns.factors import ONCE, carry_out_factors, factored_weights, plan_of
-from metaprune.patterns.weights import solvers_for
 from metaprune.settings import Settings
 from pruners import Plan, budgets
 from pruners.recovery.base import Pruning, Recovery
+from pruners.solvers import solvers_for
 from pruners.statistics import input_statistics
 
 

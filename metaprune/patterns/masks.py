@@ -13,11 +13,11 @@ from graphs.build.rebuild import rebuild
 from graphs.build.search import Rebuilt
 from metaprune.job import Job
 from metaprune.patterns.base import Prunes, advise, pattern, provenance
-from metaprune.patterns.weights import held_masks, solve, solvers_for
+from metaprune.patterns.weights import held_masks, solve
 from metaprune.settings import Settings
 from pruners import Plan, Target, UnreachableTargetError, budgets
 from pruners.recovery.base import Pruning, Recovery
-from pruners.solvers import DEFAULT, WITHOUT_CALIBRATION
+from pruners.solvers import DEFAULT, WITHOUT_CALIBRATION, solvers_for
 from pruners.solvers.zeros import MaskPattern
 
 BASE = "lamp"

@@ -10,10 +10,10 @@ from graphs.build.search import Rebuilt
 from metaprune.job import Job
 from metaprune.patterns.base import Prunes, pattern
 from metaprune.patterns.factors import ONCE, carry_out_factors, factored_weights, plan_of
-from metaprune.patterns.weights import solvers_for
 from metaprune.settings import Settings
 from pruners import Plan, budgets
 from pruners.recovery.base import Pruning, Recovery
+from pruners.solvers import solvers_for
 from pruners.solvers.matrix import matrix_shape
 from pruners.solvers.zeros import MaskPattern
 from pruners.statistics import input_statistics

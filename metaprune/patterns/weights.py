@@ -10,17 +10,7 @@ from metaprune.patterns.base import run
 from pruners.recovery.base import Pruning, Recovery
 from pruners.recovery.solve_alone import solve_alone
 from pruners.recovery.solve_in_order import Ask
-from pruners.solvers import SOLVERS
 from pruners.solvers.zeros import MaskPattern
-
-
-def solvers_for(*, masks: bool, factors: bool) -> list[str]:
-    """Names of the solvers that give masks, factors, or both."""
-    return [
-        name
-        for name, make in SOLVERS.items()
-        if (getattr(make, "masked", True), getattr(make, "factored", False)) == (masks, factors)
-    ]
 
 
 def solve(

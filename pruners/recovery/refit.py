@@ -12,7 +12,7 @@ from torch import nn
 
 from graphs.axes.dims import kept_positions
 from graphs.calls.running import run, undisturbed
-from graphs.rules.registry import operator_name
+from pruners.norms import norm_means
 from pruners.recovery.compensation import bias_of
 from pruners.recovery.regression import DAMPING, Fit, Regression, fit
 from pruners.solvers.matrix import as_matrix, from_matrix
@@ -196,26 +196,3 @@ def intercept_of(net: Network, name: str, tensor: Tensor) -> str | None:
     """What takes the intercept of a weight: its bias, or the running mean of a norm behind it."""
     bias = bias_of(net, name, tensor)
     return bias if bias is not None else norm_means(net).get(name)
-
-
-def norm_means(net: Network) -> dict[str, str]:
-    """Weights whose only consumer is a batch norm with running statistics → its running mean.
-
-    Tensors that the forward uses in several places are not among them.
-    """
-    graph = net.program.graph
-    fetched = [node for node in graph.nodes if node.op == "get_attr"]
-    uses = Counter(str(node.target) for node in fetched for _ in node.users)
-    found = {}
-    for norm in graph.nodes:
-        if operator_name(norm.target) != "batch_norm" or len(norm.args) < 4:
-            continue
-        product, mean = norm.args[0], str(getattr(norm.args[3], "target", ""))
-        if len(product.users) != 1 or mean not in net.tensors or uses[mean] != 1:
-            continue
-        for operand in product.all_input_nodes:
-            name = str(operand.target)
-            tensor = net.tensors.get(name) if operand.op == "get_attr" else None
-            if tensor is not None and tensor.role == "weight" and uses[name] == 1:
-                found[name] = mean
-    return found

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from pruners.recovery.in_order import refit_in_order
 from pruners.recovery.refit import Refit
+from pruners.recovery.refit_in_order import refit_in_order
 from pruners.recovery.regression import Regression
 from pruners.recovery.support import nested, on_support
 from pruners.solvers import MaskPattern, Solution, as_matrix, from_matrix, solve

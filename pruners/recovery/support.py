@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import torch
 
-from pruners.recovery.in_order import Form
+from pruners.recovery.refit_in_order import Form
 from pruners.recovery.regression import Regression
 from pruners.solvers import MaskPattern, Solution, as_matrix, repair
 from pruners.solvers.matrix import out_dims

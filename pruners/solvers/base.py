@@ -11,10 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import torch
 
+from graphs.tools.registry import Registry
 from pruners.solvers.zeros import MaskPattern
 
 
@@ -71,8 +72,15 @@ class Solver(Protocol):
     matrix that was prepared.
     """
 
-    needs: frozenset[str]
-    """Names of the statistics that `prepare` reads, for the calibration to collect."""
+    masked: bool
+    """Whether its solutions have masks; taken for true where a class does not say."""
+
+    factored: bool
+    """Whether its solutions have factors; taken for false where a class does not say."""
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Names of the statistics that `prepare` reads, for the calibration to collect."""
 
     def prepare(self, matrix: torch.Tensor, statistics: Mapping[str, torch.Tensor]) -> Any:
         """What does not depend on the budget; `matrix` has shape (out, in)."""
@@ -81,21 +89,14 @@ class Solver(Protocol):
         """The pruned matrix for one budget and pattern."""
 
 
-AnySolver = TypeVar("AnySolver", bound=Callable[..., Any])
+SOLVERS: Registry[Callable[..., Solver]] = Registry("solver")
+"""Name → what makes the solver from its options: its class."""
 
-SOLVERS: dict[str, Callable[..., Any]] = {}
+solver = SOLVERS.register
 
-
-def solver(name: str) -> Callable[[AnySolver], AnySolver]:
-    """Register a solver class under a name."""
-
-    def register(make: AnySolver) -> AnySolver:
-        if name in SOLVERS:
-            raise ValueError(f'a solver "{name}" is already registered')
-        SOLVERS[name] = make
-        return make
-
-    return register
+DEFAULT, WITHOUT_CALIBRATION = "admm", "magnitude"
+"""The solvers of masks with the smallest error on fresh inputs (docs/solvers.md), with calibration
+batches and without; `repair` follows where there is a Hessian."""
 
 
 def build(name: str, **options: Any) -> Solver:
@@ -104,6 +105,14 @@ def build(name: str, **options: Any) -> Solver:
     Raises:
         ValueError: unknown name.
     """
-    if name not in SOLVERS:
-        raise ValueError(f'unknown solver "{name}": expected one of {", ".join(SOLVERS)}')
-    return SOLVERS[name](**options)
+    return SOLVERS.find(name)(**options)
+
+
+def solvers_for(masks: bool, factors: bool) -> list[str]:
+    """Names of the solvers that give masks, or factors, or both together."""
+    wanted = masks, factors
+    return [
+        name
+        for name, make in SOLVERS.items()
+        if (getattr(make, "masked", True), getattr(make, "factored", False)) == wanted
+    ]

@@ -11,8 +11,8 @@ from torch.utils import _pytree as pytree
 
 from graphs.axes.dims import atoms
 from graphs.calls.running import undisturbed
+from pruners.norms import normalized_producers
 from pruners.positions import sum_over_others, to_units
-from pruners.units.fade import normalized_producers
 
 if TYPE_CHECKING:
     from graphs import Network

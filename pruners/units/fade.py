@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import torch
 
 from graphs.axes.dims import atoms
-from graphs.rules.registry import operator_name
+from pruners.norms import normalized_producers
 from pruners.positions import to_positions
 
 if TYPE_CHECKING:
@@ -69,26 +68,3 @@ def mask_values(
                 value = value * factor.reshape(shape)
                 result[name] = value
     return result
-
-
-def normalized_producers(net: Network) -> frozenset[str]:
-    """Weights and biases of linear maps whose only consumer is a batch norm with a scale.
-
-    Tensors that the forward uses in several places are not among them.
-    """
-    graph = net.program.graph
-    fetched = [node for node in graph.nodes if node.op == "get_attr"]
-    uses = Counter(str(node.target) for node in fetched for _ in node.users)
-    found = set()
-    for norm in graph.nodes:
-        if operator_name(norm.target) != "batch_norm" or norm.args[1] is None:
-            continue
-        product = norm.args[0]
-        if len(product.users) != 1:
-            continue
-        for operand in product.all_input_nodes:
-            name = str(operand.target)
-            tensor = net.tensors.get(name) if operand.op == "get_attr" else None
-            if tensor is not None and tensor.role in ("weight", "bias") and uses[name] == 1:
-                found.add(name)
-    return frozenset(found)

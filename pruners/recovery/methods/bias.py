@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from pruners.recovery.base import Pruning, Stage, recovery
 from pruners.recovery.compensation import compensate_bias, input_means
-from pruners.recovery.energy import compensate_norms
+from pruners.recovery.norm_scales import compensate_norms
 
 
 @recovery("bias")

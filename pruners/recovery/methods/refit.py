@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from pruners.recovery.base import Pruning, Stage, recovery
-from pruners.recovery.in_order import refit_in_order
+from pruners.recovery.refit_in_order import refit_in_order
 from pruners.recovery.regression import DAMPING
 from pruners.recovery.support import on_support
 
@@ -14,7 +14,7 @@ from pruners.recovery.support import on_support
 @recovery("refit")
 @dataclass(frozen=True)
 class RefitInOrder:
-    """Fit layers in order to the outputs of the dense ones (`pruners.recovery.in_order`).
+    """Fit layers in order to the outputs of the dense ones (`pruners.recovery.refit_in_order`).
 
     Batch norms then describe their inputs, so that there is nothing left to recalibrate.
 

@@ -60,6 +60,7 @@ class ADMM:
             (`pruners.solvers.damping.shrinkage`).
     """
 
+    masked, factored = True, False
     needs: frozenset[str] = frozenset({"hessian"})
 
     def __init__(

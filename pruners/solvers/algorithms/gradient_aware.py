@@ -25,6 +25,7 @@ class GradientAware:
         scale: weight of the gradient term.
     """
 
+    masked, factored = True, False
     needs: frozenset[str] = frozenset({"norms", "gradients"})
 
     def __init__(self, scale: float = SCALE) -> None:

@@ -39,6 +39,8 @@ class LeastSquares:
         options: arguments of that solver's constructor.
     """
 
+    masked, factored = True, False
+
     def __init__(
         self, mask: str = "wanda", steps: int = STEPS, damping: float | None = None, **options: Any
     ) -> None:

@@ -51,7 +51,7 @@ class LowRank:
             (`pruners.solvers.damping.shrinkage`).
     """
 
-    factored, masked = True, False
+    masked, factored = False, True
     needs: frozenset[str] = frozenset()
 
     def __init__(

@@ -14,6 +14,7 @@ from pruners.solvers.zeros import MaskPattern
 class Magnitude:
     """Keep the largest |w| that the pattern and the budget allow (Han et al. 2015)."""
 
+    masked, factored = True, False
     needs: frozenset[str] = frozenset()
 
     def prepare(self, matrix: torch.Tensor, statistics: Mapping[str, torch.Tensor]) -> torch.Tensor:

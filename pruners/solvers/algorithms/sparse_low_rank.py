@@ -94,7 +94,7 @@ class SparseLowRank:
             (`pruners.solvers.damping.shrinkage`).
     """
 
-    factored, masked = True, True
+    masked, factored = True, True
 
     def __init__(
         self,
@@ -367,9 +367,14 @@ def refit(
     residual = image(weight - point)
     direction = residual * scale
     strength = (residual * direction).sum()
+    # P leaves directions without curvature; below this only rounding is left, and runs there.
+    floor = strength * torch.finfo(weight.dtype).eps ** 1.5
+    going = strength > 0
     for _ in range(steps):
         mapped = image(direction)
-        length = strength / (direction * mapped).sum().clamp_min(tiny)
+        curvature = (direction * mapped).sum()
+        going = going & (strength > floor) & (curvature > 0)
+        length = torch.where(going, strength / curvature.clamp_min(tiny), 0.0)
         point.addcmul_(length, direction)
         residual.addcmul_(length, mapped, value=-1.0)
         conditioned = torch.mul(residual, scale, out=mapped)

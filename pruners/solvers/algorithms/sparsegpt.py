@@ -53,6 +53,7 @@ class SparseGPT:
         damping: share of the mean diagonal that is added to the diagonal of the Hessian.
     """
 
+    masked, factored = True, False
     needs: frozenset[str] = frozenset({"hessian"})
 
     def __init__(self, block: int = BLOCK, damping: float = DAMPING) -> None:

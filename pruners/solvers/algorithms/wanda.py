@@ -41,6 +41,7 @@ class Wanda:
     whole matrix.
     """
 
+    masked, factored = True, False
     needs: frozenset[str] = frozenset({"norms"})
 
     def prepare(self, matrix: torch.Tensor, statistics: Mapping[str, torch.Tensor]) -> Scored:

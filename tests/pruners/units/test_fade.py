@@ -6,8 +6,8 @@ from torch import nn
 from torch.func import functional_call
 
 from graphs import trace
+from pruners.norms import normalized_producers
 from pruners.units import mask_values, unit_scores
-from pruners.units.fade import normalized_producers
 from tests.pruners.conftest import make
 
 

@@ -11,7 +11,7 @@ from pruners.units import select
 from pruners.units.second_order import second_order_scores
 from tests.pruners.conftest import make
 from tests.pruners.networks import mlp, randomized
-from tests.pruners.test_refit import CONSUMERS, consumer, cut
+from tests.pruners.recovery.test_refit import CONSUMERS, consumer, cut
 
 
 def without(net, axis, gone):

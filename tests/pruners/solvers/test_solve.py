@@ -8,8 +8,8 @@ import torch
 from pruners.solvers import SOLVERS, MaskPattern, Solution, repair, solve, solve_many
 from pruners.solvers.damping import shrinkage
 from pruners.solvers.repair import STEPS, repair_many
-from tests.pruners.test_second_order import problem
-from tests.pruners.test_solvers_laws import known
+from tests.pruners.solvers.algorithms.test_formulas import problem
+from tests.pruners.solvers.test_laws import known
 
 SHAPES = {"a": (8, 24), "b": (8, 24), "c": (12, 8), "d": (8, 24), "e": (12, 8), "wide": (40, 480)}
 

@@ -9,11 +9,11 @@ import torch
 from torch import nn
 
 from graphs import trace
-from pruners.recovery.in_order import refit_in_order
 from pruners.recovery.refit import input_moments, refit
+from pruners.recovery.refit_in_order import refit_in_order
 from tests.pruners.conftest import make, removed
 from tests.pruners.networks import randomized
-from tests.pruners.test_refit import CONSUMERS, consumer, cut, lost
+from tests.pruners.recovery.test_refit import CONSUMERS, consumer, cut, lost
 
 
 def run(model, net, kept, batches, **options):

@@ -13,7 +13,7 @@ from benchmarks.low_rank import alternation, oats
 from pruners.solvers import MaskPattern, relative_error, solve
 from pruners.solvers.algorithms.low_rank import rank_for, regular, subspace
 from pruners.solvers.algorithms.sparse_low_rank import refit
-from tests.pruners.test_second_order import problem
+from tests.pruners.solvers.algorithms.test_formulas import problem
 
 SHAPES = [(24, 40), (40, 24), (32, 32), (1, 16), (16, 1)]
 

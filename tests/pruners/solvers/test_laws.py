@@ -19,7 +19,7 @@ from pruners.solvers import (
     solve,
 )
 from pruners.solvers.damping import damp, shrinkage
-from tests.pruners.test_second_order import problem
+from tests.pruners.solvers.algorithms.test_formulas import problem
 
 MASKS = ["magnitude", "wanda", "gradient-aware", "sparsegpt", "least-squares", "admm"]
 PATTERNS = [

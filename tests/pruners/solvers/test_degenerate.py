@@ -8,8 +8,8 @@ import torch
 from pruners.solvers import SOLVERS, MaskPattern, relative_error, solve
 from pruners.solvers.damping import damp
 from pruners.solvers.matrix import narrowed
-from tests.pruners.test_second_order import problem
-from tests.pruners.test_solvers_laws import known, units
+from tests.pruners.solvers.algorithms.test_formulas import problem
+from tests.pruners.solvers.test_laws import known, units
 
 WEIGHT, HESSIAN = problem(4, 28, dtype=torch.float32)
 DEAD = HESSIAN.clone()

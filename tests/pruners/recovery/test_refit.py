@@ -9,8 +9,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from graphs import trace
+from pruners.norms import norm_means
 from pruners.recovery import compensate_bias, input_means
-from pruners.recovery.refit import input_moments, norm_means, refit
+from pruners.recovery.refit import input_moments, refit
 from pruners.recovery.regression import Regression, fit
 from tests.pruners.conftest import make, removed
 from tests.pruners.networks import randomized
