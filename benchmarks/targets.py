@@ -34,7 +34,7 @@ from metaprune.planning import plan_job
 from metaprune.settings import Settings
 from pruners import Plan, Target, units
 from pruners.solvers import MaskPattern, matrix_shape
-from pruners.spared import SPARED
+from pruners.targets import SPARED
 from tests.architectures import build
 
 NETWORKS = (
