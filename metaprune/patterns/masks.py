@@ -207,8 +207,8 @@ def masked_weights(
     """Weights that take a mask, and the share of them that stays.
 
     Raises:
-        ValueError: nothing to mask, no target where one is needed, or one that N:M cannot meet.
-        UnreachableTargetError: more is asked than masks can give.
+        ValueError: nothing to mask, or no target where one is needed.
+        UnreachableTargetError: more is asked than masks can give, or other than what N:M gives.
     """
     names = [name for name, reason in budgets.maskable(net, mask).items() if reason is None]
     if not names:
@@ -218,9 +218,15 @@ def masked_weights(
             raise ValueError('say what to reach, for instance target={"sparsity": 0.5}')
         return names, target.density(net, names)
     share = mask.n / mask.m
-    if target is not None and target.density(net, names) < share - 1e-9:
-        raise ValueError(
-            f"pattern {mask} keeps {share:.4g} of the weights, more than {target} allows; "
-            "leave the target out or choose another pattern"
-        )
+    if target is not None:
+        sizes = [net.tensors[name].value.numel() for name in names]
+        unit = min(sizes) / mask.m / sum(sizes)
+        asked = target.density(net, names)
+        if not share - 1e-9 <= asked < share + unit + 1e-9:
+            more = "more" if asked < share else "less"
+            raise UnreachableTargetError(
+                f"pattern {mask} keeps {share:.4g} of the weights and leaves no choice, {more} "
+                f"than the {asked:.4g} of the target {target}; leave the target out, or choose "
+                "another pattern"
+            )
     return names, share
