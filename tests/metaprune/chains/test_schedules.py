@@ -31,8 +31,14 @@ def test_every_spacing_falls_from_everything_to_what_was_asked(end, steps, spaci
     assert all(a >= b - 1e-12 for a, b in pairwise(shares))
 
 
-@pytest.mark.parametrize("spacing", sorted(SPACINGS))
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("kind", "spacing"),
+    [
+        pytest.param(kind, spacing, marks=[] if kind == "own" or quick else pytest.mark.slow)
+        for kind in KINDS
+        for spacing, quick in (("geometric", True), ("linear", False), ("cubic", False))
+    ],
+)
 def test_three_steps_reach_the_target_save_open_and_replay(tmp_path, kind, spacing):
     model, inputs = build(kind)
     result = metaprune.prune(
