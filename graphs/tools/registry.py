@@ -63,6 +63,9 @@ class Registry(Mapping[str, T]):
             with PATTERNS.scoped():
                 import my_pattern
 
+        What is imported for the first time inside is registered for as long as that: import what
+        is to stay before.
+
         Args:
             things: registered inside as well, in the place of those of the same names.
         """
