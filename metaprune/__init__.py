@@ -16,7 +16,7 @@ from metaprune.packages import check_packages
 from metaprune.version import __version__
 
 if TYPE_CHECKING:
-    from graphs import Network, trace
+    from graphs import Network, TraceError, trace
     from metaprune import testing
     from metaprune.api import apply, plan, prune
     from metaprune.calibration import Calibration
@@ -24,16 +24,19 @@ if TYPE_CHECKING:
     from metaprune.result import Result
     from metaprune.saving.folder import load
     from metaprune.settings import Settings
-    from pruners import Plan, Target
+    from pruners import Plan, PlanError, Target, UnreachableTargetError
 
 _HOMES = {
     "Calibration": "metaprune.calibration",
     "Inspection": "metaprune.inspection",
     "Network": "graphs",
     "Plan": "pruners",
+    "PlanError": "pruners",
     "Result": "metaprune.result",
     "Settings": "metaprune.settings",
     "Target": "pruners",
+    "TraceError": "graphs",
+    "UnreachableTargetError": "pruners",
     "apply": "metaprune.api",
     "inspect": "metaprune.inspection",
     "load": "metaprune.saving.folder",
@@ -48,9 +51,12 @@ __all__ = [
     "Inspection",
     "Network",
     "Plan",
+    "PlanError",
     "Result",
     "Settings",
     "Target",
+    "TraceError",
+    "UnreachableTargetError",
     "__version__",
     "apply",
     "inspect",

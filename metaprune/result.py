@@ -29,9 +29,9 @@ class Result(Pruned):
 
         Args:
             folder: new, or empty; it appears only when everything is in it.
-            source: how `training.sources.load` builds the dense architecture, for instance
-                `{"source": "function", "function": "torchvision.models:resnet50"}`. With it, and
-                for transformers models without it, the pruned model comes back in its own class;
+            source: how `training.sources.load` builds the dense architecture, such as `{"source":
+                "function", "function": "torchvision.models:resnet50"}`. With it, and for
+                transformers models without it, the pruned model comes back in its own class;
                 otherwise it comes back as its exported graph.
 
         Raises:

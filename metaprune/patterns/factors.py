@@ -78,33 +78,36 @@ def carry_out_factors(
 
     Every replaced layer is tried: where the model does not run with it, or computes something else
     than with the dense product (a forward that reads the layer's own weight), the layer stays
-    dense, with the effective weight; that is noted, and taken out of the plan.
+    dense: that is noted, taken out of the plan, and what is left of the plan is solved anew, so
+    that the plan replays to the same weights.
 
     Args:
         pruning: see `metaprune.patterns.base.Pattern.carry_out`.
         methods: likewise.
         mask: of the sparse part; None for low rank alone.
     """
-    before, pruning.notes = pruning.notes, []
-    solve(pruning, methods, mask, factors=True)
-    plan, net, found = pruning.plan, pruning.base, pruning.solutions
-    model = net.replace(pruning.values).to_model()
-    parts = {name: _parts(net, name, each) for name, each in found.items() if plan.rank.get(name)}
-    left = installed(model, parts, pruning.example_inputs)
-    masks = {name: m for name, m in held_masks(pruning).items() if name not in parts}
+    net, before, left = pruning.base, pruning.notes, list[str]()
+    while True:
+        pruning.asks, pruning.solutions, pruning.values, pruning.notes = {}, {}, {}, []
+        solve(pruning, methods, mask, factors=True)
+        model = net.replace(pruning.values).to_model()
+        plan, found = pruning.plan, pruning.solutions
+        parts = {n: _parts(net, n, each) for n, each in found.items() if plan.rank.get(n)}
+        refused = installed(model, parts, pruning.example_inputs)
+        if not refused:
+            break
+        left += refused
+        pruning.plan = replace(
+            plan,
+            rank={n: rank for n, rank in plan.rank.items() if n not in refused},
+            density={n: share for n, share in plan.density.items() if n not in refused},
+        )
+    pruning.masks = held_masks(pruning)
     for name in plan.density:
-        kept = name not in plan.rank
-        if kept or name not in left:
-            layer = name.removesuffix("weight")
-            masks[name if kept else f"{layer}sparse.weight"] = found[name].mask
-    pruning.plan = replace(
-        plan,
-        rank={name: rank for name, rank in plan.rank.items() if name not in left},
-        density={name: share for name, share in plan.density.items() if name not in left},
-    )
-    pruning.notes = [*before, *_notes(net, pruning.plan, left), *pruning.notes]
-    pruning.masks, pruning.pruned = masks, model
-    pruning.small = trace(model, pruning.example_inputs)
+        sparse = name if name not in plan.rank else f"{name.removesuffix('weight')}sparse.weight"
+        pruning.masks[sparse] = found[name].mask
+    pruning.notes = [*before, *_notes(net, plan, left), *pruning.notes]
+    pruning.pruned, pruning.small = model, trace(model, pruning.example_inputs)
     return Rebuilt(model)
 
 

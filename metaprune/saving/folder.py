@@ -18,10 +18,10 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils import _pytree as pytree
 
 from graphs import trace
-from graphs.calls.running import as_inputs, quiet_evaluation
+from graphs.build.compare import agree
+from graphs.calls.running import as_inputs, outputs
 from graphs.tools.files import read_tensors, whole_folder, write_tensors, write_text
 from metaprune.results.dense import Dense, is_transformer
 from metaprune.results.history import History, remember
@@ -37,6 +37,8 @@ from training.store import load_state, state_of
 FORMAT = 1
 MODEL, HOW, PLAN, REPORT = "model.safetensors", "metaprune.json", "plan.json", "report.json"
 EXAMPLE, PROGRAM, CARD = "example.safetensors", "program.pt2", "README.md"
+SAME = 1e-3
+"""How far outputs of an opened network may be off, of the largest one: kernels may differ."""
 KINDS = ("source", "transformers", "exported")
 
 
@@ -197,18 +199,9 @@ def _check(result: Pruned, inside: Path) -> None:
     Raises:
         ValueError: they differ.
     """
-    args, kwargs = as_inputs(result.example_inputs)
-    outputs = []
-    for model in (result.model, load(inside)):
-        with quiet_evaluation(model), torch.no_grad():
-            found = model(*args, **kwargs)
-        leaves = pytree.tree_leaves(dict(found) if hasattr(found, "items") else found)
-        outputs.append([leaf for leaf in leaves if isinstance(leaf, torch.Tensor)])
-    close = len(outputs[0]) == len(outputs[1]) and all(
-        a.shape == b.shape and torch.allclose(a, b, rtol=1e-3, atol=1e-4, equal_nan=True)
-        for a, b in zip(*outputs, strict=True)
-    )
-    if not close:
+    inputs = as_inputs(result.example_inputs)
+    found, expected = outputs(load(inside), inputs), outputs(result.model, inputs)
+    if not agree(found, expected, tolerance=SAME):
         raise ValueError(
             "the saved network does not compute what the pruned model computes, so nothing was "
             "written; is `source` the architecture that was pruned?"

@@ -46,4 +46,7 @@ def _reason(net: Network, name: str, pattern: MaskPattern) -> str | None:
     if not tensor.value.is_floating_point():
         kind = str(tensor.value.dtype).removeprefix("torch.")
         return f"its numbers are {kind}, and masks are found for floating-point weights"
-    return pattern.refusal(*matrix_shape(net, name))
+    rows, columns = matrix_shape(net, name)
+    # Groups and blocks lie along the input channels of one tap, as kernels for them read weights.
+    taps = tensor.value[0, 0].numel()
+    return pattern.refusal(rows, columns // taps)

@@ -26,7 +26,7 @@ class Distil:
     needs: ClassVar[frozenset[str]] = frozenset({"data"})
 
     def __init__(self, **options: Any) -> None:
-        self.config = FinetuneConfig.parse({"distillation": 1.0, **options})
+        self.config = FinetuneConfig.parse({"distillation": 1.0, **options}, "recovery.distil")
 
     def recover(self, pruning: Pruning) -> None:
         """See `pruners.recovery.base.Recovery`."""

@@ -25,7 +25,7 @@ class Finetune:
     needs: ClassVar[frozenset[str]] = frozenset({"data"})
 
     def __init__(self, **options: Any) -> None:
-        self.config = FinetuneConfig.parse(options)
+        self.config = FinetuneConfig.parse(options, "recovery.finetune")
 
     def recover(self, pruning: Pruning) -> None:
         """See `pruners.recovery.base.Recovery`."""

@@ -1,0 +1,149 @@
+"""Schedules: where they lead, what every step is, and that an interrupted one continues."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import metaprune
+from metaprune.patterns import parse as parse_pattern
+from metaprune.schedules import Iterative, parse
+from metaprune.schedules.iterative import SPACINGS
+from pruners import Target
+from tests.metaprune.chains.networks import KINDS, SOURCES, build, outputs
+
+
+def iterative(spacing: str = "geometric", steps: int = 3):
+    return {"iterative": {"steps": steps, "spacing": spacing}}
+
+
+@given(
+    end=st.floats(0.02, 1.0), steps=st.integers(1, 12), spacing=st.sampled_from(sorted(SPACINGS))
+)
+def test_every_spacing_falls_from_everything_to_what_was_asked(end, steps, spacing):
+    shares = [SPACINGS[spacing](end, i / steps) for i in range(steps + 1)]
+    assert shares[0] == pytest.approx(1)
+    assert shares[-1] == pytest.approx(end)
+    assert all(a >= b - 1e-12 for a, b in pairwise(shares))
+
+
+@pytest.mark.parametrize("spacing", sorted(SPACINGS))
+@pytest.mark.parametrize("kind", KINDS)
+def test_three_steps_reach_the_target_save_open_and_replay(tmp_path, kind, spacing):
+    model, inputs = build(kind)
+    result = metaprune.prune(
+        model, inputs, target={"macs": "50%"}, metanet=None, schedule=iterative(spacing),
+        calibration=[inputs],
+    )  # fmt: skip
+    assert len(result.plan.steps) == 3
+    assert result.report["asked"] == {"macs": "50%"}
+    share = result.report["achieved"]["macs"] / result.report["dense"]["macs"]
+    assert 0.3 < share <= 0.5
+    opened = metaprune.load(result.save(tmp_path / "small", source=SOURCES.get(kind)))
+    torch.testing.assert_close(
+        outputs(opened, inputs), outputs(result.model, inputs), rtol=1e-4, atol=1e-5
+    )
+    other = metaprune.apply(build(kind, seed=1)[0], inputs, result.plan)
+    assert other.report["achieved"]["macs"] == result.report["achieved"]["macs"]
+
+
+@pytest.mark.parametrize("pattern", ["unstructured", "row", "column", "block:2x2"])
+def test_masks_grow_sparser_step_by_step(pattern):
+    model, inputs = build("own")
+    result = metaprune.prune(
+        model, inputs, pattern=pattern, target={"sparsity": 0.6}, metanet=None,
+        schedule=iterative("cubic"), calibration=[(torch.randn(64, 8),)],
+    )  # fmt: skip
+    sparsities = [step.achieved["sparsity"] for step in result.plan.steps]
+    assert sparsities == sorted(sparsities)
+    assert result.report["achieved"]["sparsity"] == pytest.approx(0.6, abs=0.03)
+    assert result.report["achieved"]["sparsity"] >= 0.6
+
+
+def test_one_step_is_one_shot():
+    model, inputs = build("own")
+    options = {"target": {"macs": "60%"}, "metanet": None, "calibration": [inputs]}
+    one = metaprune.prune(model, inputs, **options)
+    same = metaprune.prune(model, inputs, **options, schedule=iterative(steps=1))
+    assert torch.equal(outputs(one.model, inputs), outputs(same.model, inputs))
+
+
+@pytest.mark.parametrize("stopped", [1, 2])
+@pytest.mark.parametrize("pattern", ["channels", "unstructured"])
+def test_resumed_it_is_bit_for_bit_the_uninterrupted_one(tmp_path, monkeypatch, stopped, pattern):
+    from metaprune.schedules import run
+
+    model, inputs = build("resnet")
+    options = {
+        "pattern": pattern, "metanet": None, "calibration": [inputs], "schedule": iterative(),
+        "target": {"macs": "50%"} if pattern == "channels" else {"sparsity": 0.5},
+    }  # fmt: skip
+    whole = metaprune.prune(model, inputs, **options)
+    done, apply_step = [], run.apply_step
+
+    def interrupted(*given):
+        if len(done) == stopped:
+            raise KeyboardInterrupt
+        done.append(None)
+        return apply_step(*given)
+
+    monkeypatch.setattr(run, "apply_step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        metaprune.prune(model, inputs, **options, checkpoints=tmp_path / "steps")
+    monkeypatch.setattr(run, "apply_step", lambda *given: done.append(None) or apply_step(*given))
+    done.clear()
+    resumed = metaprune.prune(model, inputs, **options, checkpoints=tmp_path / "steps")
+    assert len(done) == 3 - stopped
+    expected, found = whole.model.state_dict(), resumed.model.state_dict()
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+    assert resumed.plan.steps == whole.plan.steps
+    assert all(torch.equal(resumed.masks[name], mask) for name, mask in whole.masks.items())
+    assert resumed.report["achieved"] == whole.report["achieved"]
+    with pytest.raises(ValueError, match="holds the steps of another pruning"):
+        metaprune.prune(
+            model, inputs, **{**options, "schedule": iterative(steps=2)},
+            checkpoints=tmp_path / "steps",
+        )  # fmt: skip
+
+
+def test_other_weights_do_not_continue_the_steps_of_these(tmp_path):
+    options = {"target": {"macs": "60%"}, "metanet": None, "schedule": iterative(steps=2)}
+    model, inputs = build("own")
+    metaprune.prune(model, inputs, **options, checkpoints=tmp_path / "steps")
+    with pytest.raises(ValueError, match="other settings, weights or data"):
+        metaprune.prune(build("own", 1)[0], inputs, **options, checkpoints=tmp_path / "steps")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"schedule": "iteratve"}, r'unknown schedule "iteratve" \(did you mean "iterative"'),
+        ({"schedule": {"iterative": {"step": 2}}}, r'"step" \(did you mean "steps"'),
+        ({"schedule": {"iterative": {"steps": 0}}}, "steps must be 1 or more"),
+        ({"schedule": iterative("cubik")}, r'"cubik" \(did you mean "cubic"'),
+        ({"schedule": iterative(), "pattern": "2:4", "target": None}, "leaves no choice"),
+        ({"schedule": iterative(), "pattern": "low-rank"}, "is found in one step"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(options, words):
+    model, inputs = build("own")
+    with pytest.raises(ValueError, match=words):
+        metaprune.prune(model, inputs, **{"target": {"macs": "60%"}, "metanet": None, **options})
+
+
+def test_targets_are_shares_of_the_dense_network():
+    model, inputs = build("own")
+    net = metaprune.trace(model, inputs)
+    dense = metaprune.prune(model, inputs, target={"macs": "99%"}, metanet=None).report["dense"]
+    for steps in Iterative(4, "linear").targets(
+        net, Target.parse({"speedup": 2.0}), parse_pattern("channels")
+    ):
+        assert set(steps.asked) == {"macs"}
+    last = parse("iterative").targets(
+        net, Target.parse({"macs": "30%"}), parse_pattern("channels")
+    )[-1]
+    assert last.asked["macs"] == pytest.approx(0.3 * dense["macs"])
