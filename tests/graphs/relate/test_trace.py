@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from metaprune.patterns.valueless import FIRST_UNITS
+from metaprune.patterns.meta_device import FIRST_UNITS
 from transformers import LlamaConfig, LlamaForCausalLM
 
 import metaprune
