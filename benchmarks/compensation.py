@@ -52,17 +52,15 @@ def main() -> None:
         calibration=batches,
     )  # fmt: skip
 
-    def tell(name: str, plan: Plan, compensate: bool | str) -> None:
+    def tell(name: str, plan: Plan, methods: list[str]) -> None:
         started = time.process_time()
-        result = metaprune.apply(
-            model, example, plan, calibration=batches, compensate=compensate
-        )  # fmt: skip
+        result = metaprune.apply(model, example, plan, calibration=batches, recovery=methods)
         seconds = time.process_time() - started
         accuracy = evaluate(result.model, data, "test", limit=given.limit)["accuracy"]
         console.print(f"{name}: {accuracy:.2%}, {seconds:.0f} s", highlight=False)
 
-    for compensate in (False, "bias", "refit"):
-        tell(str(compensate), plan, compensate)
+    for methods in (["recalibrate"], ["bias", "recalibrate"], ["bias", "refit"]):
+        tell(", ".join(methods), plan, methods)
     net = trace(model, example)
     scores = units.second_order_scores(net, recovery.input_moments(net, model, batches))
     kept = {
@@ -71,7 +69,7 @@ def main() -> None:
         else index
         for axis, index in plan.keeps(net).items()
     }
-    tell("second-order, refit", replace(plan, kept=Plan.keeping(net, kept)), "refit")
+    tell("second-order, refit", replace(plan, kept=Plan.keeping(net, kept)), ["bias", "refit"])
 
 
 if __name__ == "__main__":

@@ -79,7 +79,9 @@ def worker(job: dict[str, Any]) -> dict[str, Any]:
     """Measure one model in this process."""
     import graphs.build.rebuild  # noqa: F401
     from graphs import trace
-    from metaprune.planning import plan_network
+    from metaprune.job import Job
+    from metaprune.planning import plan_job
+    from metaprune.settings import Settings
 
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -97,19 +99,10 @@ def worker(job: dict[str, Any]) -> dict[str, Any]:
 
     net = timed("trace", lambda: trace(model, inputs))
     groups = timed("groups", net.groups)
-    plan = timed(
-        "plan",
-        lambda: plan_network(
-            net,
-            model,
-            target={"macs": "50%"},
-            pattern="channels",
-            metanet=None,
-            budget="uniform" if meta else "global",
-            solver="magnitude",
-            calibration=None,
-        ),
+    settings = Settings(
+        target={"macs": "50%"}, metanet=None, budget="uniform" if meta else "global"
     )
+    plan = timed("plan", lambda: plan_job(Job(model, net, inputs), settings))
     if not meta:
         small = timed("remove", lambda: net.remove(plan.removals(net)))
         timed("to_model", small.to_model)

@@ -53,19 +53,13 @@ def ours(
 ) -> nn.Module:
     """The pruned module of metaprune: another one, or `model` itself."""
     from graphs import trace
-    from metaprune.planning import plan_network
+    from metaprune.job import Job
+    from metaprune.planning import plan_job
+    from metaprune.settings import Settings
 
     net = trace(model, inputs)
-    plan = plan_network(
-        net,
-        model,
-        target=dict([target.split("=")]),
-        pattern="channels",
-        metanet=None,
-        budget="global",
-        solver="magnitude",
-        calibration=None,
-    )
+    settings = Settings(target=dict([target.split("=")]), metanet=None, budget="global")
+    plan = plan_job(Job(model, net, inputs), settings)
     small = net.remove(plan.removals(net))
     del net  # It holds the dense weights.
     return small.to_model(into=model if inplace else None)

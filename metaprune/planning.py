@@ -66,7 +66,7 @@ def check(settings: Settings, pattern: Pattern) -> None:
     """
     rule, _ = budgets.named(settings.budget or "")
     known = [*(["metanet"] if pattern.advised else []), *pattern.budgets()]
-    if rule not in known and rule != "manual":
+    if rule not in known:
         raise ValueError(unknown(f'budget for pattern "{pattern.name}"', rule, known))
     if rule == "metanet" and settings.metanet is None:
         raise ValueError('budget "metanet" needs a metanetwork: metanet="default", or a path')

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 from pruners import Target
@@ -73,8 +74,8 @@ class Settings:
         Raises:
             ValueError: an unknown or mistyped setting; says what it takes, and the nearest name.
         """
-        if options.get("metanet") is not None:
-            options["metanet"] = str(options["metanet"])  # a path
+        if isinstance(options.get("metanet"), Path):
+            options["metanet"] = str(options["metanet"])
         if isinstance(options.get("target"), Target):
             options["target"] = options["target"].asked
         return from_mapping(cls, options)

@@ -16,12 +16,16 @@ from math import inf, isfinite
 from typing import TYPE_CHECKING, TypeAlias
 
 from graphs.cost import count_macs, count_params, sizes_of
-from pruners.spared import SPARED
+from graphs.tools.registry import unknown
 
 if TYPE_CHECKING:
     from graphs import Network
 
 Sizes: TypeAlias = Mapping[str, int]
+
+SPARED = ("head feature",)
+"""Kinds of units that channel pruning leaves alone: fast attention kernels, and the classes of most
+transformers, want one head size for queries, keys and values. Whole heads are removed."""
 
 
 class UnreachableTargetError(ValueError):
@@ -288,12 +292,11 @@ def _floors(net: Network, floors: Sizes | None) -> Sizes:
 
 def _condition(metric: str, value: object) -> Condition:
     if metric not in METRICS:
-        reason = (
-            "latency is measured, not counted; ask for macs or speedup"
-            if metric == "latency"
-            else f"expected one of {', '.join(METRICS)}"
-        )
-        raise ValueError(f'unknown target "{metric}": {reason}')
+        if metric == "latency":
+            raise ValueError(
+                'unknown target "latency": it is measured, not counted; ask for macs or speedup'
+            )
+        raise ValueError(unknown("target", metric, METRICS))
     rule = METRICS[metric]
     amount, percent = _number(metric, value)
     if percent and metric == "sparsity":

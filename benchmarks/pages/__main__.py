@@ -2,9 +2,9 @@
 
     python -m benchmarks.pages      (or: make docs)
 
-Nothing is measured here. Records come from `python -m benchmarks.architectures` and
-`bash runs/cifar10_resnets.sh`, and are part of the repository. A page without its record stays as
-it is, and is named with the command that measures it.
+Nothing is measured here. Records come from `python -m benchmarks.architectures`, `python -m
+benchmarks.targets` and `bash runs/cifar10_resnets.sh`, and are part of the repository. A page
+without its record stays as it is, and is named with the command that measures it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.pages import architectures, records, tradeoffs
+from benchmarks.pages import architectures, records, targets, tradeoffs
 from graphs.tools.files import write_text
 
 
@@ -41,12 +41,23 @@ def _architectures(path: Path) -> None:
     write_text(path, architectures.page([json.loads(line) for line in lines]))
 
 
+def _targets(path: Path) -> None:
+    lines = records.TARGETS.read_text(encoding="utf-8").splitlines()
+    write_text(path, targets.page([json.loads(line) for line in lines]))
+
+
 PAGES = (
     Page(
         records.DOCS / "architectures.md",
         (records.ARCHITECTURES,),
         "python -m benchmarks.architectures",
         _architectures,
+    ),
+    Page(
+        records.DOCS / "promise.md",
+        (records.TARGETS,),
+        "python -m benchmarks.targets",
+        _targets,
     ),
     Page(
         records.DOCS / "results.svg",

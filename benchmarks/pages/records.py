@@ -11,6 +11,9 @@ RECORDS = ROOT / "benchmarks" / "records"
 ARCHITECTURES = RECORDS / "architectures.jsonl"
 """Rows of `benchmarks.architectures`."""
 
+TARGETS = RECORDS / "targets.jsonl"
+"""Rows of `benchmarks.targets`."""
+
 CIFAR10 = {
     "ResNet-20": RECORDS / "cifar10-resnet20.json",
     "ResNet-56": RECORDS / "cifar10-resnet56.json",

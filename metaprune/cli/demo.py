@@ -13,7 +13,7 @@ from rich.console import Console
 
 import metanet
 from metaprune.advice import find
-from metaprune.cli import config as opened
+from metaprune.cli.config import architecture, load_data, load_model, run_folder, typed
 from metaprune.cli.prune import calibration
 from metaprune.cli.study import Measuring, Study, methods
 from metaprune.report import print_table, words, write
@@ -43,7 +43,7 @@ class DemoConfig:
 def run(config: DictConfig) -> None:
     """Train, prune, finetune, compare, report."""
     started = time.perf_counter()
-    settings, content = opened.typed(DemoConfig, config)
+    settings, content = typed(DemoConfig, config)
     pruning = Settings.of(
         metanet=settings.metanet, recovery=["default", {"finetune": dict(settings.finetune)}]
     )
@@ -53,7 +53,7 @@ def run(config: DictConfig) -> None:
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     console = Console()
-    data, model = opened.load_data(settings.data), opened.load_model(settings.model)
+    data, model = load_data(settings.data), load_model(settings.model)
     score = data.task.score
     console.print("training the dense network", highlight=False)
     trained = fit(model, data, from_mapping(FitConfig, settings.fit, "fit"))
@@ -69,10 +69,10 @@ def run(config: DictConfig) -> None:
             latency_batch=settings.latency["batch_size"],
             latency_repeats=settings.latency["repeats"],
         ),
-        opened.architecture(settings.model),
+        architecture(settings.model),
         console=console,
     )
-    folder = opened.run_folder(content)
+    folder = run_folder(content)
     study.run([{"speedup": speedup} for speedup in settings.speedups], chosen, folder)
     report = study.report(settings.title, "demo", content, settings.seed)
     print_table(report, console)

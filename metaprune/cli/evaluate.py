@@ -13,7 +13,7 @@ from rich.table import Table
 
 from graphs import trace
 from graphs.tools.files import write_text
-from metaprune.cli import config as opened
+from metaprune.cli.config import load_data, load_model, run_folder, typed
 from metaprune.report import words
 from metaprune.results.provenance import machine, versions
 from pruners import fingerprint, measure
@@ -35,8 +35,8 @@ class EvaluateConfig:
 
 def run(config: DictConfig) -> None:
     """Measure and print; the run folder gets `evaluation.json`."""
-    settings, content = opened.typed(EvaluateConfig, config)
-    data, model = opened.load_data(settings.data), opened.load_model(settings.model)
+    settings, content = typed(EvaluateConfig, config)
+    data, model = load_data(settings.data), load_model(settings.model)
     metrics = evaluate(
         model, data, settings.split, limit=settings.limit, batch_size=settings.batch_size
     )
@@ -60,7 +60,7 @@ def run(config: DictConfig) -> None:
         "config": content,
     }
     text = json.dumps(found, indent=2, ensure_ascii=False)
-    write_text(opened.run_folder(content) / "evaluation.json", text + "\n")
+    write_text(run_folder(content) / "evaluation.json", text + "\n")
     console = Console()
     if settings.json:
         console.out(text, highlight=False)

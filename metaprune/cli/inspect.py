@@ -12,7 +12,7 @@ from rich.console import Console
 from torch import nn
 
 from graphs.tools.files import refuse_filled
-from metaprune.cli import config as opened
+from metaprune.cli.config import load_data, load_model, typed
 from metaprune.inspection import inspect
 from metaprune.inspection.examples import from_model, from_shapes
 from metaprune.inspection.faces.terminal import show
@@ -34,10 +34,10 @@ class InspectConfig:
 
 def run(config: DictConfig) -> None:
     """Trace and print; no weights are changed and nothing is trained."""
-    settings, _ = opened.typed(InspectConfig, config)
+    settings, _ = typed(InspectConfig, config)
     if settings.out:
         refuse_filled(settings.out)
-    model = opened.load_model(settings.model)
+    model = load_model(settings.model)
     found = inspect(
         model, _inputs(settings, model), min_units=settings.min_units, latency=settings.latency
     )
@@ -57,6 +57,6 @@ def _inputs(settings: InspectConfig, model: nn.Module) -> Any:
     if settings.inputs is not None:
         return from_shapes(settings.inputs, model)
     if settings.data:
-        return opened.load_data(settings.data).example_inputs()
+        return load_data(settings.data).example_inputs()
     shape = settings.model.get("shape")
     return from_shapes([2, *shape], model) if shape else from_model(model)

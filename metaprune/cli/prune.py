@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from metaprune.calibration import Calibration
-from metaprune.cli import config as opened
+from metaprune.cli.config import architecture, load_data, load_model, plain, run_folder
 from metaprune.cli.study import Measuring, Study, methods
 from metaprune.patterns import parse
 from metaprune.report import print_table, write
@@ -39,7 +39,7 @@ class PruneConfig:
 
 def run(config: DictConfig) -> None:
     """Prune, measure, compare, report."""
-    content = opened.plain(config)
+    content = plain(config)
     options = {key: content[key] for key in (e.name for e in fields(Settings)) if key in content}
     rest = {key: value for key, value in content.items() if key not in options}
     own = from_mapping(PruneConfig, rest)
@@ -50,7 +50,7 @@ def run(config: DictConfig) -> None:
         settings = replace(settings, recovery=(*recovery, {"finetune": dict(own.finetune)}))
     chosen = methods(settings, own.compare, measured=own.calibration["examples"] != 0)
     console = Console()
-    data, model = opened.load_data(own.data), opened.load_model(own.model)
+    data, model = load_data(own.data), load_model(own.model)
     study = Study(
         model,
         data,
@@ -62,11 +62,11 @@ def run(config: DictConfig) -> None:
             latency_batch=own.latency["batch_size"],
             latency_repeats=own.latency["repeats"],
         ),
-        opened.architecture(own.model),
+        architecture(own.model),
         None if own.checkpoints is None else Path(own.checkpoints),
         console,
     )
-    folder = opened.run_folder(content)
+    folder = run_folder(content)
     study.run(targets, chosen, folder if own.save else None)
     report = study.report(own.title, "prune", content, own.seed)
     print_table(report, console)

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 import metanet
 from graphs.tools.files import write_text
-from metaprune.cli import config as opened
+from metaprune.cli.config import run_folder, typed
 from metaprune.results.provenance import machine, versions
 from training.config import from_mapping
 from training.meta import Judgement, MetaConfig, MetaResult, meta_train, subjects_of
@@ -37,7 +37,7 @@ class TrainConfig:
 def run(config: DictConfig) -> None:
     """Train; the folder gets `metanet.safetensors`, `training.json` and a card."""
     started = time.perf_counter()
-    settings, content = opened.typed(TrainConfig, config)
+    settings, content = typed(TrainConfig, config)
     meta_config = from_mapping(MetaConfig, settings.meta, "meta")
     meta = metanet.load(settings.start) if settings.start else metanet.build(settings.metanet)
     meta.train()
@@ -46,7 +46,7 @@ def run(config: DictConfig) -> None:
     console = Console()
     train, held_out = subjects_of(settings.zoos, "train"), subjects_of(settings.zoos, "held_out")
     console.print(f"{len(train)} networks to learn from, {len(held_out)} to judge by")
-    opened.run_folder(content)
+    run_folder(content)
     folder = Path(settings.folder)
     with _bar(console) as bar:
         row = bar.add_task("train", total=meta_config.steps)

@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-from metaprune.cli import config as opened
+from metaprune.cli.config import run_folder, typed
 from metaprune.report import words
 from training.zoo import build_zoo
 
@@ -25,9 +25,9 @@ class ZooCommandConfig:
 
 def run(config: DictConfig) -> None:
     """Train every member that is not there yet; an interrupted run goes on where it stopped."""
-    settings, content = opened.typed(ZooCommandConfig, config)
+    settings, content = typed(ZooCommandConfig, config)
     found = build_zoo(settings.zoo)
-    opened.run_folder(content)
+    run_folder(content)
     table = Table("family", "members", "score", title=f"{len(found)} networks")
     families = Counter(member.spec.family for member in found)
     for family, count in sorted(families.items()):

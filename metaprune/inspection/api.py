@@ -25,7 +25,7 @@ from metaprune.inspection.facts.modules import modules
 from metaprune.inspection.facts.notes import notes
 from metaprune.inspection.schema import Findings
 from pruners import Target, measure
-from pruners.spared import SPARED
+from pruners.targets import SPARED
 
 ASKED = {
     **dict.fromkeys(("macs", "params", "size_mb", "units"), "50%"),

@@ -16,7 +16,7 @@ from metaprune.patterns.meta_device import FIRST_UNITS, equal_scores, without_va
 from metaprune.settings import WITHOUT_TARGET, Settings
 from pruners import Plan, Target, budgets, measure, units
 from pruners.recovery.base import Pruning, Recovery
-from pruners.spared import SPARED
+from pruners.targets import SPARED
 
 Cut = Callable[..., "dict[str, torch.Tensor]"]
 BASE = "global"

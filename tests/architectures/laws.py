@@ -19,7 +19,7 @@ from graphs.calls.export import attribute
 from graphs.calls.running import as_inputs, quiet_evaluation
 from graphs.cost import count_macs, count_params
 from metaprune import testing
-from pruners.spared import SPARED
+from pruners.targets import SPARED
 from tests.architectures.registry import ARCHITECTURES, build
 
 

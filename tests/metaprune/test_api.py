@@ -154,6 +154,12 @@ def test_settings_that_make_no_sense_are_refused(options, words):
         metaprune.plan(cnn(), images(), metanet=None, **options)
 
 
+def test_a_plan_of_a_pattern_that_is_not_there_is_refused():
+    plan = metaprune.Plan("unstructred", "magnitude", "erk")
+    with pytest.raises(ValueError, match=r'"unstructred" \(did you mean "unstructured"\?\)'):
+        metaprune.apply(cnn(), images(), plan)
+
+
 def test_an_unknown_metanetwork_is_named():
     with pytest.raises(FileNotFoundError, match="no metanetwork 'missing'"):
         metaprune.plan(cnn(), images(), target={"macs": "50%"}, metanet="missing")

@@ -85,7 +85,6 @@ def edit(**changes):
         (edit(speed=2), 'unknown key "speed"'),
         (json.dumps({"pattern": "channels"}), 'lacks the key "solver"'),
         (edit(format=2), "format 1"),
-        (edit(pattern="diagonal"), 'unknown pattern "diagonal"'),
         (edit(asked={"flops": 2}), 'unknown target "flops"'),
         (edit(kept=[1]), '"kept" of the plan must be an object'),
         (edit(kept={"a": [1]}), 'kept axis "a" must be an object'),

@@ -6,7 +6,7 @@ from torch import nn
 
 from graphs import Axis, Network
 from graphs.axes.dims import atoms
-from pruners.spared import SPARED
+from pruners.targets import SPARED
 
 
 def notes(net: Network, model: nn.Module) -> tuple[str, ...]:
