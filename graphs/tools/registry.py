@@ -13,6 +13,7 @@ A module outside the package registers in the same way; its names are then known
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import Any, TypeVar, overload
 
@@ -54,6 +55,26 @@ class Registry(Mapping[str, T]):
         if name in self._things:
             raise ValueError(f'a {self.kind} "{name}" is already registered')
         self._things[name] = thing
+
+    @contextmanager
+    def scoped(self, things: Mapping[str, T] | None = None) -> Iterator[None]:
+        """For a while: what is registered inside is gone afterwards, whatever happens.
+
+            with PATTERNS.scoped():
+                import my_pattern
+
+        What is imported for the first time inside is registered for as long as that: import what
+        is to stay before.
+
+        Args:
+            things: registered inside as well, in the place of those of the same names.
+        """
+        before = self._things
+        self._things = {**before, **(things or {})}
+        try:
+            yield
+        finally:
+            self._things = before
 
     def find(self, name: str, among: Iterable[str] | None = None) -> T:
         """The thing of a name.

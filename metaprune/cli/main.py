@@ -1,6 +1,6 @@
 """The command line: one hydra application for each command.
 
-    metaprune COMMAND [key=value ...] [--multirun] [--help]
+    metaprune COMMAND [key=value ...] [--import MODULE] [--multirun] [--help]
 
 A command is a module of `metaprune.cli` with a function `run(config)`, and a file of the same
 name in `conf/`. Errors are one sentence without a traceback; HYDRA_FULL_ERROR=1 shows it.
@@ -38,10 +38,14 @@ Settings are hydra overrides, for example
   metaprune prune --multirun seed=0,1,2
   metaprune prune --help        what can be set, with its defaults
   metaprune prune --cfg job     the settings that would be used
+  metaprune prune --import my_pattern pattern=band    with what a module of yours registers
 HYDRA_FULL_ERROR=1 shows the traceback of an error."""
 
 FLAGS = {"--json": "json=true"}
 """Plain flags, and the override each stands for."""
+
+IMPORT = "--import"
+"""The flag before the name of a module that registers something of the user's own."""
 
 
 def help_text() -> str:
@@ -74,7 +78,43 @@ def main(argv: Sequence[str] | None = None) -> None:
 
         sys.stdout.write(command_help(command) + "\n")
         return
+    modules, overrides = _imports(overrides)
+    for module in modules:
+        _import(command, module)
     _run(command, [FLAGS.get(argument, argument) for argument in overrides])
+
+
+def _imports(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The modules to import, and the arguments without them."""
+    modules, rest, left = [], [], iter(arguments)
+    for argument in left:
+        flag, equals, name = argument.partition("=")
+        if flag != IMPORT:
+            rest.append(argument)
+        else:
+            modules.append(name if equals else next(left, ""))
+    return modules, rest
+
+
+def _import(command: str, module: str) -> None:
+    """Import a module of the user's own, from the folder of the call too.
+
+    Raises:
+        SystemExit: there is no such module; code 2.
+    """
+    here = os.getcwd()
+    if here not in sys.path:
+        sys.path.append(here)
+    try:
+        import_module(module)
+    except (ImportError, ValueError) as error:
+        if os.environ.get("HYDRA_FULL_ERROR") == "1":
+            raise
+        sys.stderr.write(
+            f"metaprune {command}: {IMPORT} takes the name of a module, such as my_pattern for "
+            f"my_pattern.py in this folder; {module!r} cannot be imported ({error})\n"
+        )
+        raise SystemExit(2) from None
 
 
 def _run(command: str, overrides: list[str]) -> None:

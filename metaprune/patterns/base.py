@@ -31,6 +31,9 @@ class Pattern(Protocol):
     `density`, `rank`, `dropped`), so that it replays without the pattern; and weights outside a
     mask are 0.
 
+    `plan` and `carry_out` are the work, the other members answers of a line; a pattern may let
+    another one do either.
+
     Attributes:
         forms: how it is written, for people: "N:M", "block:RxC".
         prunes: "axes" (shapes get smaller) or "weights" (masks and factors).

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from graphs import Network
 from graphs.tools.registry import unknown
 from metaprune.patterns import Pattern
 from metaprune.schedules.base import schedule
+from metaprune.schedules.on_the_way import on_the_way
 from pruners import Target
-from pruners.targets import METRICS, Condition
 
-SPACINGS: Mapping[str, Callable[[float, float], float]] = {
+SPACINGS: Mapping[str, Callable[..., float]] = {
     # (share that stays in the end, place from 0 to 1) → share that stays there.
     "linear": lambda end, place: 1 - (1 - end) * place,
     "geometric": lambda end, place: end**place,
@@ -52,38 +53,7 @@ class Iterative:
         self, net: Network, target: Target | None, pattern: Pattern
     ) -> Sequence[Target | None]:
         """See `metaprune.schedules.base.Schedule`."""
-        if target is None:
-            raise ValueError(
-                f'pattern "{pattern.name}" without a target leaves no choice, so there are no '
-                'steps to it; use schedule="one-shot"'
-            )
-        if pattern.once is not None:
-            raise ValueError(f'pattern "{pattern.name}" is found in one step: {pattern.once}')
-        places = [i / self.steps for i in range(1, self.steps + 1)]
-        return [self._at(net, target, pattern, place) for place in places]
-
-    def _at(self, net: Network, target: Target, pattern: Pattern, place: float) -> Target:
-        """The target at a place, in amounts that mean the same for a smaller network."""
         spaced = SPACINGS[self.spacing]
-        if pattern.prunes == "weights":
-            # Shapes stay, so shares of the dense network stay what they are.
-            conditions = [_thinned(net, one, spaced, place) for one in target.conditions]
-        else:
-            counted = target.in_counts(net)
-            shares = [min(limit / count(net), 1.0) for count, limit in target.limits(net).items()]
-            conditions = [
-                Condition(one.metric, one.amount * spaced(share, place) / share)
-                for one, share in zip(counted.conditions, shares, strict=True)
-            ]
-        return Target(tuple(conditions))
-
-
-def _thinned(
-    net: Network, condition: Condition, spaced: Callable[[float, float], float], place: float
-) -> Condition:
-    """A condition on masks, nearer to the dense network."""
-    if condition.metric == "sparsity":
-        return Condition("sparsity", 1 - spaced(1 - condition.amount, place))
-    dense = METRICS[condition.metric].count(net)
-    share = min(condition.limit(dense) / dense, 1.0)
-    return Condition(condition.metric, spaced(share, place), share=True)
+        places = [i / self.steps for i in range(1, self.steps + 1)]
+        shares = [partial(spaced, place=place) for place in places]
+        return on_the_way(net, target, pattern, shares)

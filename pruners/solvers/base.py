@@ -80,7 +80,11 @@ class Solver(Protocol):
 
     @property
     def needs(self) -> frozenset[str]:
-        """Names of the statistics that `prepare` reads, for the calibration to collect."""
+        """Names of the statistics that `prepare` reads, for the calibration to collect.
+
+        `pruners.statistics.inputs.collect` lists them: "norms", "hessian", "gradients", ... over
+        the columns of the matrix; none where the weights alone are enough.
+        """
 
     def prepare(self, matrix: torch.Tensor, statistics: Mapping[str, torch.Tensor]) -> Any:
         """What does not depend on the budget; `matrix` has shape (out, in)."""

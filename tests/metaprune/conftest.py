@@ -14,6 +14,7 @@ def run(tmp_path, monkeypatch, capfd):
     """Run a command in an empty folder; returns (exit code, output, errors)."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["metaprune"])
+    monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
 
     def call(*arguments: str) -> tuple[int, str, str]:

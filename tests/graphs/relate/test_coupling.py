@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
 
@@ -115,35 +116,34 @@ def test_oracle_knows_that_a_head_and_a_feature_of_heads_can_go():
 # Mutations: a rule is broken, and the oracle says so ---------------------------------------------
 
 
-def broken(monkeypatch: pytest.MonkeyPatch, name: str, function: Any) -> None:
-    rule = replace(RULES[name], function=function)
-    monkeypatch.setattr(RULES, "_things", {**RULES, name: rule})
+def broken(name: str, function: Any) -> AbstractContextManager[None]:
+    return RULES.scoped({name: replace(RULES[name], function=function)})
 
 
 RESIDUAL = ("features", 4, [("residual", [("linear", 6, True), ("act", "tanh")])], "each")
 DENSE = ("features", 4, [("dense", [("linear", 4, True), ("act", "tanh")])], "each")
 
 
-def test_oracle_sees_an_addition_that_does_not_couple(monkeypatch):
-    broken(monkeypatch, "add", lambda ctx, a, b, **kwargs: a.dims)
-    found = verdict(*build(RESIDUAL))
+def test_oracle_sees_an_addition_that_does_not_couple():
+    with broken("add", lambda ctx, a, b, **kwargs: a.dims):
+        found = verdict(*build(RESIDUAL))
     assert any("cannot go without" in m and "back.weight" in m for m in found.missing)
     assert not found.excess
 
 
-def test_oracle_sees_a_concatenation_that_couples(monkeypatch):
+def test_oracle_sees_a_concatenation_that_couples():
     rule = RULES["cat"].function
 
     def cat(ctx, tensors, dim=0):
         ctx.unify(tensors[0].dims[dim], tensors[1].dims[dim])
         return rule(ctx, tensors, dim)
 
-    broken(monkeypatch, "cat", cat)
-    found = verdict(*build(DENSE))
+    with broken("cat", cat):
+        found = verdict(*build(DENSE))
     assert any("need not take" in e and "stem" in e for e in found.excess)
 
 
-def test_oracle_sees_a_linear_map_that_couples_its_sides(monkeypatch):
+def test_oracle_sees_a_linear_map_that_couples_its_sides():
     rule = RULES["linear"].function
 
     def linear(ctx, x, weight, bias=None):
@@ -151,8 +151,8 @@ def test_oracle_sees_a_linear_map_that_couples_its_sides(monkeypatch):
             ctx.unify(*weight.dims)
         return rule(ctx, x, weight, bias)
 
-    broken(monkeypatch, "linear", linear)
-    found = verdict(*build(DENSE))
+    with broken("linear", linear):
+        found = verdict(*build(DENSE))
     assert found.excess
 
 
@@ -168,9 +168,8 @@ def test_oracle_sees_an_output_that_is_free(monkeypatch):
     assert any("outputs of the model" in m and "out.weight" in m for m in found.missing)
 
 
-def test_oracle_sees_freedom_that_is_lost(monkeypatch):
-    rules = {name: rule for name, rule in RULES.items() if name != "tanh"}
-    monkeypatch.setattr(RULES, "_things", rules)
-    found = verdict(*build(RESIDUAL))
+def test_oracle_sees_freedom_that_is_lost():
+    with RULES.scoped({"tanh": None}):
+        found = verdict(*build(RESIDUAL))
     assert any("tanh" in why for why in found.lost.values())
     assert not found.missing

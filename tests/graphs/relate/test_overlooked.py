@@ -16,14 +16,14 @@ from graphs.relate.overlooked import overlooked
 from graphs.rules import RULES
 
 
-def test_a_rule_that_forgets_a_dimension_freezes_its_axis(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rule_that_forgets_a_dimension_freezes_its_axis() -> None:
     def forgetful(ctx: Any, x: Any) -> tuple[Any, ...]:
         return (*x.dims[:-1], Fixed(x.shape[-1]))
 
     broken = {"relu": replace(RULES["relu"], function=forgetful)}
-    monkeypatch.setattr(RULES, "_things", {**RULES, **broken})
     model = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3))
-    net = trace(model, (torch.randn(2, 4),))
+    with RULES.scoped(broken):
+        net = trace(model, (torch.randn(2, 4),))
     (axis,) = (net.axes[str(net.tensors["0.weight"].dims[0])],)
     assert axis.frozen is not None
     assert "aten.relu" in axis.frozen

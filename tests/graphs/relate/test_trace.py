@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from metaprune.patterns.valueless import FIRST_UNITS
 from transformers import LlamaConfig, LlamaForCausalLM
 
 import metaprune
 from graphs import trace
 from graphs.cost import count_macs, count_params
+from metaprune.patterns.meta_device import FIRST_UNITS
 from pruners import units
 
 

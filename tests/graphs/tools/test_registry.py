@@ -51,3 +51,15 @@ def test_names_that_are_missing_are_asked_for_like_those_of_a_mapping():
     assert found.get("two") is None
     assert found.get("two", 5) == 5
     assert found.get("one", 5) == 1
+
+
+def test_what_is_registered_for_a_while_is_gone_afterwards():
+    found: Registry[int] = Registry("number")
+    found.add("one", 1)
+    with found.scoped({"one": 11, "two": 2}):
+        found.add("three", 3)
+        assert dict(found) == {"one": 11, "two": 2, "three": 3}
+    assert dict(found) == {"one": 1}
+    with pytest.raises(ValueError, match="already registered"), found.scoped({"two": 2}):
+        found.add("two", 3)
+    assert "two" not in found

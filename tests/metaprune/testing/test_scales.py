@@ -46,9 +46,8 @@ def test_scale_gauges_of_a_residual_stream():
         testing.assert_scale_invariant(Stream(norm), inputs)
 
 
-def test_scale_law_fails_where_an_activation_is_called_homogeneous(monkeypatch):
+def test_scale_law_fails_where_an_activation_is_called_homogeneous():
     wrong = {"tanh": replace(RULES["tanh"], homogeneous=True)}
-    monkeypatch.setattr(RULES, "_things", {**RULES, **wrong})
     model = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3))
-    with pytest.raises(AssertionError, match=r"scaling 0\.out"):
+    with RULES.scoped(wrong), pytest.raises(AssertionError, match=r"scaling 0\.out"):
         testing.assert_scale_invariant(model, (torch.randn(2, 4),))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 from torch import nn
@@ -13,23 +15,23 @@ from tests.pruners.conftest import make
 
 
 @pytest.fixture
-def mine(monkeypatch: pytest.MonkeyPatch) -> str:
+def mine() -> Iterator[str]:
     """A rule that divides all there is, registered by a module that is not of the package."""
-    monkeypatch.setattr(budgets.RULES, "_things", dict(budgets.RULES))
+    with budgets.RULES.scoped():
 
-    @budgets.rule("mine", divides="masks")
-    def masks(weights, density, *, depth, strength=0.1):
-        return {name: density + strength * (0.5 - depth[name]) for name in weights}
+        @budgets.rule("mine", divides="masks")
+        def masks(weights, density, *, depth, strength=0.1):
+            return {name: density + strength * (0.5 - depth[name]) for name in weights}
 
-    @budgets.rule("mine", divides="widths")
-    def widths(request):
-        return request.select(request.scores, "uniform")
+        @budgets.rule("mine", divides="widths")
+        def widths(request):
+            return request.select(request.scores, "uniform")
 
-    @budgets.rule("mine", divides="ranks")
-    def ranks(problem):
-        return problem.cut(lambda share: share * problem.most, 0.0, 1.0)
+        @budgets.rule("mine", divides="ranks")
+        def ranks(problem):
+            return problem.cut(lambda share: share * problem.most, 0.0, 1.0)
 
-    return "mine"
+        yield "mine"
 
 
 def test_a_rule_from_outside_divides_whatever_it_says(mine):

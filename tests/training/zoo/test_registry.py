@@ -35,13 +35,13 @@ def test_seeds_draw_every_family_and_every_choice():
 
 
 @pytest.mark.parametrize("count", [3, 5, 9])
-def test_benchmark_networks_are_reserved(count, monkeypatch):
+def test_benchmark_networks_are_reserved(count):
     taken = {"blocks": [count] * 3, "widths": [16, 32, 64], "shortcut": "pad"}
     free = {**taken, "widths": [12, 24, 48]}
     draws = iter([taken, {**taken, "shortcut": "project"}, free])
     stub = registry.Family("stub", lambda *a, **k: None, lambda rng, shape: next(draws), 3)
-    monkeypatch.setitem(zoo.FAMILIES._things, "stub", stub)
-    assert zoo.sample(0, (3, 32, 32), 10, ("stub",)).options == free
+    with zoo.FAMILIES.scoped({"stub": stub}):
+        assert zoo.sample(0, (3, 32, 32), 10, ("stub",)).options == free
 
 
 def test_errors_name_what_is_wrong():
