@@ -125,9 +125,15 @@ def parse(text: str) -> Pattern:
 def run(methods: Sequence[Recovery], stage: Stage, pruning: Pruning) -> bool:
     """Let the recovery methods of a stage act, in their order; whether there were any."""
     chosen = [method for method in methods if method.stage == stage]
-    for method in chosen:
+    folder = pruning.folder
+    several = folder is not None and sum("data" in method.needs for method in chosen) > 1
+    for number, method in enumerate(chosen, start=1):
+        if folder is not None and several:
+            # Each training has checkpoints of its own.
+            pruning.folder = folder / f"{number:02d}-{method.name}"
         with pruning.step(method.name):
             method.recover(pruning)
+    pruning.folder = folder
     return bool(chosen)
 
 
