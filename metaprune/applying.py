@@ -40,17 +40,8 @@ def apply_step(
     pattern = parse(plan.pattern)
     plan.check(job.net)
     history = job.history
-    pruning = Pruning(
-        plan=plan,
-        dense=job.net,
-        base=job.net,
-        model=job.model,
-        example_inputs=job.example_inputs,
-        batches=job.batches,
-        data=job.data,
-        held={} if history is None else history.masks,
-        folder=folder,
-    )
+    pruning = _begun(job, plan, folder)
+    pruning.held = {} if history is None else history.masks
     if Advisor.of_plan(plan.provenance) is not None:
         with pruning.step("metanetwork"):
             pruning.dense = pruning.base = _transformed(job, plan)
@@ -116,21 +107,9 @@ def recover(
         methods: in order.
         folder: for checkpoints.
     """
-    pruning = Pruning(
-        plan=found.plan.steps[-1],
-        dense=job.net,
-        base=job.net,
-        model=job.model,
-        example_inputs=job.example_inputs,
-        batches=job.batches,
-        data=job.data,
-        small=found.network,
-        pruned=found.model,
-        masks=dict(found.masks),
-        folder=folder,
-        notes=list(found.report["notes"]),
-        seconds=dict(found.report["seconds"]),
-    )
+    pruning = _begun(job, found.plan.steps[-1], folder)
+    pruning.small, pruning.pruned, pruning.masks = found.network, found.model, dict(found.masks)
+    pruning.notes, pruning.seconds = list(found.report["notes"]), dict(found.report["seconds"])
     run(methods, "after", pruning)
     report = {**found.report, "notes": pruning.notes, "seconds": pruning.seconds}
     return replace(found, report=report)
@@ -166,6 +145,20 @@ def refuse_in_place(plan: Plan) -> None:
 def repairs(found: Pruned) -> list[Repair]:
     """Attributes that the last step brought in line with the new shapes."""
     return [Repair(*repair) for repair in found.report["repaired"]]
+
+
+def _begun(job: Job, plan: Plan, folder: Path | None) -> Pruning:
+    """A pruning of a job before anything is done."""
+    return Pruning(
+        plan=plan,
+        dense=job.net,
+        base=job.net,
+        model=job.model,
+        example_inputs=job.example_inputs,
+        batches=job.batches,
+        data=job.data,
+        folder=folder,
+    )
 
 
 def _transformed(job: Job, plan: Plan) -> Network:
