@@ -93,7 +93,8 @@ def apply_plan(
 
 def next_job(job: Job, found: Pruned) -> Job:
     """What a further pruning of a result starts from."""
-    return Job.of(found.model, job.example_inputs, job.calibration, job.data)
+    following = Job.of(found.model, job.example_inputs, job.calibration)
+    return replace(following, data=job.data, first=job.teacher)
 
 
 def recover(
@@ -103,7 +104,7 @@ def recover(
 
     Args:
         found: what was pruned from the job.
-        job: of the last pruning; its model is the teacher.
+        job: of the last pruning.
         methods: in order.
         folder: for checkpoints.
     """
@@ -153,7 +154,7 @@ def _begun(job: Job, plan: Plan, folder: Path | None) -> Pruning:
         plan=plan,
         dense=job.net,
         base=job.net,
-        model=job.model,
+        teacher=job.teacher,
         example_inputs=job.example_inputs,
         batches=job.batches,
         data=job.data,
