@@ -45,6 +45,8 @@ def apply_step(
     if Advisor.of_plan(plan.provenance) is not None:
         with pruning.step("metanetwork"):
             pruning.dense = pruning.base = _transformed(job, plan)
+    if not methods and not job.measured:
+        pruning.notes.append("Nothing makes up for what goes: there is no calibration.")
     run(methods, "before", pruning)
     with pruning.step("prune"):
         rebuilt = pattern.carry_out(pruning, methods)

@@ -57,5 +57,5 @@ def parse(asked: str | Mapping[str, Any]) -> Schedule:
     known = list(inspect.signature(make).parameters)
     for key in options or {}:
         if key not in known:
-            raise ValueError(unknown(f'option of the schedule "{name}"', key, known))
+            raise ValueError(f"schedule.{name}: {unknown('option', key, known)}")
     return make(**(options or {}))

@@ -166,7 +166,7 @@ def _made(name: str, options: Mapping[str, Any]) -> Recovery:
     free = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     wrong = [key for key in options if key not in parameters and not free]
     if wrong:
-        raise ValueError(unknown(f'option of the recovery method "{name}"', wrong[0], parameters))
+        raise ValueError(f"recovery.{name}: {unknown('option', wrong[0], parameters)}")
     return make(**options)
 
 

@@ -56,7 +56,7 @@ def test_the_default_is_that_of_the_pattern_and_an_empty_list_is_nothing(problem
         (["order"], 'recovery method "order" serves patterns that change weights'),
         (
             [{"refit": {"dampin": 1}}],
-            r'option of the recovery method "refit" "dampin" \(did you me',
+            r'recovery.refit: unknown option "dampin" \(did you mean "dampi',
         ),
         (["finetune"], 'recovery method "finetune" needs data'),
         ([["refit"]], "a recovery method is a name"),
