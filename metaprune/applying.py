@@ -14,12 +14,12 @@ from graphs.build.inplace import put_in_place
 from graphs.build.search import Rebuilt
 from metaprune.advice import Advisor
 from metaprune.job import Job
-from metaprune.patterns import parse
+from metaprune.patterns import Pattern, parse
 from metaprune.patterns.base import run
 from metaprune.results.accounting import summary
 from metaprune.results.history import History, remember
 from metaprune.results.pruned import Pruned
-from pruners import Plan
+from pruners import Plan, PlanError
 from pruners.recovery.base import Pruning, Recovery
 
 
@@ -38,13 +38,18 @@ def apply_step(
         PlanError: the plan does not fit.
     """
     pattern = parse(plan.pattern)
+    _check_fields(plan, pattern)
     plan.check(job.net)
     history = job.history
     pruning = _begun(job, plan, folder)
     pruning.held = {} if history is None else history.masks
     if Advisor.of_plan(plan.provenance) is not None:
         with pruning.step("metanetwork"):
-            pruning.dense = pruning.base = _transformed(job, plan)
+            pruning.base = _transformed(job, plan)
+            _hold(pruning)
+            pruning.dense = pruning.base
+    else:
+        _hold(pruning)
     if not methods and not job.measured:
         pruning.notes.append("Nothing makes up for what goes: there is no calibration.")
     run(methods, "before", pruning)
@@ -69,6 +74,42 @@ def apply_step(
         dense=job.dense,
         masks=pruning.masks,
     )
+
+
+def _check_fields(plan: Plan, pattern: Pattern) -> None:
+    """Refuse a plan that says what its pattern does not read: it would not open from its text.
+
+    Raises:
+        PlanError: it does.
+    """
+    idle = ("density", "rank") if pattern.prunes == "axes" else ("kept", "dropped")
+    for name in idle:
+        if getattr(plan, name):
+            raise PlanError(
+                f'pattern "{plan.pattern}" does not read "{name}" of its plan; delete the entry, '
+                "or make it a plan of its own: once.then(twice)"
+            )
+
+
+def _hold(pruning: Pruning) -> None:
+    """Cut from weights that are 0 outside of the masks of earlier prunings.
+
+    They are not where somebody trained the module without its masks, or a metanetwork wrote.
+    """
+    values, back = {}, 0
+    for name, mask in pruning.held.items():
+        if name not in pruning.base.tensors:
+            continue
+        value = pruning.base.tensors[name].value
+        outside = int((value.detach()[~mask.to(value.device)] != 0).sum())
+        if outside:
+            values[name], back = value.detach() * mask.to(value), back + outside
+    if values:
+        pruning.base = pruning.base.replace(values)
+        pruning.notes.append(
+            f"Set to 0 again: {back:,} weights in {len(values)} tensors, outside of the masks of "
+            "earlier prunings."
+        )
 
 
 def apply_plan(

@@ -121,6 +121,7 @@ def _kept(source: Source, lost: set[str]) -> Source:
         aliases={a: n for a, n in source.aliases.items() if n not in lost},
         parameters={n: g for n, g in source.parameters.items() if n not in lost},
         buffers={n: p for n, p in source.buffers.items() if n not in lost},
+        moved={n: before for n, before in source.moved.items() if n not in lost},
     )
 
 
@@ -195,12 +196,14 @@ def _shorter(net: S, lost: set[str], unread: set[str]) -> S | None:
         ),
         rescales=tuple(replace(r, tensor=renamed(r.tensor)) for r in net.program.rescales),
     )
+    traced = {renamed(n): net.source.moved.get(n, n) for n in net.tensors}
     source = replace(
         net.source,
         model=model,
         aliases={renamed(a): renamed(n) for a, n in net.source.aliases.items()},
         parameters={renamed(n): g for n, g in net.source.parameters.items()},
         buffers={renamed(n): p for n, p in net.source.buffers.items()},
+        moved={new: old for new, old in traced.items() if new != old},
     )
     tensors = MappingProxyType({renamed(n): t for n, t in net.tensors.items()})
     shorter = replace(net, tensors=tensors, program=program, source=source)

@@ -111,6 +111,7 @@ class Source:
         parameters: canonical name → requires_grad.
         buffers: canonical name → persistent.
         axes: the axes as traced, before anything was removed.
+        moved: tensor name → its name as traced, of layers that moved up when others left.
     """
 
     model: nn.Module
@@ -119,6 +120,7 @@ class Source:
     parameters: Mapping[str, bool]
     buffers: Mapping[str, bool]
     axes: Mapping[str, Axis] = field(default_factory=dict)
+    moved: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, repr=False)

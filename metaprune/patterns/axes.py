@@ -58,8 +58,12 @@ class AxesPattern:
         pruning.pruned = rebuilt.model
         if held := {name: mask for name, mask in pruning.held.items() if name in net.tensors}:
             values = {n: mask.to(net.tensors[n].value.dtype) for n, mask in held.items()}
-            left = plan.carry_out(net.replace(values)).tensors
-            pruning.masks = {name: left[name].value != 0 for name in held if name in left}
+            left = plan.carry_out(net.replace(values))
+            pruning.masks = {
+                name: tensor.value != 0
+                for name, tensor in left.tensors.items()
+                if left.source.moved.get(name, name) in held
+            }
         return rebuilt
 
 

@@ -12,7 +12,7 @@ from metaprune.patterns.axes import target_of
 from metaprune.patterns.base import Prunes, pattern
 from metaprune.patterns.factors import ONCE, carry_out_factors, factored_weights, plan_of
 from metaprune.settings import Settings
-from pruners import Plan, budgets
+from pruners import Plan, PlanError, budgets
 from pruners.recovery.base import Pruning, Recovery
 from pruners.solvers import solvers_for
 from pruners.statistics import input_statistics
@@ -74,4 +74,9 @@ class LowRank:
 
     def carry_out(self, pruning: Pruning, methods: Sequence[Recovery]) -> Rebuilt:
         """See `metaprune.patterns.base.Pattern`."""
+        if pruning.plan.density:
+            raise PlanError(
+                'pattern "low-rank" does not read "density" of its plan; delete the entry, or name '
+                'the pattern "sparse+low-rank"'
+            )
         return carry_out_factors(pruning, methods, None)

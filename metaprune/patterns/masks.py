@@ -16,10 +16,11 @@ from metaprune.job import Job
 from metaprune.patterns.base import Prunes, advise, pattern, provenance
 from metaprune.patterns.weights import held_masks, solve
 from metaprune.settings import Settings
-from pruners import Plan, Target, UnreachableTargetError, budgets
+from pruners import Plan, PlanError, Target, UnreachableTargetError, budgets
 from pruners.recovery.base import Pruning, Recovery
 from pruners.solvers import DEFAULT, WITHOUT_CALIBRATION, solvers_for
 from pruners.solvers.zeros import MaskPattern
+from pruners.targets import MetAlreadyError
 
 BASE = "lamp"
 """Budget of masks that metanetworks correct."""
@@ -114,6 +115,11 @@ class Masks:
 
     def carry_out(self, pruning: Pruning, methods: Sequence[Recovery]) -> Rebuilt:
         """See `metaprune.patterns.base.Pattern`."""
+        if pruning.plan.rank:
+            raise PlanError(
+                f'pattern "{self.name}" does not read "rank" of its plan; delete the entry, or '
+                f'name the pattern "{self.name}+low-rank"'
+            )
         solve(pruning, methods, self.mask)
         masks = {name: found.mask for name, found in pruning.solutions.items()}
         pruning.masks = {**held_masks(pruning), **masks}
@@ -185,16 +191,16 @@ def held_shares(job: Job, names: Sequence[str], share: float) -> dict[str, float
     """What masks of earlier prunings left of weights: a new mask is part of the old one.
 
     Raises:
-        UnreachableTargetError: they left less than the target allows.
+        MetAlreadyError: they left less than the target allows.
     """
     masks = {} if job.history is None else job.history.masks
     held = {name: masks[name].double().mean().item() for name in names if name in masks}
     if held:
         left = kept_share(job.net, {name: held.get(name, 1.0) for name in names})
         if share > left:
-            raise UnreachableTargetError(
-                f"the masks of earlier prunings keep {left:.4g} of these weights, and what is gone "
-                f"stays gone: ask for a sparsity above {1 - left:.4g} (asked: {1 - share:.4g})"
+            raise MetAlreadyError(
+                f"the masks of earlier prunings keep {left:.6g} of these weights, and what is gone "
+                f"stays gone: ask for a sparsity above {1 - left:.6g} (asked: {1 - share:.6g})"
             )
     return held
 

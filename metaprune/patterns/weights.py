@@ -35,7 +35,8 @@ def solve(
             pruning.asks[name] = Ask(None, MaskPattern.parse("unstructured"), rank)
         else:
             beside = (rank or 0) if factors else None
-            within = None if factors else pruning.held.get(name)
+            # Beside factors S is another weight; a mask alone stays part of the one before it.
+            within = None if beside else pruning.held.get(name)
             pruning.asks[name] = Ask(density, mask.at(density), beside, within)
     if not run(methods, "solve", pruning):
         solve_alone(pruning, fitted=False)

@@ -7,7 +7,7 @@ copy made by hand has no history and counts as dense.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from weakref import WeakKeyDictionary
 
 import torch
@@ -25,11 +25,13 @@ class History:
         dense: the network it came from.
         plan: the chain that was carried out on it.
         masks: parameter name → bool; a weight outside its mask is 0.
+        shapes: parameter name → shape, of the module as it came out; filled in by `remember`.
     """
 
     dense: Dense
     plan: Plan
     masks: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    shapes: Mapping[str, torch.Size] = field(default_factory=dict)
 
 
 _HISTORIES: WeakKeyDictionary[nn.Module, History] = WeakKeyDictionary()
@@ -37,9 +39,28 @@ _HISTORIES: WeakKeyDictionary[nn.Module, History] = WeakKeyDictionary()
 
 def remember(model: nn.Module, history: History) -> None:
     """Note how a module came about; what was noted before is replaced."""
-    _HISTORIES[model] = history
+    _HISTORIES[model] = replace(history, shapes=_shapes(model))
 
 
 def history_of(model: nn.Module) -> History | None:
-    """How a module came about; None for one that was never pruned here."""
-    return _HISTORIES.get(model)
+    """How a module came about; None for one that was never pruned here.
+
+    Raises:
+        ValueError: its layers were changed by hand since, so that no plan leads to it.
+    """
+    history = _HISTORIES.get(model)
+    if history is None:
+        return None
+    now, then = _shapes(model), history.shapes
+    changed = [name for name in (*then, *now) if now.get(name) != then.get(name)]
+    if changed:
+        raise ValueError(
+            f'the module was changed by hand since it was pruned ("{changed[0]}" is not what it '
+            "was), so no plan leads from the dense network to it; prune a copy, "
+            "copy.deepcopy(model), which counts as dense"
+        )
+    return history
+
+
+def _shapes(model: nn.Module) -> dict[str, torch.Size]:
+    return {name: parameter.shape for name, parameter in model.named_parameters()}

@@ -68,7 +68,10 @@ def refit_in_order(
         raise ValueError("a refit needs at least one calibration batch (got none)")
     result = Refit()
     own = dict(pruned.named_parameters()) | dict(pruned.named_buffers())
-    theirs = dict(model.named_parameters())
+    # Layers that moved up when others left have other names in the dense network.
+    dense = dict(model.named_parameters())
+    before = {name: small.source.moved.get(name, name) for name in small.tensors}
+    theirs = {name: dense[old] for name, old in before.items() if old in dense}
     sides = {
         name: side
         for name, tensor in small.tensors.items()
@@ -82,7 +85,7 @@ def refit_in_order(
                 result.not_refitted[name] = SHARED if name in counts else UNSEEN
         order = [name for name, count in counts.items() if count == 1]
         rows = {
-            name: kept_positions(net.tensors[name].dims[1 - sides[name]], kept, net.axes)
+            name: kept_positions(net.tensors[before[name]].dims[1 - sides[name]], kept, net.axes)
             for name in order
         }
         pairs: list[_Pair] = []

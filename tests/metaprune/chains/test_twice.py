@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 import metaprune
+from pruners import Plan
 from tests.metaprune.chains.networks import CHAINS, KINDS, SOURCES, build, outputs
 
 
@@ -195,3 +197,54 @@ def test_then_is_associative():
     a, b = second.plan.steps
     assert a.then(b).then(a) == a.then(b.then(a))
     assert a.then(b) == second.plan
+
+
+@pytest.mark.parametrize("how", ["a metanetwork", "training"])
+def test_masks_hold_whatever_wrote_outside_of_them(how):
+    model, inputs = build("own")
+    sparse = metaprune.prune(
+        model, inputs, pattern="unstructured", target={"sparsity": 0.5}, metanet=None
+    )
+    if how == "training":
+        with torch.no_grad():
+            for parameter in sparse.model.parameters():
+                parameter.add_(0.01)
+    metanet = None if how == "training" else "default"
+    small = metaprune.prune(sparse.model, inputs, target={"macs": "70%"}, metanet=metanet)
+    assert small.masks
+    for name, mask in small.masks.items():
+        assert not small.model.get_parameter(name)[~mask].any()
+    assert any(note.startswith("Set to 0 again: ") for note in small.report["notes"])
+
+
+def test_a_mask_alone_beside_factors_stays_part_of_the_one_before():
+    model, inputs = build("own")
+    sparse = metaprune.prune(model, inputs, pattern="2:4", metanet=None, calibration=[inputs])
+    name = "blocks.0.up.weight"
+    plan = Plan("sparse+low-rank", "sparse+low-rank", "manual", density={name: 0.6})
+    both = metaprune.apply(sparse.model, inputs, plan, calibration=[inputs])
+    assert both.masks[name].any()
+    assert not both.model.get_parameter(name)[~sparse.masks[name]].any()
+
+
+def test_a_module_that_was_changed_by_hand_has_no_chain_to_it():
+    model, inputs = build("own")
+    small = metaprune.prune(model, inputs, target={"macs": "70%"}, metanet=None).model
+    small.head = torch.nn.Linear(small.head.in_features, 3)
+    with pytest.raises(ValueError, match=r'"head\.weight" is not what it was.*copy\.deepcopy'):
+        metaprune.prune(small, inputs, target={"macs": "90%"}, metanet=None)
+    copied = copy.deepcopy(small)
+    again = metaprune.prune(copied, inputs, target={"macs": "90%"}, metanet=None)
+    assert again.plan.before is None
+
+
+def test_in_place_asks_about_the_last_step_alone():
+    model, inputs = build("own")
+    thin = metaprune.prune(
+        model, inputs, pattern="low-rank", target={"params": "70%"}, metanet=None
+    ).model
+    sparse = metaprune.prune(
+        thin, inputs, pattern="unstructured", target={"sparsity": 0.3}, metanet=None, inplace=True
+    )
+    assert sparse.model is thin
+    assert len(sparse.plan.steps) == 2

@@ -67,3 +67,30 @@ def test_what_is_missing_is_said() -> None:
         metaprune.apply(stack(), BATCHES[0], Plan("blocks", "magnitude", "x", dropped=("9.body",)))
     with pytest.raises(ValueError, match='budget "lamp" cannot divide pattern "blocks"'):
         metaprune.plan(stack(), BATCHES[0], pattern="blocks", target={"macs": "60%"}, budget="lamp")
+
+
+def test_layers_that_move_up_are_fitted_to_what_they_were() -> None:
+    model = stack()
+    with torch.no_grad():
+        for parameter in model[1].body[2].parameters():
+            parameter.zero_()
+    plan = Plan("blocks", "magnitude", "greedy", dropped=("1.body",))
+    result = metaprune.apply(model, BATCHES[0], plan, calibration=BATCHES, recovery=["refit"])
+    assert type(result.model) is nn.Sequential
+    torch.testing.assert_close(
+        result.model(*BATCHES[0]), model(*BATCHES[0]), rtol=1e-4, atol=1e-4
+    )  # fmt: skip
+
+
+def test_masks_move_up_with_their_layers() -> None:
+    sparse = metaprune.prune(
+        stack(), BATCHES[0], pattern="unstructured", target={"sparsity": 0.5}, metanet=None
+    )
+    plan = Plan("blocks", "magnitude", "greedy", dropped=("1.body",))
+    short = metaprune.apply(sparse.model, BATCHES[0], plan, calibration=BATCHES)
+    for before, after in ((2, 1), (3, 2), (4, 3)):
+        for leaf in ("0", "2"):
+            mask = sparse.masks[f"{before}.body.{leaf}.weight"]
+            assert torch.equal(short.masks[f"{after}.body.{leaf}.weight"], mask)
+            weight = short.model.get_parameter(f"{after}.body.{leaf}.weight")
+            assert not weight[~mask].any()
