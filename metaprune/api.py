@@ -19,7 +19,7 @@ from metaprune.result import Result
 from metaprune.results.pruned import Pruned
 from metaprune.schedules.run import run_schedule
 from metaprune.settings import Settings
-from pruners import Plan
+from pruners import Plan, PlanError
 from training import FinetuneConfig
 from training.data.core import Data
 
@@ -111,10 +111,10 @@ def prune(
     asked = replace(asked, recovery=_with_finetuning(asked.recovery, finetune))
     job = Job.of(model, example_inputs, calibration, data)
     methods = recovery_methods(job, asked)
-    run = run_schedule(job, asked, methods, None if checkpoints is None else Path(checkpoints))
+    folder = None if checkpoints is None else Path(checkpoints)
+    run = run_schedule(job, asked, methods, folder, inplace)
     found = run.pruned
     if inplace:
-        refuse_in_place(found.plan)
         found = in_place(found, job.model, run.repaired)
     return Result.of(found)
 
@@ -176,6 +176,10 @@ def apply(
             `inplace` where that cannot be.
     """
     _insist_on_flag(inplace)
+    if not isinstance(plan, Plan):
+        raise PlanError(
+            f"a plan is needed (got {type(plan).__name__}); a file is read by metaprune.Plan.load"
+        )
     if inplace:
         refuse_in_place(plan)
         if plan.before is not None:
@@ -183,7 +187,9 @@ def apply(
                 "a chain of plans is not carried out in place; leave inplace out, or apply its "
                 "steps one after the other"
             )
-    asked = _with_finetuning(None if recovery is None else tuple(recovery), finetune)
+    if recovery is not None and not isinstance(recovery, str):
+        recovery = tuple(recovery)
+    asked = _with_finetuning(Settings.of(recovery=recovery).recovery, finetune)
     job = Job.of(model, example_inputs, calibration, data)
     patterns = [parse(step.pattern) for step in plan.steps]
     if asked is not None:

@@ -8,7 +8,9 @@ from typing import Any, TypeAlias
 
 import torch
 from torch import nn
+from torch.utils._pytree import tree_leaves
 
+from graphs.tools.digests import digest, tensors_digest
 from training.data.core import Data
 
 Loss: TypeAlias = Callable[[nn.Module, Any], torch.Tensor]
@@ -39,6 +41,14 @@ class Calibration:
         """The batches as arguments of the model."""
         return [self.inputs(batch) for batch in self.batches]
 
+    @property
+    def digest(self) -> str:
+        """Digest of the model inputs: whether two calibrations measure on the same ones."""
+        leaves = tree_leaves(self.model_inputs)
+        tensors = [(str(i), v) for i, v in enumerate(leaves) if isinstance(v, torch.Tensor)]
+        plain = [repr(v) for v in leaves if isinstance(v, str | int | float | bool | None)]
+        return digest(tensors_digest(tensors), *plain)
+
     @classmethod
     def of(cls, given: Calibration | Iterable[Any] | None) -> Calibration | None:
         """A calibration as it is, batches of model inputs wrapped; None stays None.
@@ -48,6 +58,11 @@ class Calibration:
         """
         if given is None or isinstance(given, Calibration):
             found = given
+        elif isinstance(given, torch.Tensor | str) or not isinstance(given, Iterable):
+            raise ValueError(
+                "calibration takes batches of model inputs, such as [(images,), (more,)], or a "
+                f"Calibration (got a {type(given).__name__}); put a single batch into a list"
+            )
         else:
             found = cls(list(given))
         if found is not None and not found.batches:
@@ -60,7 +75,15 @@ class Calibration:
     def choose(
         cls, given: Calibration | Iterable[Any] | None, data: Data | None
     ) -> Calibration | None:
-        """What is given, else batches of the data, else None."""
+        """What is given, else batches of the data, else None.
+
+        Raises:
+            ValueError: the data are no data set.
+        """
+        if data is not None and not isinstance(data, Data):
+            raise ValueError(
+                f"data takes a data set, training.data.load(...) (got a {type(data).__name__})"
+            )
         found = cls.of(given)
         return cls.from_data(data) if found is None and data is not None else found
 
@@ -75,7 +98,13 @@ class Calibration:
             examples: how many.
             batch_size: examples a batch.
             seed: of the choice.
+
+        Raises:
+            ValueError: no examples, or none a batch.
         """
+        for name, number in (("examples", examples), ("batch_size", batch_size)):
+            if number < 1:
+                raise ValueError(f"calibration.{name} must be at least 1 (got {number})")
 
         def loss(model: nn.Module, batch: Any) -> torch.Tensor:
             return data.task.loss(data.task.forward(model, batch), batch)

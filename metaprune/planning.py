@@ -13,8 +13,9 @@ from metaprune.patterns import Pattern, parse
 from metaprune.patterns.meta_device import refuse, without_values
 from metaprune.settings import WITHOUT_TARGET, Settings
 from pruners import Plan, budgets
-from pruners.recovery.base import Asked, Recovery, methods, named
+from pruners.recovery.base import RECOVERIES, Asked, Recovery, methods, named, pair_of
 from pruners.solvers import SOLVERS
+from training.config import arguments
 
 DEFAULT = "default"
 """Stands in a list of recovery methods for those that fit the pattern."""
@@ -83,7 +84,21 @@ def check(settings: Settings, pattern: Pattern) -> None:
                 f"of {', '.join(fitting)}"
             )
         raise ValueError(unknown("solver", settings.solver, fitting))
-    methods(settings.recovery or (), pattern.prunes)
+    made(settings.recovery or (), pattern.prunes)
+
+
+def made(asked: Sequence[Asked], prunes: str | None = None) -> list[Recovery]:
+    """Recovery methods by name, their options checked against what those are annotated with.
+
+    Raises:
+        ValueError: see `pruners.recovery.base.methods`; or an option that is not what it takes.
+    """
+    for one in asked:
+        name, options = pair_of(one)
+        if name == DEFAULT:
+            raise ValueError('recovery method "default" has no options: name the methods instead')
+        arguments(RECOVERIES.find(name), options, f"recovery.{name}")
+    return methods(asked, prunes)
 
 
 def recovery_methods(job: Job, settings: Settings) -> list[Recovery]:
@@ -112,7 +127,7 @@ def recovery_for(
             where there are none.
     """
     asked = expanded(recovery, pattern, job.measured)
-    found = methods(asked, pattern.prunes if strict else None)
+    found = made(asked, pattern.prunes if strict else None)
     found = [method for method in found if pattern.prunes in method.serves]
     there = {"batches": job.measured, "data": job.data is not None}
     remedies = {
@@ -135,7 +150,7 @@ def refuse_idle(recovery: Sequence[Asked], prunes: Sequence[str]) -> None:
     Raises:
         ValueError: one of them would never act.
     """
-    for method in methods([one for one in recovery if one != DEFAULT]):
+    for method in made([one for one in recovery if one != DEFAULT]):
         if method.serves.isdisjoint(prunes):
             methods([method.name], prunes[0])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,11 @@ class Settings:
     def __post_init__(self) -> None:
         if self.target is not None:
             Target.parse(self.target)
+        least, share = self.min_units, isinstance(self.min_units, float)
+        if not 0 <= least <= (1 if share else inf):  # NaN is not either
+            raise ValueError(
+                f"min_units must be a share from 0 to 1 or a number of units (got {least})"
+            )
         if self.round_to < 1:
             raise ValueError(f"round_to must be at least 1 (got {self.round_to})")
 

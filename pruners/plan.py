@@ -99,7 +99,16 @@ class Plan:
         return (*earlier, replace(self, before=None))
 
     def then(self, other: Plan) -> Plan:
-        """The chain that carries out this plan, and then another on what comes out of it."""
+        """The chain that carries out this plan, and then another on what comes out of it.
+
+        Raises:
+            PlanError: the other one is no plan.
+        """
+        if not isinstance(other, Plan):
+            raise PlanError(
+                f"a plan is followed by a plan (got {type(other).__name__}); of a result it is "
+                "`result.plan`, and a file is read by `Plan.load`"
+            )
         first, *rest = other.steps
         chain = replace(first, before=self)
         for step in rest:
@@ -238,6 +247,9 @@ class Plan:
         known = [entry.name for entry in fields(cls) if entry.name != "before"]
         _check_keys(where, content, required=("pattern", "solver", "budget"), known=known)
         content = dict(content)
+        for key in ("pattern", "solver", "budget"):
+            if not isinstance(content[key], str):
+                raise PlanError(f'"{key}" of {where} must be a text (got {content[key]!r})')
         for key in ("asked", "achieved", "kept", "density", "rank", "provenance"):
             if not isinstance(content.get(key, {}), dict):
                 raise PlanError(f'"{key}" of {where} must be an object (got {content[key]!r})')

@@ -32,6 +32,10 @@ class UnreachableTargetError(ValueError):
     """No network that may be built meets the target; the message gives the reachable range."""
 
 
+class MetAlreadyError(UnreachableTargetError):
+    """The network is smaller than the target asks for, and what is gone stays gone."""
+
+
 def count_bytes(net: Network, sizes: Sizes | None = None) -> int:
     """Bytes of all parameters and buffers in their own dtypes; `sizes` overrides axis sizes."""
     widths = sizes_of(net, sizes)

@@ -115,7 +115,7 @@ def read_run(
     tensors, record = read_tensors(path)
     if not record or record.pop("run", None) != dict(run):
         raise ValueError(
-            f"checkpoint {str(path)!r} is of a run with other settings or data; "
+            f"checkpoint {str(path)!r} is of a run with other settings, weights or data; "
             f"remove it or choose another folder"
         )
     parts: dict[str, dict[str, Tensor]] = {}

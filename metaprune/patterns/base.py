@@ -128,11 +128,17 @@ def parse(text: str) -> Pattern:
 def run(methods: Sequence[Recovery], stage: Stage, pruning: Pruning) -> bool:
     """Let the recovery methods of a stage act, in their order; whether there were any."""
     chosen = [method for method in methods if method.stage == stage]
-    for method in chosen:
+    folder = pruning.folder
+    several = folder is not None and sum("data" in method.needs for method in chosen) > 1
+    for number, method in enumerate(chosen, start=1):
+        if folder is not None and several:
+            # Each training has checkpoints of its own.
+            pruning.folder = folder / f"{number:02d}-{method.name}"
         with pruning.step(method.name):
             method.recover(pruning)
         if pruning.pruned is not None:
             insist_on_masks(method.name, pruning.pruned, pruning.masks)
+    pruning.folder = folder
     return bool(chosen)
 
 
@@ -143,10 +149,8 @@ def insist_on_masks(name: str, pruned: nn.Module, masks: Mapping[str, torch.Tens
         RuntimeError: some are not 0; names the method and the first such weight.
     """
     for weight, mask in masks.items():
-        outside = pruned.get_parameter(weight).detach()[
-            ~mask.to(pruned.get_parameter(weight).device)
-        ]
-        if bool((outside != 0).any()):
+        value = pruned.get_parameter(weight).detach()
+        if bool((value[~mask.to(value.device)] != 0).any()):
             raise RuntimeError(
                 f'the recovery method "{name}" brought back weights of "{weight}" that are outside '
                 "its mask; let it leave them at 0"

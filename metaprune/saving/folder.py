@@ -10,6 +10,7 @@ is written as `save_pretrained` writes it. Nothing in a folder is unpickled.
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Mapping
 from dataclasses import replace
@@ -87,7 +88,7 @@ def load(folder: str | Path, *, dense: nn.Module | None = None) -> nn.Module:
     how = _read_how(inside)
     tensors = read_tensors(inside / MODEL)[0]
     if dense is not None:
-        model = _on(dense, inside, how)
+        model = _on(_in_dtypes_of(dense, tensors), inside, how)
     elif how["kind"] == "exported":
         model = load_program(inside / PROGRAM)
         # A program also holds what the module does not save: tables that its forward reads.
@@ -95,7 +96,7 @@ def load(folder: str | Path, *, dense: nn.Module | None = None) -> nn.Module:
     elif how.get("plain"):
         model = classes.read(inside, how["dense"]["architecture"])
     else:
-        model = _replayed(inside, how)
+        model = _on(_in_dtypes_of(_built(how), tensors), inside, how)
     if not how.get("plain") or dense is not None:
         dtypes = {t.dtype for t in tensors.values() if t.is_floating_point()}
         model = model.to(dtypes.pop()) if len(dtypes) == 1 else model
@@ -124,12 +125,19 @@ def _how(result: Pruned, source: Mapping[str, Any] | None) -> tuple[str, dict[st
     return "transformers" if is_transformer(result.model) else "exported", how
 
 
-def _replayed(inside: Path, how: Mapping[str, Any]) -> nn.Module:
-    """The dense architecture with the plan carried out on it; its values do not matter."""
+def _built(how: Mapping[str, Any]) -> nn.Module:
+    """The dense architecture; its values do not matter."""
     architecture = how["dense"]["architecture"]
     if how["kind"] == "source":
-        return _on(sources.load(**architecture["source"]), inside, how)
-    return _on(classes.build(architecture).eval(), inside, how)
+        return sources.load(**architecture["source"])
+    return classes.build(architecture).eval()
+
+
+def _in_dtypes_of(dense: nn.Module, tensors: Mapping[str, torch.Tensor]) -> nn.Module:
+    """A dense model in the dtype of what was saved, where that has one: it has to run in it."""
+    dtypes = {tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()}
+    own = {p.dtype for p in (*dense.parameters(), *dense.buffers()) if p.is_floating_point()}
+    return copy.deepcopy(dense).to(dtypes.pop()) if len(dtypes) == 1 and dtypes != own else dense
 
 
 def _on(dense: nn.Module, inside: Path, how: Mapping[str, Any]) -> nn.Module:

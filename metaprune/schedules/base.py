@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from graphs import Network
-from graphs.tools.registry import Registry, unknown
+from graphs.tools.registry import Registry
 from metaprune.patterns import Pattern
 from pruners import Target
+from training.config import arguments
 
 
 class Schedule(Protocol):
@@ -54,8 +54,4 @@ def parse(asked: str | Mapping[str, Any]) -> Schedule:
         )
     name, options = next(iter(asked.items()))
     make = SCHEDULES.find(str(name))
-    known = list(inspect.signature(make).parameters)
-    for key in options or {}:
-        if key not in known:
-            raise ValueError(f"schedule.{name}: {unknown('option', key, known)}")
-    return make(**(options or {}))
+    return make(**arguments(make, options or {}, f"schedule.{name}"))

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from graphs import Network
 from metaprune.patterns import Pattern
 from pruners import Target
+from pruners.budgets import prunable_weights
 from pruners.targets import METRICS, Condition
 
 Share = Callable[[float], float]
@@ -28,6 +29,7 @@ def on_the_way(
 
     Raises:
         ValueError: there is no target, or the pattern cannot be pruned in steps; says why.
+        UnreachableTargetError: no network that may be built meets the target.
     """
     if target is None:
         raise ValueError(
@@ -36,8 +38,15 @@ def on_the_way(
         )
     if pattern.once is not None:
         raise ValueError(f'pattern "{pattern.name}" is found in one step: {pattern.once}')
-    at = _thinned if pattern.prunes == "weights" else _smaller
-    return [at(net, target, share) for share in shares]
+    masks = pattern.prunes == "weights"
+    if masks:
+        target.density(net, prunable_weights(net))
+    else:
+        target.check(net)
+    at = _thinned if masks else _smaller
+    # Not by the share, which rounds: a limit that is met exactly would be missed by a unit.
+    end = target if masks else target.in_counts(net)
+    return [*(at(net, target, share) for share in shares[:-1]), end]
 
 
 def _smaller(net: Network, target: Target, share: Share) -> Target:

@@ -7,14 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from graphs.build.attributes import Repair
-from metaprune.applying import apply_step, next_job, repairs
+from graphs.tools.digests import digest, tensors_digest
+from metaprune.applying import apply_step, next_job, refuse_in_place, repairs
 from metaprune.job import Job
 from metaprune.planning import plan_job, recovery_methods, resolved
 from metaprune.results.pruned import Pruned
 from metaprune.schedules.base import parse
 from metaprune.schedules.steps import Steps
 from metaprune.settings import Settings
+from pruners import fingerprint
 from pruners.recovery.base import Recovery
+from pruners.targets import MetAlreadyError
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,7 @@ def run_schedule(
     settings: Settings,
     methods: list[Recovery] | None = None,
     checkpoints: Path | None = None,
+    inplace: bool = False,
 ) -> Run:
     """Prune in as many steps as the schedule has, with recovery after each.
 
@@ -46,6 +50,8 @@ def run_schedule(
         methods: of recovery; those of the settings when None.
         checkpoints: folder that keeps every step and what methods that train write; a call with the
             same settings, weights and data continues from it, to the same result.
+        inplace: whether the result is to be put into the very module: refused before any work
+            where it cannot be.
 
     Raises:
         UnreachableTargetError: before any work, with the reachable range.
@@ -58,8 +64,11 @@ def run_schedule(
     if checkpoints is not None and len(targets) > 1:
         whose: dict[str, Any] = {
             "settings": settings.to_json(),
-            "fingerprints": dict(job.dense.fingerprints),
+            "fingerprints": fingerprint(job.net),
+            "calibration": None if job.calibration is None else job.calibration.digest,
         }
+        if job.history is not None:
+            whose["before"] = digest(job.history.plan.to_json(), tensors_digest(job.history.masks))
         if job.data is not None:
             whose["data"] = job.data.fingerprint
         steps = Steps(checkpoints, whose)
@@ -68,14 +77,23 @@ def run_schedule(
     for number, target in enumerate(targets, start=1):
         job = job if found is None else next_job(job, found)
         one = replace(settings, target=None if target is None else target.asked)
-        found = None if steps is None else steps.kept(number, job)
-        if found is None:
+        done = None if steps is None else steps.kept(number, job)
+        if done is None:
+            try:
+                plan = plan_job(job, one)
+            except MetAlreadyError:
+                if number == len(targets):
+                    raise
+                continue  # Earlier prunings went further than this step would.
+            if inplace:
+                refuse_in_place(plan)
             inside = checkpoints
             if steps is not None:
                 inside = steps.folder / f"training-{number:02d}"
-            found = apply_step(job, plan_job(job, one), methods, inside)
+            done = apply_step(job, plan, methods, inside)
             if steps is not None:
-                steps.keep(number, found)
+                steps.keep(number, done)
+        found = done
         repaired += repairs(found)
     assert found is not None
     asked = {} if settings.wanted is None else settings.wanted.asked

@@ -125,7 +125,7 @@ def methods(asked: Sequence[Asked], serves: str | None = None) -> list[Recovery]
         ValueError: an unknown name or option, a method that does not serve such a plan, or two that
             both find the weights.
     """
-    found = [_made(*pair) for pair in map(_named, asked)]
+    found = [_made(*pair) for pair in map(pair_of, asked)]
     for method in found:
         if serves is not None and serves not in method.serves:
             fitting = ", ".join(n for n, make in RECOVERIES.items() if _serves(make, serves))
@@ -144,10 +144,15 @@ def methods(asked: Sequence[Asked], serves: str | None = None) -> list[Recovery]
 
 def named(asked: Sequence[Asked]) -> list[str]:
     """The names in a list of recovery methods."""
-    return [_named(one)[0] for one in asked]
+    return [pair_of(one)[0] for one in asked]
 
 
-def _named(asked: Asked) -> tuple[str, Mapping[str, Any]]:
+def pair_of(asked: Asked) -> tuple[str, Mapping[str, Any]]:
+    """A method's name, and its options.
+
+    Raises:
+        ValueError: neither a name nor {name: options}.
+    """
     if isinstance(asked, str):
         return asked, {}
     if isinstance(asked, Mapping) and len(asked) == 1:

@@ -47,7 +47,7 @@ def test_what_cannot_be_is_refused(add):
     with pytest.raises(ValueError, match='unknown schedule "halving"'):
         prune(schedule="halving")
     add("schedule")
-    with pytest.raises(ValueError, match=r'schedule\.halving: unknown option "step"'):
+    with pytest.raises(ValueError, match=r'schedule\.halving\.step: unknown setting "step"'):
         prune(schedule={"halving": {"step": 2}})
     with pytest.raises(ValueError, match='pattern "low-rank" is found in one step'):
         prune(schedule="halving", pattern="low-rank", target={"params": "60%"})

@@ -10,7 +10,7 @@ from torch import nn
 
 import metaprune
 from metaprune.calibration import Calibration
-from pruners import PlanError, UnreachableTargetError, budgets
+from pruners import Plan, PlanError, UnreachableTargetError, budgets
 from pruners.solvers import SOLVERS
 from tests.metaprune.networks import cnn, digits, images, mlp, restless_metanet
 
@@ -214,6 +214,63 @@ def test_masks_by_metanetwork_meet_the_sparsity(tmp_path):
     )
     assert result.report["achieved"]["sparsity"] == pytest.approx(0.5, abs=0.02)
     assert result.plan.budget == "metanet"
+
+
+def test_every_training_of_a_list_has_checkpoints_of_its_own(tmp_path):
+    data = digits()
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 10))
+    settings = {"epochs": 1, "batch_size": 50}
+    options = {
+        "target": {"macs": "60%"},
+        "metanet": None,
+        "data": data,
+        "recovery": [{"finetune": settings}, {"distil": settings}],
+    }
+    plain = metaprune.prune(model, data.example_inputs(), **options)
+    for _ in range(2):
+        kept = metaprune.prune(model, data.example_inputs(), **options, checkpoints=tmp_path)
+        for name, value in plain.model.state_dict().items():
+            assert torch.equal(kept.model.state_dict()[name], value)
+    assert {path.name for path in tmp_path.iterdir()} == {"01-finetune", "02-distil"}
+
+
+@pytest.mark.parametrize(
+    ("pattern", "entry"),
+    [
+        ("channels", {"density": {"2.weight": 0.5}}),
+        ("channels", {"rank": {"2.weight": 1}}),
+        ("unstructured", {"dropped": ("2",)}),
+        ("2:4", {"rank": {"2.weight": 1}}),
+        ("low-rank", {"density": {"2.weight": 0.5}}),
+    ],
+)
+def test_what_a_pattern_does_not_read_in_its_plan_is_refused(pattern, entry):
+    plan = Plan(pattern, "magnitude", "uniform", **entry)
+    model = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 4))
+    with pytest.raises(PlanError, match=f'"{pattern}" does not read "{next(iter(entry))}"'):
+        metaprune.apply(model, (torch.randn(2, 8),), plan)
+
+
+def test_what_is_no_plan_data_set_or_mapping_is_refused():
+    plan = metaprune.plan(cnn(), images(), target={"macs": "60%"}, metanet=None)
+    with pytest.raises(PlanError, match=r"got str.*metaprune\.Plan\.load"):
+        metaprune.apply(cnn(), images(), "plan.json")
+    with pytest.raises(PlanError, match=r"a plan is followed by a plan \(got NoneType\)"):
+        plan.then(None)
+    with pytest.raises(ValueError, match="finetune takes a mapping"):
+        metaprune.apply(cnn(), images(), plan, finetune=True)
+    with pytest.raises(ValueError, match="recovery takes a list"):
+        metaprune.apply(cnn(), images(), plan, recovery="refit")
+    for calibration in (3, torch.ones(2, 1), "batches"):
+        with pytest.raises(ValueError, match=r"^calibration takes batches.*into a list$"):
+            metaprune.prune(cnn(), images(), target={"macs": "60%"}, calibration=calibration)
+    for options in ({"examples": -3}, {"batch_size": 0}):
+        with pytest.raises(
+            ValueError, match=rf"^calibration\.{next(iter(options))} must be at least"
+        ):
+            Calibration.from_data(digits(), **options)
+    with pytest.raises(ValueError, match="data takes a data set"):
+        metaprune.prune(cnn(), images(), target={"macs": "60%"}, data={"train": 1})
 
 
 def test_finetuning_keeps_masks_and_needs_data():

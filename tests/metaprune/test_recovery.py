@@ -54,12 +54,17 @@ def test_the_default_is_that_of_the_pattern_and_an_empty_list_is_nothing(problem
     [
         (["refti"], r'unknown recovery method "refti" \(did you mean "refit"\?\)'),
         (["order"], 'recovery method "order" serves patterns that change weights'),
+        ([{"refit": {"damping": "x"}}], r"^recovery\.refit\.damping takes a number \(got 'x'\)"),
+        ([{"refit": {"damping": -1}}], r"^recovery\.refit\.damping must be at least 0"),
+        ([{"default": {}}], '"default" has no options'),
+        ("refit", r"^recovery takes a list"),
         (
             [{"refit": {"dampin": 1}}],
-            r'recovery.refit: unknown option "dampin" \(did you mean "dampi',
+            r'recovery\.refit\.dampin: unknown setting "dampin" \(did you mean "damping"',
         ),
         (["finetune"], 'recovery method "finetune" needs data'),
-        ([["refit"]], "a recovery method is a name"),
+        ([["refit"]], r"^recovery\[0\] takes text or a mapping"),
+        ([{"refit": {}, "bias": {}}], "a recovery method is a name"),
     ],
 )
 def test_what_cannot_be_is_refused_before_any_work(problem, recovery, words):

@@ -63,6 +63,8 @@ def test_every_option_is_documented(name):
         ({"min_units": "few"}, r"min_units takes a number .*got 'few'"),
         ({"round_to": 2.5}, r"round_to takes a whole number \(got 2.5\)"),
         ({"round_to": 0}, "round_to must be at least 1"),
+        ({"min_units": -1}, r"^min_units must be a share from 0 to 1 or a number"),
+        ({"min_units": float("nan")}, r"^min_units must be a share from 0 to 1 or a number"),
         ({"recovery": "refit"}, "recovery takes a list"),
         ({"pattern": 3}, "pattern takes text"),
         ({"metanet": 3}, "metanet takes text"),

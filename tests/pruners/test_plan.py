@@ -85,6 +85,8 @@ def edit(**changes):
         (edit(speed=2), 'unknown key "speed"'),
         (json.dumps({"pattern": "channels"}), 'lacks the key "solver"'),
         (edit(format=2), "format 1"),
+        (edit(pattern=3), '"pattern" of the plan must be a text .got 3'),
+        (edit(solver=None), '"solver" of the plan must be a text'),
         (edit(asked={"flops": 2}), 'unknown target "flops"'),
         (edit(kept=[1]), '"kept" of the plan must be an object'),
         (edit(kept={"a": [1]}), 'kept axis "a" must be an object'),

@@ -17,6 +17,7 @@ from training.fitting.fit import fit
 from training.fitting.settings import FitConfig, FitResult
 from training.recovery.distilled import imitate
 from training.recovery.masked import keep_masks
+from training.store import state_of
 
 
 @dataclass(frozen=True)
@@ -87,10 +88,11 @@ def finetune(
     restore = keep_masks(model, masks or {})
     restore(model)
     loss = None
-    tag = tensors_digest(sorted((masks or {}).items()))
+    tag = f"{tensors_digest(sorted((masks or {}).items()))} from {tensors_digest(state_of(model))}"
     if teacher is not None and config.distillation > 0:
         loss = imitate(teacher, data.task, config.distillation, config.temperature)
-        tag += f" distillation {config.distillation} at {config.temperature}"
+        whose = tensors_digest(state_of(teacher))
+        tag += f" distillation {config.distillation} at {config.temperature} of {whose}"
     home = device_of(teacher) if teacher is not None else None
     try:
         return fit(model, data, config.fit, folder=folder, loss=loss, after_step=restore, tag=tag)

@@ -29,6 +29,10 @@ class RefitInOrder:
     serves: ClassVar[frozenset[str]] = frozenset({"axes"})
     needs: ClassVar[frozenset[str]] = frozenset({"batches"})
 
+    def __post_init__(self) -> None:
+        if not self.damping >= 0:
+            raise ValueError(f"recovery.refit.damping must be at least 0 (got {self.damping})")
+
     def recover(self, pruning: Pruning) -> None:
         """See `pruners.recovery.base.Recovery`."""
         assert pruning.small is not None

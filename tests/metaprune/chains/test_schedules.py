@@ -13,7 +13,7 @@ import metaprune
 from metaprune.patterns import parse as parse_pattern
 from metaprune.schedules import Iterative, parse
 from metaprune.schedules.iterative import SPACINGS
-from pruners import Target
+from pruners import Target, UnreachableTargetError
 from tests.metaprune.chains.networks import KINDS, SOURCES, build, outputs
 
 
@@ -122,6 +122,62 @@ def test_other_weights_do_not_continue_the_steps_of_these(tmp_path):
     metaprune.prune(model, inputs, **options, checkpoints=tmp_path / "steps")
     with pytest.raises(ValueError, match="other settings, weights or data"):
         metaprune.prune(build("own", 1)[0], inputs, **options, checkpoints=tmp_path / "steps")
+
+
+@pytest.mark.parametrize("what", ["calibration", "weights since the first pruning"])
+def test_steps_belong_to_what_they_started_from(tmp_path, what):
+    model, inputs = build("own")
+    start = metaprune.prune(model, inputs, target={"macs": "80%"}, metanet=None).model
+    options = {
+        "target": {"macs": "60%"}, "metanet": None, "schedule": iterative(steps=2),
+        "checkpoints": tmp_path / "steps",
+    }  # fmt: skip
+    metaprune.prune(start, inputs, **options, calibration=[inputs])
+    batches = [(torch.randn(16, 8),)] if what == "calibration" else [inputs]
+    if what != "calibration":
+        with torch.no_grad():
+            start.stem.weight.mul_(2)
+    with pytest.raises(ValueError, match="holds the steps of another pruning"):
+        metaprune.prune(start, inputs, **options, calibration=batches)
+
+
+def test_steps_that_earlier_masks_have_met_are_left_out():
+    model, inputs = build("own")
+    options = {"pattern": "unstructured", "metanet": None}
+    half = metaprune.prune(model, inputs, **options, target={"sparsity": 0.5})
+    most = metaprune.prune(
+        half.model, inputs, **options, target={"sparsity": 0.8}, schedule=iterative()
+    )
+    asked = [step.asked["sparsity"] for step in most.plan.steps]
+    assert asked == [0.5, pytest.approx(1 - 0.2 ** (2 / 3)), 0.8]
+    with pytest.raises(UnreachableTargetError, match=r"above 0\.8"):
+        metaprune.prune(
+            most.model, inputs, **options, target={"sparsity": 0.6}, schedule=iterative()
+        )
+
+
+@pytest.mark.parametrize("spacing", sorted(SPACINGS))
+@pytest.mark.parametrize("steps", [1, 3, 7])
+@pytest.mark.parametrize("asked", [{"units": 77}, {"speedup": 3}, {"params": 2001}])
+def test_the_last_target_is_the_very_one_that_was_asked(spacing, steps, asked):
+    model, inputs = build("own")
+    net, target = metaprune.trace(model, inputs), Target.parse(asked)
+    schedule = parse(iterative(spacing, steps))
+    last = schedule.targets(net, target, parse_pattern("channels"))[-1]
+    assert last.limits(net) == target.limits(net)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "target"), [("channels", {"speedup": 1e9}), ("unstructured", {"params": "1%"})]
+)
+def test_what_nothing_reaches_is_refused_before_the_first_step(tmp_path, pattern, target):
+    model, inputs = build("own")
+    with pytest.raises(UnreachableTargetError, match="out of reach"):
+        metaprune.prune(
+            model, inputs, pattern=pattern, target=target, metanet=None, schedule=iterative(),
+            checkpoints=tmp_path / "steps",
+        )  # fmt: skip
+    assert not (tmp_path / "steps").exists()
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,20 @@ def test_own_class_comes_back_from_its_source(tmp_path):
     assert all(torch.equal(v, state[n]) for n, v in result.model.state_dict().items())
 
 
+@pytest.mark.parametrize("pattern", ["channels", "2:4", "low-rank"])
+def test_half_precision_comes_back_in_the_class_of_its_source(tmp_path, pattern):
+    model, inputs = cnn().to(torch.bfloat16), (images()[0].to(torch.bfloat16),)
+    target = None if pattern == "2:4" else {"params": "60%"}
+    result = metaprune.prune(model, inputs, pattern=pattern, target=target, metanet=None)
+    folder = result.save(tmp_path / "pruned", source=SOURCE)
+    dense = cnn()
+    for opened in (metaprune.load(folder), metaprune.load(folder, dense=dense)):
+        assert type(opened) is type(result.model)
+        assert {p.dtype for p in opened.parameters()} == {torch.bfloat16}
+        assert torch.equal(outputs(opened, *inputs), outputs(result.model, *inputs))
+    assert {p.dtype for p in dense.parameters()} == {torch.float32}
+
+
 def test_exported_graph_comes_back_trainable(tmp_path):
     torch.manual_seed(0)
     model = Anonymous().eval()

@@ -68,9 +68,9 @@ def test_a_finished_run_is_not_repeated(network, digits, tmp_path):
 
 def test_other_settings_refuse_the_checkpoint(network, digits, tmp_path):
     fit(network, digits, CONFIG, folder=tmp_path)
-    with pytest.raises(ValueError, match="other settings or data"):
+    with pytest.raises(ValueError, match="other settings, weights or data"):
         fit(network, digits, {**CONFIG, "lr": 0.01}, folder=tmp_path)
-    with pytest.raises(ValueError, match="other settings or data"):
+    with pytest.raises(ValueError, match="other settings, weights or data"):
         fit(network, digits, CONFIG, folder=tmp_path, tag="masks")
 
 

@@ -107,8 +107,18 @@ def test_other_masks_refuse_the_checkpoint(network, digits, tmp_path):
     masks = half_masks(network)
     finetune(network, digits, CONFIG, masks=masks, folder=tmp_path)
     masks["0.weight"] = ~masks["0.weight"]
-    with pytest.raises(ValueError, match="other settings or data"):
+    with pytest.raises(ValueError, match="other settings, weights or data"):
         finetune(network, digits, CONFIG, masks=masks, folder=tmp_path)
+
+
+def test_other_weights_refuse_the_checkpoint(network, digits, tmp_path):
+    begin = copy.deepcopy(network)
+    finetune(network, digits, CONFIG, folder=tmp_path)
+    finetune(copy.deepcopy(begin), digits, CONFIG, folder=tmp_path)
+    with torch.no_grad():
+        next(begin.parameters()).mul_(2)
+    with pytest.raises(ValueError, match="other settings, weights or data"):
+        finetune(begin, digits, CONFIG, folder=tmp_path)
 
 
 def test_tied_weights_may_be_masked_by_either_name(digits):
