@@ -29,6 +29,7 @@ from rich.table import Table
 
 import metanet
 from graphs import Network, trace
+from graphs.tools.files import write_text
 from training.networks.residual import ResNet
 
 SAME = {"hidden": 64, "layers": 8}
@@ -179,9 +180,7 @@ def main() -> None:
         "repeats": options.repeats,
         "load_before": load,
     }
-    temporary = options.output.with_suffix(".partial")
-    temporary.write_text(json.dumps({"machine": machine, "rows": rows}, indent=2) + "\n")
-    os.replace(temporary, options.output)
+    write_text(options.output, json.dumps({"machine": machine, "rows": rows}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

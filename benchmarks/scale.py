@@ -29,6 +29,7 @@ from typing import Any
 import torch
 
 from benchmarks.networks import Built, ResNet50, llama
+from graphs.tools.files import write_text
 
 DEPTHS = (1, 2, 4)
 LARGE = {
@@ -172,9 +173,7 @@ def main() -> None:
         "repeats": options.repeats,
         "load_before": load_before,
     }
-    temporary = options.output.with_suffix(".partial")
-    temporary.write_text(json.dumps({"machine": machine, "rows": rows}, indent=2) + "\n")
-    os.replace(temporary, options.output)
+    write_text(options.output, json.dumps({"machine": machine, "rows": rows}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -42,6 +42,7 @@ import torch
 from torch import nn
 
 from benchmarks.networks import NETWORKS, Built, build
+from graphs.tools.files import write_text
 
 LIBRARIES = ("metaprune", "metaprune in place", "torch-pruning")
 COMPARED = ("ResNet-56", "VGG-19 CIFAR", "ResNet-50")
@@ -284,10 +285,8 @@ def main() -> None:
         "target": options.target,
         "load_before": load_before,
     }
-    temporary = options.output.with_suffix(".partial")
     content = {"machine": machine, "rows": rows, "checks": checks}
-    temporary.write_text(json.dumps(content, indent=2) + "\n")
-    os.replace(temporary, options.output)
+    write_text(options.output, json.dumps(content, indent=2) + "\n")
 
 
 if __name__ == "__main__":

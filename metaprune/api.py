@@ -106,6 +106,7 @@ def prune(
             cannot hold the pruned shapes, or for factors.
         FileNotFoundError: there is no such metanetwork.
     """
+    _insist_on_flag(inplace)
     asked = Settings.of(**settings)
     asked = replace(asked, recovery=_with_finetuning(asked.recovery, finetune))
     job = Job.of(model, example_inputs, calibration, data)
@@ -174,6 +175,7 @@ def apply(
         ValueError: a recovery method that is unknown, does not fit, or lacks batches or data; or
             `inplace` where that cannot be.
     """
+    _insist_on_flag(inplace)
     if not isinstance(plan, Plan):
         raise PlanError(
             f"a plan is needed (got {type(plan).__name__}); a file is read by metaprune.Plan.load"
@@ -199,6 +201,16 @@ def apply(
     return Result.of(found)
 
 
+def _insist_on_flag(inplace: bool) -> None:
+    """Refuse what only looks like a yes: the model would be changed for good.
+
+    Raises:
+        ValueError: it is neither True nor False.
+    """
+    if not isinstance(inplace, bool):
+        raise ValueError(f"inplace takes true or false (got {inplace!r})")
+
+
 def _with_finetuning(
     recovery: Sequence[str | Mapping[str, Any]] | None,
     finetune: FinetuneConfig | Mapping[str, Any] | None,
@@ -206,11 +218,12 @@ def _with_finetuning(
     """The recovery methods, with finetuning at their end where it was asked for."""
     if finetune is None:
         return recovery
+    if not isinstance(finetune, FinetuneConfig | Mapping):
+        raise ValueError(
+            f'finetune takes settings such as {{"epochs": 1}} or a FinetuneConfig '
+            f"(got {finetune!r})"
+        )
     if isinstance(finetune, FinetuneConfig):
         own = {"distillation": finetune.distillation, "temperature": finetune.temperature}
         finetune = {**asdict(finetune.fit), **own}
-    if not isinstance(finetune, Mapping):
-        raise ValueError(
-            f'finetune takes a mapping of settings such as {{"epochs": 1}} (got {finetune!r})'
-        )
     return (*((DEFAULT,) if recovery is None else recovery), {"finetune": dict(finetune)})

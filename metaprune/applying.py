@@ -41,17 +41,8 @@ def apply_step(
     _check_fields(plan, pattern)
     plan.check(job.net)
     history = job.history
-    pruning = Pruning(
-        plan=plan,
-        dense=job.net,
-        base=job.net,
-        model=job.model,
-        example_inputs=job.example_inputs,
-        batches=job.batches,
-        data=job.data,
-        held={} if history is None else history.masks,
-        folder=folder,
-    )
+    pruning = _begun(job, plan, folder)
+    pruning.held = {} if history is None else history.masks
     if Advisor.of_plan(plan.provenance) is not None:
         with pruning.step("metanetwork"):
             pruning.base = _transformed(job, plan)
@@ -59,6 +50,8 @@ def apply_step(
             pruning.dense = pruning.base
     else:
         _hold(pruning)
+    if not methods and not job.measured:
+        pruning.notes.append("Nothing makes up for what goes: there is no calibration.")
     run(methods, "before", pruning)
     with pruning.step("prune"):
         rebuilt = pattern.carry_out(pruning, methods)
@@ -143,7 +136,8 @@ def apply_plan(
 
 def next_job(job: Job, found: Pruned) -> Job:
     """What a further pruning of a result starts from."""
-    return Job.of(found.model, job.example_inputs, job.calibration, job.data)
+    following = Job.of(found.model, job.example_inputs, job.calibration)
+    return replace(following, data=job.data, first=job.teacher)
 
 
 def recover(
@@ -153,25 +147,13 @@ def recover(
 
     Args:
         found: what was pruned from the job.
-        job: of the last pruning; its model is the teacher.
+        job: of the last pruning.
         methods: in order.
         folder: for checkpoints.
     """
-    pruning = Pruning(
-        plan=found.plan.steps[-1],
-        dense=job.net,
-        base=job.net,
-        model=job.model,
-        example_inputs=job.example_inputs,
-        batches=job.batches,
-        data=job.data,
-        small=found.network,
-        pruned=found.model,
-        masks=dict(found.masks),
-        folder=folder,
-        notes=list(found.report["notes"]),
-        seconds=dict(found.report["seconds"]),
-    )
+    pruning = _begun(job, found.plan.steps[-1], folder)
+    pruning.small, pruning.pruned, pruning.masks = found.network, found.model, dict(found.masks)
+    pruning.notes, pruning.seconds = list(found.report["notes"]), dict(found.report["seconds"])
     run(methods, "after", pruning)
     report = {**found.report, "notes": pruning.notes, "seconds": pruning.seconds}
     return replace(found, report=report)
@@ -207,6 +189,20 @@ def refuse_in_place(plan: Plan) -> None:
 def repairs(found: Pruned) -> list[Repair]:
     """Attributes that the last step brought in line with the new shapes."""
     return [Repair(*repair) for repair in found.report["repaired"]]
+
+
+def _begun(job: Job, plan: Plan, folder: Path | None) -> Pruning:
+    """A pruning of a job before anything is done."""
+    return Pruning(
+        plan=plan,
+        dense=job.net,
+        base=job.net,
+        teacher=job.teacher,
+        example_inputs=job.example_inputs,
+        batches=job.batches,
+        data=job.data,
+        folder=folder,
+    )
 
 
 def _transformed(job: Job, plan: Plan) -> Network:

@@ -29,6 +29,7 @@ class Job:
         calibration: batches, or None.
         data: a data set with its task, for methods that train; or None.
         history: what was done to the model before; None where it is dense.
+        first: what the first of several prunings in a row started from; None in that one.
     """
 
     model: nn.Module
@@ -37,6 +38,7 @@ class Job:
     calibration: Calibration | None = None
     data: Data | None = None
     history: History | None = None
+    first: nn.Module | None = None
 
     @classmethod
     def of(
@@ -66,6 +68,11 @@ class Job:
     def dense(self) -> Dense:
         """What is remembered of the network that all prunings of the model began with."""
         return Dense.of(self.net) if self.history is None else self.history.dense
+
+    @property
+    def teacher(self) -> nn.Module:
+        """The densest model that there is, for methods that learn from one."""
+        return self.model if self.first is None else self.first
 
     @property
     def batches(self) -> list[Any]:

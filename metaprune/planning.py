@@ -68,15 +68,22 @@ def check(settings: Settings, pattern: Pattern) -> None:
     rule, _ = budgets.named(settings.budget or "")
     known = [*(["metanet"] if pattern.advised else []), *pattern.budgets()]
     if rule not in known:
-        raise ValueError(unknown(f'budget for pattern "{pattern.name}"', rule, known))
+        if rule in budgets.RULES:
+            raise ValueError(
+                f'budget "{rule}" cannot divide pattern "{pattern.name}"; expected one of '
+                f"{', '.join(known)}"
+            )
+        raise ValueError(unknown("budget", rule, known))
     if rule == "metanet" and settings.metanet is None:
         raise ValueError('budget "metanet" needs a metanetwork: metanet="default", or a path')
     fitting = pattern.solvers()
     if settings.solver not in fitting:
-        why = (
-            f'does not fit pattern "{pattern.name}"' if settings.solver in SOLVERS else "is unknown"
-        )
-        raise ValueError(f'solver "{settings.solver}" {why}; expected one of {", ".join(fitting)}')
+        if settings.solver in SOLVERS:
+            raise ValueError(
+                f'solver "{settings.solver}" does not fit pattern "{pattern.name}"; expected one '
+                f"of {', '.join(fitting)}"
+            )
+        raise ValueError(unknown("solver", settings.solver, fitting))
     made(settings.recovery or (), pattern.prunes)
 
 

@@ -20,19 +20,7 @@ from graphs.relate.walk import Walk
 def structure_of(model: nn.Module, example_inputs: Any, *, every_size: bool = False) -> Structure:
     """The network of a module as axes and tensors; what `graphs.trace` gives methods to.
 
-    One forward pass in evaluation mode is recorded; where the forward decides by values, the module
-    is exported by `torch.export`. It is left as it was. What no operator rule understands is frozen
-    with the reason, never guessed.
-
-    Args:
-        model: any module that `torch.export` accepts.
-        example_inputs: tuple of positional arguments or dict of keyword arguments for its forward;
-            a batch of one is enough.
-        every_size: leave every size of the inputs open in the program that the model allows (token
-            counts, image sizes), not only the number of examples.
-
-    Raises:
-        TraceError: the module does not run on the inputs, or cannot be exported.
+    Args and errors are those of `graphs.trace`.
     """
     inputs = as_inputs(example_inputs)
     model = unwrapped(model)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue
 from torch import nn
 
 from graphs.tools.files import write_text
@@ -23,9 +24,13 @@ def plain(config: DictConfig) -> dict[str, Any]:
     """The settings as plain values, with interpolations resolved.
 
     Raises:
-        omegaconf.errors.MissingMandatoryValue: a `???` that was not filled in.
+        ValueError: a setting that has no default and was not given.
     """
-    found = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    try:
+        found = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except MissingMandatoryValue as error:
+        name = error.full_key or str(error)
+        raise ValueError(f"{name} has no default: give {name}=...") from error
     assert isinstance(found, dict)
     return {str(key): value for key, value in found.items()}
 

@@ -121,6 +121,13 @@ def _run(command: str, overrides: list[str]) -> None:
     """Hand the command to hydra, as its `main` decorator would from a script."""
     import hydra
 
+    from metaprune.cli.overrides import check_overrides
+
+    try:
+        check_overrides(command, overrides)
+    except ValueError as error:
+        sys.stderr.write(f"metaprune {command}: {sentence(error)}\n")
+        raise SystemExit(1) from None
     sys.argv = [f"metaprune {command}", *overrides]
     start = hydra.main(version_base="1.3", config_path=str(CONF), config_name=command)
     try:

@@ -16,7 +16,7 @@ from metaprune.cli.study import Measuring, Study, methods
 from metaprune.patterns import parse
 from metaprune.report import print_table, write
 from metaprune.settings import Settings
-from training.config import from_mapping
+from training.config import check_names, from_mapping
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,7 @@ def run(config: DictConfig) -> None:
     """Prune, measure, compare, report."""
     content = plain(config)
     options = {key: content[key] for key in (e.name for e in fields(Settings)) if key in content}
+    check_names(content, [e.name for cls in (Settings, PruneConfig) for e in fields(cls)], "")
     rest = {key: value for key, value in content.items() if key not in options}
     own = from_mapping(PruneConfig, rest)
     targets = spread(options.pop("target"), options["pattern"])

@@ -8,8 +8,11 @@ pipeline never asks which one it holds; a new pattern is one file, registered by
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, Protocol, Self, TypeAlias
+
+import torch
+from torch import nn
 
 from graphs.build.search import Rebuilt
 from graphs.tools.registry import Registry, unknown
@@ -133,8 +136,25 @@ def run(methods: Sequence[Recovery], stage: Stage, pruning: Pruning) -> bool:
             pruning.folder = folder / f"{number:02d}-{method.name}"
         with pruning.step(method.name):
             method.recover(pruning)
+        if pruning.pruned is not None:
+            insist_on_masks(method.name, pruning.pruned, pruning.masks)
     pruning.folder = folder
     return bool(chosen)
+
+
+def insist_on_masks(name: str, pruned: nn.Module, masks: Mapping[str, torch.Tensor]) -> None:
+    """Refuse what a recovery method did to weights outside their masks.
+
+    Raises:
+        RuntimeError: some are not 0; names the method and the first such weight.
+    """
+    for weight, mask in masks.items():
+        value = pruned.get_parameter(weight).detach()
+        if bool((value[~mask.to(value.device)] != 0).any()):
+            raise RuntimeError(
+                f'the recovery method "{name}" brought back weights of "{weight}" that are outside '
+                "its mask; let it leave them at 0"
+            )
 
 
 def advise(job: Job, settings: Settings, share: float) -> tuple[Any, dict[str, Any]]:

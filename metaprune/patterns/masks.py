@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
@@ -124,8 +125,11 @@ class Masks:
         pruning.masks = {**held_masks(pruning), **masks}
         kept = sum(int(mask.sum()) for mask in masks.values())
         total = sum(mask.numel() for mask in masks.values())
-        note = f"{kept:,} of {total:,} weights in {len(masks)} tensors stay."
-        pruning.notes.insert(0, note)
+        first = [f"{kept:,} of {total:,} weights in {len(masks)} tensors stay."]
+        reasons = budgets.maskable(pruning.base, self.mask).values()
+        for reason, count in Counter(r for r in reasons if r is not None).items():
+            first.append(f"Weights left dense: {count} ({reason}).")
+        pruning.notes[:0] = first
         pruning.small = pruning.base.replace(pruning.values)
         rebuilt = rebuild(pruning.small)
         pruning.pruned = rebuilt.model

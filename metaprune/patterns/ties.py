@@ -76,8 +76,8 @@ def select_tied(
     if not found and scores:
         raise UnreachableTargetError(
             f"the target {target} is out of reach with equal widths: there is no configuration of "
-            f"{type(net.source.model).__name__} in which one of its widths is smaller; leave "
-            "`uniform` out, and open the result with metaprune.load"
+            f"{type(net.source.model).__name__} in which one of its widths is smaller; "
+            'choose the pattern "channels", and open the result with metaprune.load'
         )
     floors = {
         axis: max(units, ceil(min_units * scores[axis].numel()))

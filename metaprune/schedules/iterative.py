@@ -44,7 +44,9 @@ class Iterative:
     spacing: str = "geometric"
 
     def __post_init__(self) -> None:
-        if isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 1:
+        if isinstance(self.steps, bool) or not isinstance(self.steps, int):
+            raise ValueError(f"schedule.iterative.steps takes a whole number (got {self.steps!r})")
+        if self.steps < 1:
             raise ValueError(f"schedule.iterative.steps must be 1 or more (got {self.steps!r})")
         if self.spacing not in SPACINGS:
             raise ValueError(unknown("schedule.iterative.spacing", self.spacing, SPACINGS))

@@ -41,7 +41,7 @@ class Pruning:
         plan: one step, that fits `dense`.
         dense: the network whose function is to be kept.
         base: what is cut: `dense`, until a method of the stage "before" changes its values.
-        model: the module that `dense` was traced from; a teacher, never changed.
+        teacher: the densest module there is, for methods that learn from one; never changed.
         example_inputs: what the model runs on: a tuple of arguments or a dict of keywords.
         batches: inputs of the model; none where nothing was given to calibrate on.
         data: a data set with its task (`training.data.Data`), for methods that train.
@@ -61,7 +61,7 @@ class Pruning:
     plan: Plan
     dense: Network
     base: Network
-    model: nn.Module
+    teacher: nn.Module
     example_inputs: Any
     batches: Sequence[Any] = ()
     data: Any = None
@@ -171,7 +171,7 @@ def _made(name: str, options: Mapping[str, Any]) -> Recovery:
     free = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     wrong = [key for key in options if key not in parameters and not free]
     if wrong:
-        raise ValueError(unknown(f'option of the recovery method "{name}"', wrong[0], parameters))
+        raise ValueError(f"recovery.{name}: {unknown('option', wrong[0], parameters)}")
     return make(**options)
 
 

@@ -128,7 +128,7 @@ def test_an_unreachable_target_is_refused_with_the_range():
         ({}, "say what to reach"),
         (
             {"target": {"macs": "50%"}, "budget": "lamp"},
-            r"budget for pattern .channels. .*expected one of metanet, .*global",
+            r"cannot divide pattern .channels.; expected one of metanet, .*global",
         ),
         (
             {"target": {"sparsity": 0.5}, "pattern": "unstructured", "budget": "x"},
@@ -139,7 +139,7 @@ def test_an_unreachable_target_is_refused_with_the_range():
             "unknown pattern .tiles.: expected one of",
         ),
         ({"target": {"macs": "50%"}, "pattern": "blocks"}, "measures what the network misses"),
-        ({"target": {"sparsity": 0.5}, "pattern": "row", "solver": "x"}, '"x" is unknown'),
+        ({"target": {"sparsity": 0.5}, "pattern": "row", "solver": "x"}, 'unknown solver "x"'),
         (
             {"target": {"sparsity": 0.5}, "pattern": "row", "solver": "low-rank"},
             "does not fit pattern",
@@ -265,7 +265,9 @@ def test_what_is_no_plan_data_set_or_mapping_is_refused():
         with pytest.raises(ValueError, match=r"^calibration takes batches.*into a list$"):
             metaprune.prune(cnn(), images(), target={"macs": "60%"}, calibration=calibration)
     for options in ({"examples": -3}, {"batch_size": 0}):
-        with pytest.raises(ValueError, match=r"^calibration\.\w+ must be at least 1"):
+        with pytest.raises(
+            ValueError, match=rf"^calibration\.{next(iter(options))} must be at least"
+        ):
             Calibration.from_data(digits(), **options)
     with pytest.raises(ValueError, match="data takes a data set"):
         metaprune.prune(cnn(), images(), target={"macs": "60%"}, data={"train": 1})

@@ -45,7 +45,7 @@ def test_the_teacher_of_finetuning_is_still_dense(monkeypatch):
     seen = []
 
     def run_training(pruning, config, done):
-        seen.append(sum(p.numel() for p in pruning.model.parameters()))
+        seen.append(sum(p.numel() for p in pruning.teacher.parameters()))
 
     monkeypatch.setattr(method, "run_training", run_training)
     data = digits()

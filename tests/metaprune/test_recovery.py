@@ -84,3 +84,36 @@ def test_what_needs_batches_says_so_where_there_are_none(problem):
     model, example, plan, _ = problem
     with pytest.raises(ValueError, match=r'"refit" needs calibration: .* \(asked: refit\)'):
         metaprune.apply(model, example, plan, recovery=["refit"])
+
+
+def test_a_method_that_brings_masked_weights_back_is_refused(monkeypatch):
+    from pruners.recovery.methods.recalibrate import Recalibrate
+
+    def careless(self, pruning):
+        with torch.no_grad():
+            for parameter in pruning.pruned.parameters():
+                parameter.add_(1)
+
+    monkeypatch.setattr(Recalibrate, "recover", careless)
+    with pytest.raises(RuntimeError, match='"recalibrate" brought back weights of "weight"'):
+        metaprune.prune(
+            torch.nn.Linear(8, 8), (torch.randn(2, 8),), pattern="row", target={"sparsity": 0.5},
+            metanet=None, calibration=[(torch.randn(16, 8),)],
+        )  # fmt: skip
+
+
+def test_the_teacher_of_later_steps_is_the_first_model(monkeypatch):
+    from tests.metaprune.networks import digits
+    from training.recovery.methods import finetune as method
+
+    data, teachers = digits(), []
+    monkeypatch.setattr(method, "run_training", lambda p, *_: teachers.append(p.teacher))
+    model = torch.nn.Sequential(
+        torch.nn.Flatten(), torch.nn.Linear(64, 32), torch.nn.Linear(32, 10)
+    )
+    metaprune.prune(
+        model, data.example_inputs(), target={"macs": "50%"}, metanet=None, data=data,
+        finetune={"epochs": 1}, schedule={"iterative": {"steps": 3}},
+    )  # fmt: skip
+    assert len(teachers) == 3
+    assert all(teacher is model for teacher in teachers)

@@ -47,7 +47,7 @@ def run_training(pruning: Pruning, config: FinetuneConfig, done: str) -> None:
         data,
         config,
         masks=pruning.masks,
-        teacher=pruning.model,
+        teacher=pruning.teacher,
         folder=pruning.folder,
     )
     score = data.task.score
