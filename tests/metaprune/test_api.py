@@ -257,7 +257,7 @@ def test_what_is_no_plan_data_set_or_mapping_is_refused():
         metaprune.apply(cnn(), images(), "plan.json")
     with pytest.raises(PlanError, match=r"a plan is followed by a plan \(got NoneType\)"):
         plan.then(None)
-    with pytest.raises(ValueError, match="finetune takes a mapping"):
+    with pytest.raises(ValueError, match="finetune takes settings such as"):
         metaprune.apply(cnn(), images(), plan, finetune=True)
     with pytest.raises(ValueError, match="recovery takes a list"):
         metaprune.apply(cnn(), images(), plan, recovery="refit")
