@@ -57,5 +57,5 @@ def test_its_options_count(add):
 
 def test_it_is_refused_where_it_divides_nothing(add):
     add("budget rule")
-    with pytest.raises(ValueError, match='unknown budget for pattern "low-rank" "even"'):
+    with pytest.raises(ValueError, match='budget "even" cannot divide pattern "low-rank"'):
         metaprune.plan(mlp(), EXAMPLE, target={"params": "60%"}, pattern="low-rank", budget="even")

@@ -48,7 +48,7 @@ def test_a_pruning_takes_it_by_name_and_its_result_opens_again(add, reopened, re
 
 def test_it_is_offered_where_it_fits_and_refused_where_not(add):
     settings = {"target": {"params": "60%"}, "metanet": None}
-    with pytest.raises(ValueError, match='solver "ria" is unknown'):
+    with pytest.raises(ValueError, match='unknown solver "ria"'):
         metaprune.plan(mlp(), EXAMPLE, pattern="row", solver="ria", **settings)
     add("solver")
     with pytest.raises(ValueError, match='solver "ria" does not fit pattern "low-rank"'):
