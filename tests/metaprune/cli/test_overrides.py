@@ -36,7 +36,7 @@ def test_a_name_that_is_not_there_is_refused(overrides, words):
     ],
 )
 def test_what_hydra_takes_passes(overrides):
-    check_overrides("prune", overrides)
+    assert check_overrides("prune", overrides) is None
 
 
 def test_the_command_says_it_in_one_line(capsys):
