@@ -10,6 +10,12 @@ import torch
 from pruners.solvers.base import Solution
 from pruners.solvers.damping import shrinkage
 from pruners.solvers.matrix import narrowed
+from pruners.solvers.two_sided import (
+    fit_on_support_two_sided,
+    is_diagonal,
+    regular,
+    two_sided_error,
+)
 
 STEPS = 20
 # Steps end when one gains less than this share of the error that is left.
@@ -22,6 +28,7 @@ def repair(
     hessian: torch.Tensor,
     steps: int = STEPS,
     damping: float | None = None,
+    curvature: torch.Tensor | None = None,
 ) -> Solution:
     """The same mask with weights refitted to the original's outputs; never worse in any row.
 
@@ -32,12 +39,17 @@ def repair(
         steps: conjugate-gradient steps, at most.
         damping: share of its diagonal that is added to the Hessian; None for the default of
             `pruners.solvers.damping.shrinkage` for an unknown number of samples.
+        curvature: G of the outputs, (out, out): the error of all rows together is then tr(G ΔW H
+            ΔWᵀ), and never worse than it was; None, or a diagonal one, for every row by itself.
 
     Returns:
-        A solution in the dtype of the original; `statistics["error"]` is ‖(W − W')X‖² / ‖WX‖².
+        A solution in the dtype of the original; `statistics["error"]` is ‖(W − W')X‖² / ‖WX‖², with
+        a curvature in its metric.
     """
     wide = torch.promote_types(original.dtype, torch.float32)
     share = shrinkage(hessian.to(wide), None) if damping is None else damping
+    if curvature is not None and not is_diagonal(curvature):
+        return _repair_two_sided(original, solution, hessian, curvature, steps, share)
     return repair_many([original], [solution], [hessian], steps, [share])[0]
 
 
@@ -74,6 +86,37 @@ def repair_many(
             zip(solutions, taken.tolist(), error.tolist(), strict=True)
         )
     ]
+
+
+def _repair_two_sided(
+    original: torch.Tensor,
+    solution: Solution,
+    hessian: torch.Tensor,
+    curvature: torch.Tensor,
+    steps: int,
+    damping: float,
+) -> Solution:
+    """`repair` where rows share curvature."""
+    dtype = original.dtype
+    wide = torch.promote_types(dtype, torch.float32)
+    dense, h, g = original.to(wide), hessian.to(wide), regular(curvature.to(wide))
+    damped = h.clone()
+    damped.diagonal().mul_(1.0 + damping)
+    start = solution.weight.to(wide)
+    after, taken = fit_on_support_two_sided(
+        dense, start, solution.mask, damped, g, steps, TOLERANCE
+    )
+    weight = narrowed(after, dtype)
+    before, fitted = (two_sided_error(dense - w.to(wide), h, g) for w in (start, weight))
+    if not fitted < before:
+        weight, fitted = solution.weight, before
+    energy = two_sided_error(dense, h, g).clamp_min(torch.finfo(wide).tiny)
+    return replace(
+        solution,
+        weight=weight,
+        status=f"{solution.status} Refitted by {taken} conjugate-gradient steps on both sides.",
+        statistics={**solution.statistics, "error": max(0.0, (fitted / energy).item())},
+    )
 
 
 def _stack(matrices: Sequence[torch.Tensor]) -> torch.Tensor:

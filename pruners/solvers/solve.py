@@ -12,12 +12,15 @@ import torch
 from pruners.solvers.base import Factors, Solution, build
 from pruners.solvers.damping import shrinkage
 from pruners.solvers.matrix import as_matrix, from_matrix, narrowed
-from pruners.solvers.repair import STEPS, repair_many
+from pruners.solvers.repair import STEPS, repair, repair_many
+from pruners.solvers.two_sided import is_diagonal
 from pruners.solvers.zeros import MaskPattern
 
 # Entries of a matrix up to which several are repaired as one batch, and of all of a batch. Larger
 # ones, and the iterations of the solvers themselves, are no faster together (docs/solvers.md).
 SMALL, BATCH = 1 << 14, 1 << 17
+# Rows that share curvature share the length of a step, so that they need more of them.
+TWO_SIDED = 2
 # Sums of squares between these bounds are computed in float32, others in float64.
 RANGE = 1e-24, 1e32
 
@@ -41,7 +44,9 @@ def solve(
         density: kept share, 0 to 1; None for N:M.
         pattern: as `MaskPattern` reads it; groups of N:M run along the input channels.
         statistics: what is known of the inputs, over the columns of `as_matrix(weight)`: what the
-            solver needs, `hessian` for the repair, and `samples`, from how many it was estimated.
+            solver needs, `hessian` for the repair, `samples`, from how many it was estimated, and
+            `curvature` of the outputs, which makes both sides of the error count
+            (`pruners.solvers.two_sided`).
         out_dim: the weight's output dimension.
         repair_steps: conjugate-gradient steps on the kept weights where a Hessian is given; 0 for
             the solver's own weights.
@@ -98,7 +103,8 @@ def solve_many(
         except ValueError as error:
             raise ValueError(f'weight "{key}": {error}') from error
         kind: Any = key
-        if one.hessian is not None and one.matrix.numel() <= SMALL:
+        alone = one.hessian is None or one.curvature is not None
+        if not alone and one.matrix.numel() <= SMALL:
             kind = (one.matrix.shape, one.matrix.dtype, one.matrix.device, one.hessian.dtype)
         groups.setdefault(kind, {})[key] = one
     found: dict[str, Solution] = {}
@@ -119,6 +125,7 @@ class _Started:
     matrix: torch.Tensor
     found: Solution
     hessian: torch.Tensor | None  # None: leave it as it is
+    curvature: torch.Tensor | None  # None: every row by itself
     damping: float
     shape: torch.Size
     dtype: torch.dtype
@@ -158,19 +165,34 @@ def _start(
     found = replace(found, status=found.status + note)
     like = (weight.shape, weight.dtype, out_dim)
     if "hessian" not in given or repair_steps <= 0 or found.factors is not None:
-        return _Started(matrix, found, None, 0.0, *like)
+        return _Started(matrix, found, None, None, 0.0, *like)
     share = found.statistics.get("damping")
     if share is None:
         wide = torch.promote_types(matrix.dtype, torch.float32)
         share = shrinkage(given["hessian"].to(wide), given.get("samples"))
-    return _Started(matrix, found, given["hessian"], share, *like)
+    curvature = given.get("curvature")
+    if curvature is not None and is_diagonal(curvature):
+        curvature = None
+    return _Started(matrix, found, given["hessian"], curvature, share, *like)
 
 
 def _finish(started: list[_Started], repair_steps: int) -> list[Solution]:
     """Repair solutions of one shape, or none of them; give them back their shapes and dtypes."""
     solutions = [one.found for one in started]
     hessians = [one.hessian for one in started if one.hessian is not None]
-    if hessians:
+    if hessians and started[0].curvature is not None:
+        one = started[0]
+        solutions = [
+            repair(
+                one.matrix,
+                one.found,
+                hessians[0],
+                repair_steps * TWO_SIDED,
+                one.damping,
+                one.curvature,
+            )
+        ]
+    elif hessians:
         solutions = repair_many(
             [one.matrix for one in started],
             solutions,
@@ -203,20 +225,29 @@ def _checked(
             "them with pruners.statistics.input_statistics"
         )
     rows, columns = shape
-    sizes = {"norms": (columns,), "hessian": (columns, columns), "gradients": (rows, columns)}
+    sizes: dict[str, tuple[int, ...]] = {
+        "norms": (columns,),
+        "hessian": (columns, columns),
+        "gradients": (rows, columns),
+        "curvature": (rows, rows),
+    }
     strongest = 0.0
     for key, size in sizes.items():
         value = given.get(key)
         if value is None:
             continue
+        if key == "curvature" and value.ndim == 1:
+            size = (rows,)
         if tuple(value.shape) != size:
             raise ValueError(
-                f'statistics "{key}": expected shape {size} for {columns} input columns (got '
+                f'statistics "{key}": expected shape {size} for a matrix of {rows} × {columns} (got '
                 f"{tuple(value.shape)})"
             )
         largest = _largest(value)
         if not isfinite(largest):
             raise ValueError(f'statistics "{key}" are not finite (got inf or NaN)')
+        if key == "curvature":
+            continue
         strongest = max(strongest, largest if key == "hessian" else largest**2)
     return strongest
 

@@ -50,13 +50,13 @@ def function_name(function: Any) -> str:
 class LinearCalls(TorchFunctionMode):
     """Inside this context, `watch` sees every linear map and convolution before it is computed.
 
-    `after`, if given, sees it again with its output.
+    `after`, if given, sees it again with its output, and may give another one in its place.
     """
 
     def __init__(
         self,
         watch: Callable[[Call], None] | None = None,
-        after: Callable[[Call, torch.Tensor], None] | None = None,
+        after: Callable[[Call, torch.Tensor], torch.Tensor | None] | None = None,
     ) -> None:
         super().__init__()
         self._watch = watch
@@ -76,7 +76,8 @@ class LinearCalls(TorchFunctionMode):
             self._watch(call)
         output = function(*args, **(kwargs or {}))
         if self._after is not None:
-            self._after(call, output)
+            other = self._after(call, output)
+            return output if other is None else other
         return output
 
 

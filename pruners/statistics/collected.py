@@ -83,7 +83,7 @@ class Statistics:
             for name, found in self.moments.items()
             for part, value in found.parts.items()
         }
-        counts = {name: [m.samples, m.positions] for name, m in self.moments.items()}
+        counts = {name: [m.samples, m.positions, m.predictions] for name, m in self.moments.items()}
         about = {
             "format": FORMAT,
             "needs": json.dumps(sorted(self.needs)),
@@ -113,8 +113,8 @@ class Statistics:
                 )
             counts: Mapping[str, list[float]] = json.loads(about["counts"])
             result = cls(frozenset(json.loads(about["needs"])))
-            for name, (samples, positions) in counts.items():
-                result.moments[name] = Moments(samples, positions)
+            for name, numbers in counts.items():
+                result.moments[name] = Moments(*numbers)
             for key in file.keys():  # noqa: SIM118 (not a mapping)
                 part, name = key.split(":", 1)
                 result.moments[name].parts[part] = file.get_tensor(key)
@@ -140,9 +140,10 @@ def _all_reduce(found: Moments, group: dist.ProcessGroup | None) -> None:
     """Sum in place: first the means, then the distances from the common mean."""
     device = next((value.device for value in found.parts.values()), torch.device("cpu"))
     own = {part: found.count(part) for part in PAIRS}
-    counts = torch.tensor([found.samples, found.positions], dtype=torch.float64).to(device)
+    numbers = found.samples, found.positions, found.predictions
+    counts = torch.tensor(numbers, dtype=torch.float64).to(device)
     dist.all_reduce(counts, group=group)
-    found.samples, found.positions = counts.tolist()
+    found.samples, found.positions, found.predictions = counts.tolist()
     for part, spread in PAIRS.items():
         if part not in found.parts:
             continue

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from graphs.calls.running import run, undisturbed
 from pruners.solvers.matrix import as_matrix
 from pruners.statistics.calls import Call, LinearCalls, input_rows
 from pruners.statistics.collected import Statistics
+from pruners.statistics.curvature import Likelihood, OutputGradients, add_gradients, settled
 from pruners.statistics.gradients import LossFunction, squared_gradients
 from pruners.statistics.moments import Moments, of_rows, parts_of
 
@@ -36,6 +37,7 @@ def collect(
     needs: Iterable[str] = DEFAULT,
     loss_fn: LossFunction | None = None,
     dtype: torch.dtype = torch.float32,
+    likelihood: Likelihood | None = None,
 ) -> Statistics:
     r"""Moments of linear maps and convolutions, in one pass over the batches.
 
@@ -46,6 +48,7 @@ def collect(
     | means, variances | of the inputs | (columns,) |
     | output_means, output_variances | of the outputs | (out,) |
     | gradients | √ Σ_s g², g = ∂L_s/∂w of batch s | (out, columns) |
+    | curvature | Σ g gᵀ / predictions (`pruners.statistics.curvature`) | (out, out), or (out,) |
 
     where x runs over tokens, or over the patches a convolution sees, in the order of the columns of
     `pruners.solvers.as_matrix`. Groups of a grouped convolution share one statistic, their average.
@@ -59,6 +62,7 @@ def collect(
         loss_fn: (model, batch) → scalar loss, for "gradients"; every batch is one sample s. None
             for the sensitivity of the outputs, which needs no targets (`squared_gradients`).
         dtype: sums are at least this wide, whatever the model computes in.
+        likelihood: for "curvature": of what gradients are taken.
 
     Returns:
         Statistics that merge with those of other batches, devices and processes. Weights that the
@@ -92,6 +96,11 @@ def collect(
             add(name, of_rows(input_rows(call), outputs, wanted, dtype))
 
     chosen = {name: parameters[name] for name in names.values()}
+    if "curvature" in result.needs:
+        batches = list(batches)
+        _curve(model, batches, names, likelihood or Likelihood(), add, dtype)
+        if result.needs == {"curvature"}:
+            return result
     seen = 0
     with undisturbed(model), torch.set_grad_enabled(backward), LinearCalls(after=watch):
         if backward:
@@ -107,3 +116,29 @@ def collect(
     if seen == 0:
         raise ValueError("input statistics need at least one calibration batch (got none)")
     return result
+
+
+def _curve(
+    model: nn.Module,
+    batches: list[Any],
+    names: dict[int, str],
+    likelihood: Likelihood,
+    add: Callable[[str, Moments], None],
+    dtype: torch.dtype,
+) -> None:
+    """Gradients at the outputs of weights, by backward passes of their own."""
+    sums: dict[str, torch.Tensor] = {}
+
+    def form(name: str, found: torch.Tensor) -> None:
+        sums[name] = sums[name].add_(found) if name in sums else found
+
+    watch, predictions = OutputGradients(names, form, dtype), 0.0
+    with undisturbed(model):
+        for parameter in model.parameters():
+            parameter.requires_grad_(False)
+        asked = settled(model, batches, likelihood)
+        for batch in batches:
+            predictions += add_gradients(model, batch, watch, asked)
+    # Experts that no token reached in some batch count with all predictions all the same.
+    for name, found in sums.items():
+        add(name, Moments(predictions=predictions, parts={"output_gradients": found}))

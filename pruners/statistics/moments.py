@@ -21,7 +21,10 @@ PARTS: dict[str, tuple[str, ...]] = {
     "output_means": ("output_mean", "output_spread"),
     "output_variances": ("output_mean", "output_spread"),
     "gradients": ("gradient_squares",),
+    "curvature": ("output_gradients",),
 }
+BACKWARD = frozenset({"gradient_squares", "output_gradients"})
+"""Sums that a backward pass adds after the forward has added all others."""
 STATISTICS = tuple(PARTS)
 PAIRS = {"mean": "spread", "output_mean": "output_spread"}
 
@@ -44,12 +47,15 @@ class Moments:
     Args:
         samples: rows that the weight's matrix was multiplied with.
         positions: places of its output; as many, but for the groups of a grouped convolution.
+        predictions: that gradients at the output were taken of.
         parts: name → sum, float32 or float64: squares (in,), outer (in, in), mean and spread (in,),
-            output_mean and output_spread (out,), gradient_squares (out, in).
+            output_mean and output_spread (out,), gradient_squares (out, in), output_gradients
+            (out, out) or its diagonal (out,).
     """
 
     samples: float = 0.0
     positions: float = 0.0
+    predictions: float = 0.0
     parts: dict[str, torch.Tensor] = field(default_factory=dict)
 
     def merge_(self, other: Moments) -> Moments:
@@ -59,7 +65,7 @@ class Moments:
             ValueError: both have samples, but not of the same statistics.
         """
         if self.samples and other.samples:
-            mine, theirs = ({*m.parts} - {"gradient_squares"} for m in (self, other))
+            mine, theirs = ({*m.parts} - BACKWARD for m in (self, other))
             if mine != theirs:
                 raise ValueError(
                     f"moments of different statistics cannot be merged (got {sorted(mine)} and "
@@ -82,6 +88,7 @@ class Moments:
             own.add_(gap, alpha=share)
         self.samples += other.samples
         self.positions += other.positions
+        self.predictions += other.predictions
         return self
 
     def count(self, part: str) -> float:
@@ -92,12 +99,13 @@ class Moments:
         """The asked statistics, and `samples`, float64.
 
         norms = √(Σ x² / samples), hessian = Σ x xᵀ / samples (symmetric), population variances,
-        gradients = √Σ g².
+        gradients = √Σ g², curvature = Σ g gᵀ / predictions (its diagonal for very many outputs).
         """
         n = max(self.samples, 1.0)
         result = {}
         for name in STATISTICS:
-            if name not in names or (name == "gradients" and "gradient_squares" not in self.parts):
+            unseen = any(part in BACKWARD and part not in self.parts for part in PARTS[name])
+            if name not in names or unseen:
                 continue
             if name == "norms":
                 squares = self.parts.get("squares")
@@ -110,6 +118,9 @@ class Moments:
                 result[name] = (outer + outer.T).div_(2 * n)
             elif name == "gradients":
                 result[name] = self.parts["gradient_squares"].sqrt()
+            elif name == "curvature":
+                outer = self.parts["output_gradients"] / max(self.predictions, 1.0)
+                result[name] = (outer + outer.T) / 2 if outer.ndim == 2 else outer
             elif name.endswith("means"):
                 result[name] = self.parts[PARTS[name][0]].clone()
             else:
@@ -145,7 +156,7 @@ def of_rows(
     if "output_mean" in wanted and outputs is not None:
         parts |= _pair("output_mean", outputs.to(torch.promote_types(outputs.dtype, dtype)))
     positions = 0.0 if outputs is None else float(outputs.shape[0])
-    return Moments(float(rows.shape[0]), positions, parts)
+    return Moments(float(rows.shape[0]), positions, parts=parts)
 
 
 def _pair(name: str, rows: torch.Tensor) -> dict[str, torch.Tensor]:

@@ -7,11 +7,16 @@ entries are the pruned weight z and whose others are the multipliers u:
 
     z = x on the mask of its largest |x|,     u = x off the mask
     x ← w + u − (w − z + u) · ρ (H + ρI)⁻¹
+
+With the curvature G of the output (`pruners.solvers.two_sided`) the last step is taken in the
+eigenbases of both sides, G = Q diag(μ) Qᵀ and H = P diag(λ) Pᵀ, where it is a division:
+
+    x ← w + u − Q (Qᵀ (w − z + u) P ∘ ρ / (μ_i λ_j + ρ)) Pᵀ
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -19,6 +24,7 @@ import torch
 from pruners.solvers.base import Solution, solver
 from pruners.solvers.damping import Damped, damp, shrinkage
 from pruners.solvers.matrix import narrowed
+from pruners.solvers.two_sided import is_diagonal, regular
 from pruners.solvers.zeros import MaskPattern
 
 ITERATIONS = 60
@@ -29,12 +35,13 @@ LEAST = 4, 16
 
 @dataclass(frozen=True)
 class _Scaled:
-    """The problem in units in which every input has conditional variance one."""
+    """The problem in units in which every input, and output, has conditional variance one."""
 
     matrix: torch.Tensor
     weight: torch.Tensor  # w, (out, in)
     hessian: torch.Tensor  # H, (in, in)
-    scale: torch.Tensor  # units, (in,)
+    curvature: torch.Tensor | None  # G, (out, out); None for the identity
+    scale: torch.Tensor  # units, (in,), or (out, in) with a curvature
     damped: Damped
 
 
@@ -49,6 +56,8 @@ class ADMM:
       saliency of the optimal brain surgeon (Hassibi & Stork 1993, eq. 5);
     - ρ is what the kept inputs leave unexplained of another one, on average (the mean pivot of a
       Cholesky factorisation), in the same units.
+
+    With `curvature` among the statistics, rows and columns are treated alike.
 
     The weights it returns solve the problem up to the distance between its two sides: refit them on
     their mask, as `pruners.solvers.solve` does.
@@ -80,13 +89,21 @@ class ADMM:
         if share is None:
             share = shrinkage(hessian, statistics.get("samples"))
         damped = damp(hessian, share)
-        scale = damped.variances.sqrt()
+        units = scale = damped.variances.sqrt()
+        curvature = None
+        if (given := statistics.get("curvature")) is not None:
+            outputs = damp(regular(given.to(wide)), 0.0)
+            rows = outputs.variances.sqrt()
+            scale = rows[:, None] * units
+            if not is_diagonal(outputs.hessian):
+                curvature = outputs.hessian / rows[:, None] / rows
         weight = matrix.to(wide) * scale
         weight[:, damped.dead] = 0.0
         return _Scaled(
             matrix=matrix,
             weight=weight,
-            hessian=damped.hessian / scale[:, None] / scale,
+            hessian=damped.hessian / units[:, None] / units,
+            curvature=curvature,
             scale=scale,
             damped=damped,
         )
@@ -103,8 +120,7 @@ class ADMM:
         if 0 < share < 1:
             point, mask, count, moved = iterate(
                 state.weight,
-                state.hessian,
-                penalty,
+                shrinking(state.hessian, state.curvature, penalty),
                 pattern,
                 share,
                 self.iterations,
@@ -127,8 +143,7 @@ class ADMM:
 
 def iterate(
     weight: torch.Tensor,
-    hessian: torch.Tensor,
-    penalty: float,
+    shrink: Callable[[torch.Tensor], torch.Tensor],
     pattern: MaskPattern,
     density: float,
     iterations: int,
@@ -138,8 +153,7 @@ def iterate(
 
     Args:
         weight: w, (out, in), float32 or float64.
-        hessian: H, (in, in), positive definite, in the same units.
-        penalty: ρ.
+        shrink: y → y · ρ (H + ρI)⁻¹, or its two-sided form.
         pattern: where zeros may fall.
         density: kept share, strictly between 0 and 1.
         iterations: at most.
@@ -149,7 +163,6 @@ def iterate(
         x (out, in), its exact mask, the number of iterations, and the share of kept weights that
         the last one changed.
     """
-    resolvent = _resolvent(hessian, penalty)
     kept = max(1.0, density * weight.numel())
     point, before = weight, None
     moved, done, least = 1.0, 0, LEAST[pattern.block != (1, 1)]
@@ -160,11 +173,30 @@ def iterate(
             moved = int((mask ^ before).count_nonzero()) / 2 / kept
         multipliers = point.masked_fill(mask, 0.0)
         gap = (weight - point).add_(multipliers, alpha=2.0)
-        point = multipliers.add_(weight).addmm_(gap, resolvent, alpha=-1.0)
+        point = multipliers.add_(weight).sub_(shrink(gap))
         if done >= least and moved < tolerance:
             break
         before = mask
     return point, pattern.top(point.abs(), density), done, moved
+
+
+def shrinking(
+    hessian: torch.Tensor, curvature: torch.Tensor | None, penalty: float
+) -> Callable[[torch.Tensor], torch.Tensor]:
+    """The step of `iterate` that the objective makes.
+
+    Args:
+        hessian: H, (in, in), positive definite.
+        curvature: G, (out, out), positive definite; None for the identity.
+        penalty: ρ.
+    """
+    if curvature is None:
+        resolvent = _resolvent(hessian, penalty)
+        return lambda gap: gap @ resolvent
+    inputs, right = torch.linalg.eigh(hessian)
+    outputs, left = torch.linalg.eigh(curvature)
+    share = penalty / (outputs.clamp_min(0)[:, None] * inputs.clamp_min(0) + penalty)
+    return lambda gap: left @ (left.T @ gap @ right).mul_(share) @ right.T
 
 
 def _resolvent(hessian: torch.Tensor, penalty: float) -> torch.Tensor:

@@ -15,8 +15,15 @@ from pruners.budgets.rules.owl import outlier_share
 from pruners.solvers import as_matrix
 from pruners.statistics import STATISTICS, Moments, Statistics, collect, input_statistics
 from pruners.statistics.calls import LinearCalls, input_rows
+from pruners.statistics.curvature import Likelihood
 from pruners.statistics.moments import of_rows, parts_of
 from tests.pruners.conftest import make
+
+FORWARD = [name for name in STATISTICS if name not in ("gradients", "curvature")]
+"""Statistics of one forward pass."""
+
+SURE = Likelihood(temperature=1.0, draws=2)
+"""Nothing left to choose by the data: parts of them give what all together give."""
 
 
 @pytest.mark.filterwarnings("ignore:Using padding=.same.")
@@ -84,7 +91,7 @@ def test_narrow_inputs_are_accumulated_wide(narrow):
     """Sums over 2000 samples in 8 or 11 bits would stand still at 256 or 2048."""
     model = make("mlp").model.to(narrow)
     inputs = rows_of(0, 2000, 6, offset=1.0).to(narrow)
-    found = input_statistics(model, inputs.split(7), ["0.weight"], STATISTICS[:-1])["0.weight"]
+    found = input_statistics(model, inputs.split(7), ["0.weight"], FORWARD)["0.weight"]
     x, y = inputs.double(), model[0](inputs).double().detach()
     expected = {
         "norms": x.square().mean(0).sqrt(),
@@ -146,7 +153,7 @@ def test_merging_any_split_in_any_order_equals_one_pass(cuts, shuffled, dtype, s
     merged = Moments()
     for part in parts:
         merged.merge_(part)
-    names = [name for name in STATISTICS if name != "gradients"]
+    names = FORWARD
     whole, found = of_rows(x, y, wanted).statistics(names), merged.statistics(names)
     assert set(found) == {*names, "samples"}
     wide = torch.promote_types(dtype, torch.float32)
@@ -180,8 +187,8 @@ def test_every_statistic_of_a_network_is_what_it_says(cnn):
     def loss(model, batch):
         return model(batch).square().mean()
 
-    found = collect(cnn.model, batches, names, STATISTICS, loss).tensors()
-    pieces = [collect(cnn.model, [b], names, STATISTICS, loss) for b in batches]
+    found = collect(cnn.model, batches, names, STATISTICS, loss, likelihood=SURE).tensors()
+    pieces = [collect(cnn.model, [b], names, STATISTICS, loss, likelihood=SURE) for b in batches]
     merged = pieces[0].merge_(pieces[1]).tensors()
     inputs, outputs = [], []
 
@@ -234,7 +241,9 @@ def test_without_a_loss_gradients_say_how_sensitive_the_outputs_are():
 def test_statistics_are_saved_and_loaded(tmp_path, cnn):
     names = ["stem.weight", "fc.weight"]
     x = torch.randn(4, 3, 6, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    first, second = (collect(cnn.model, [part], names, STATISTICS) for part in x.split(2))
+    first, second = (
+        collect(cnn.model, [part], names, STATISTICS, likelihood=SURE) for part in x.split(2)
+    )
     path = tmp_path / "statistics.safetensors"
     first.save(path)
     loaded = Statistics.load(path)
@@ -272,7 +281,7 @@ def process(rank, world, folder):
     )
     model, names = make("mlp").model, ["0.weight", "2.weight"]
     mine = rows_of(3, 12, 6).split([3, 9])[rank]
-    collect(model, [mine], names, STATISTICS, squares).all_reduce_().save(
+    collect(model, [mine], names, STATISTICS, squares, likelihood=SURE).all_reduce_().save(
         f"{folder}/{rank}.safetensors"
     )
     other = collect(model, [mine], [f"{2 * rank}.weight"], ["norms"])
@@ -285,7 +294,9 @@ def process(rank, world, folder):
 def test_processes_add_up_what_they_saw(tmp_path):
     mp.spawn(process, (2, str(tmp_path)), nprocs=2)
     batches, names = rows_of(3, 12, 6).split([3, 9]), ["0.weight", "2.weight"]
-    whole = collect(make("mlp").model, batches, names, STATISTICS, squares).tensors()
+    whole = collect(
+        make("mlp").model, batches, names, STATISTICS, squares, likelihood=SURE
+    ).tensors()
     first, second = (Statistics.load(tmp_path / f"{rank}.safetensors") for rank in range(2))
     for name, values in whole.items():
         assert set(first.tensors()[name]) == {*STATISTICS, "samples"}
