@@ -28,6 +28,7 @@ from torch.utils import _pytree as pytree
 
 from graphs.calls.running import run
 from pruners.statistics.calls import Call, LinearCalls
+from pruners.statistics.rows import output_rows
 
 LossFunction: TypeAlias = Callable[[nn.Module, Any], torch.Tensor]
 
@@ -213,10 +214,9 @@ class OutputGradients:
             start = output.detach().requires_grad_()
             self.starts.append(start)
             output = start.clone()
-        side = call.channel_dim
 
         def form(gradient: torch.Tensor) -> None:
-            rows = gradient.detach().movedim(side, -1).flatten(0, -2)
+            rows = output_rows(call, gradient.detach())
             rows = rows.to(torch.promote_types(rows.dtype, self._dtype))
             large = rows.shape[1] > LARGEST
             self._add(name, rows.square().sum(0) if large else rows.T @ rows)

@@ -10,11 +10,12 @@ from torch import nn
 
 from graphs.calls.running import run, undisturbed
 from pruners.solvers.matrix import as_matrix
-from pruners.statistics.calls import Call, LinearCalls, input_rows
+from pruners.statistics.calls import Call, LinearCalls
 from pruners.statistics.collected import Statistics
 from pruners.statistics.curvature import Likelihood, OutputGradients, add_gradients, settled
 from pruners.statistics.gradients import LossFunction, squared_gradients
 from pruners.statistics.moments import Moments, of_rows, parts_of
+from pruners.statistics.rows import input_rows, output_rows
 
 DEFAULT = ("norms", "hessian")
 
@@ -91,8 +92,7 @@ def collect(
         if name is None:
             return
         with torch.no_grad():
-            rows = output.detach().movedim(call.channel_dim, -1).flatten(0, -2)
-            outputs = rows if "output_mean" in wanted else None
+            outputs = output_rows(call, output.detach()) if "output_mean" in wanted else None
             add(name, of_rows(input_rows(call), outputs, wanted, dtype))
 
     chosen = {name: parameters[name] for name in names.values()}

@@ -14,7 +14,8 @@ from torch import nn
 from pruners.budgets.rules.owl import outlier_share
 from pruners.solvers import as_matrix
 from pruners.statistics import STATISTICS, Moments, Statistics, collect, input_statistics
-from pruners.statistics.calls import LinearCalls, input_rows
+from pruners.statistics.calls import LinearCalls
+from pruners.statistics.rows import input_rows
 from pruners.statistics.curvature import Likelihood
 from pruners.statistics.moments import of_rows, parts_of
 from tests.pruners.conftest import make
