@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from math import exp, log
 from typing import Any
 
@@ -64,7 +64,7 @@ class Curve:
                 hull.pop()
             hull.append(i)
         found = torch.empty(len(self.kept) - 1, dtype=torch.float64)
-        for first, last in zip(hull[:-1], hull[1:], strict=True):
+        for first, last in pairwise(hull):
             found[first:last] = self._slope(first, last)
         return found
 
