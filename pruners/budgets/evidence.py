@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from pruners.budgets.problems.masks import Solve
+from pruners.curves import ExpectedLoss
 from pruners.solvers import MaskPattern, build, solve
 from pruners.solvers.matrix import out_dims
 from pruners.solvers.repair import STEPS
@@ -35,16 +36,24 @@ def _fluctuations(
     return unit_fluctuations(net, model, batches)
 
 
+def _expected(
+    net: Network, model: nn.Module, batches: Sequence[Any], weights: Sequence[str]
+) -> Any:
+    return ExpectedLoss(net, batches, weights, model=model)
+
+
 MEASURED: Mapping[str, Callable[..., Any]] = {
     "loss": _loss,
     "norms": _norms,
     "fluctuations": _fluctuations,
+    "expected": _expected,
 }
 """Evidence that calibration data gives → how: (network, its model, batches, weights) → evidence.
 
 `loss`: an `Imitation` of the dense network, with recalibrated batch norms, as a pruned network is
 used; `norms`: tensor name → norms of its inputs; `fluctuations`: see
-`pruners.statistics.fluctuations`. A rule asks for one by naming it in its signature."""
+`pruners.statistics.fluctuations`; `expected`: a `pruners.curves.ExpectedLoss`. A rule asks for one
+by naming it in its signature."""
 
 
 def solving(

@@ -240,8 +240,8 @@ def _checked(
             size = (rows,)
         if tuple(value.shape) != size:
             raise ValueError(
-                f'statistics "{key}": expected shape {size} for a matrix of {rows} × {columns} (got '
-                f"{tuple(value.shape)})"
+                f'statistics "{key}": expected shape {size} for a matrix of {rows} × {columns} '
+                f"(got {tuple(value.shape)})"
             )
         largest = _largest(value)
         if not isfinite(largest):

@@ -97,7 +97,8 @@ def fit_on_support_two_sided(
     direction = residual * scale
     strength = (residual * direction).sum()
     taken = 0
-    for taken in range(1, steps + 1):
+    while taken < steps:
+        taken += 1
         image = (curvature @ direction @ hessian).mul_(support)
         length = strength / (direction * image).sum().clamp_min(tiny)
         point.add_(direction * length)

@@ -5,6 +5,7 @@ from pruners.budgets.rules import (  # noqa: F401 (registered)
     depth_linear,
     distortion,
     erk,
+    expected_loss,
     flap,
     global_threshold,
     lamp,

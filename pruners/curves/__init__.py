@@ -1,0 +1,25 @@
+"""Expected loss: what a tensor or an axis costs the predictions at every budget it may get.
+
+`sides` measures what it is made of, moments of inputs and curvature at outputs; `masks` and `axes`
+draw curves of it with what will prune in mind, a solver or a refit; `curve` is what they draw, and
+`spend` divides a budget over them.
+"""
+
+from pruners.curves.axes import AxisCurve, axis_curves
+from pruners.curves.curve import Curve, expected_total
+from pruners.curves.expected import ExpectedLoss
+from pruners.curves.masks import mask_curves
+from pruners.curves.sides import Sides, measure_sides
+from pruners.curves.spend import spend
+
+__all__ = [
+    "AxisCurve",
+    "Curve",
+    "ExpectedLoss",
+    "Sides",
+    "axis_curves",
+    "expected_total",
+    "mask_curves",
+    "measure_sides",
+    "spend",
+]

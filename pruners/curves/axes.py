@@ -1,0 +1,145 @@
+r"""Curves of axes: what all weights that read an axis lose when only some of its units are left.
+
+With the columns of a reader in the order of their units, the most important first, and H = LLᵀ the
+Cholesky factorisation in that order, the Schur complement of the first units is that of the last
+columns of L alone. So the error after the best refit on the first n units is, for every n at once,
+
+    ½ tr(G W_r S W_rᵀ) = ½ Σ_{columns c of units > n} t_cᵀ G t_c,      T = W L.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from graphs.axes.dims import atoms, unit_index
+from pruners.curves.curve import Curve
+from pruners.curves.sides import Sides
+from pruners.units.second_order import inverted
+
+if TYPE_CHECKING:
+    from graphs import Network
+
+DAMPING = 1e-3
+"""Share of the variance of every input that is added to it, as in the refit."""
+
+ORDERS = ("loss", "given", "mixed")
+
+
+@dataclass(frozen=True)
+class AxisCurve:
+    """What an axis loses, and the order in which its units stay.
+
+    Args:
+        curve: over the number of units that stay, from 1 to all.
+        order: unit indices, the first to stay first, (size,).
+    """
+
+    curve: Curve
+    order: torch.Tensor
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """A weight that reads an axis; `unit` names the unit of every column, −1 for none."""
+
+    sides: Sides
+    unit: torch.Tensor
+
+
+def axis_curves(
+    net: Network,
+    sides: Mapping[str, Sides],
+    axes: Iterable[str],
+    scores: Mapping[str, torch.Tensor],
+    order: str = "loss",
+) -> dict[str, AxisCurve]:
+    """Curves of axes over their widths, with a least-squares refit of their readers.
+
+    Args:
+        net: the network.
+        sides: of its weights.
+        axes: names.
+        scores: axis name → scores of units, for the orders "given" and "mixed".
+        order: of the units inside an axis: "loss": what each of them costs alone, after a refit of
+            all others; "given": the scores; "mixed": the mean of both ranks.
+
+    Returns:
+        Axis name → curve; axes without a measured reader are missing.
+
+    Raises:
+        ValueError: an unknown order.
+    """
+    if order not in ORDERS:
+        raise ValueError(f'unknown order "{order}": expected one of {", ".join(ORDERS)}')
+    found = {}
+    for axis, readers in readers_of(net, sides, axes).items():
+        size = net.axes[axis].size
+        given = scores[axis].detach().double().cpu()
+        if order == "given":
+            ranked = given
+        else:
+            ranked = sum((_costs(reader, size) for reader in readers), torch.zeros(size).double())
+            if order == "mixed":
+                ranked = _places(ranked) + _places(given)
+        chosen = ranked.argsort(descending=True, stable=True)
+        lost = sum((_lost(reader, chosen) for reader in readers), torch.zeros(size).double())
+        found[axis] = AxisCurve(Curve.of(range(1, size + 1), lost.tolist()), chosen)
+    return found
+
+
+def readers_of(
+    net: Network, sides: Mapping[str, Sides], axes: Iterable[str]
+) -> dict[str, list[_Reader]]:
+    """Axis name → the measured weights that read it."""
+    wanted = set(axes)
+    found: dict[str, list[_Reader]] = {}
+    for name, one in sides.items():
+        tensor = net.tensors[name]
+        side = tensor.input_dim
+        if side is None:
+            continue
+        taps = one.weight.shape[2] // tensor.value.shape[side]
+        for axis in wanted.intersection(atoms(tensor.dims[side])):
+            unit = unit_index(tensor.dims[side], axis, net.axes).repeat(taps)
+            found.setdefault(axis, []).append(_Reader(one, unit.to(one.weight.device)))
+    return {axis: found[axis] for axis in net.axes if axis in found}
+
+
+def _costs(reader: _Reader, size: int) -> torch.Tensor:
+    r"""½ t_uᵀ … of every unit alone: ½ Σ_columns w_cᵀ G w_c / [H⁻¹]_cc, (size,)."""
+    one = reader.sides
+    inverse = inverted(one.hessian, DAMPING).diagonal(dim1=1, dim2=2)
+    each = (one.weight * (one.curvature @ one.weight)).sum(1) / inverse / 2  # (groups, in)
+    slots = torch.zeros(size + 1, dtype=torch.float64)
+    return slots.index_add(0, reader.unit.cpu() + 1, each.sum(0).double().cpu())[1:]
+
+
+def _lost(reader: _Reader, order: torch.Tensor) -> torch.Tensor:
+    """Expected loss with the first 1, 2, ... units of the order, (size,); see the module."""
+    one = reader.sides
+    size = len(order)
+    place = torch.empty(size + 1, dtype=torch.int64)
+    place[order + 1] = torch.arange(size)
+    place[0] = -1  # columns of no unit of this axis stay
+    of_column = place[reader.unit.cpu() + 1]
+    columns = of_column.argsort(stable=True).to(one.weight.device)
+    hessian = one.hessian[:, columns][:, :, columns].clone()
+    diagonal = hessian.diagonal(dim1=1, dim2=2)
+    floor = 1e-6 * diagonal.mean() + torch.finfo(hessian.dtype).tiny
+    diagonal.mul_(1 + DAMPING).add_(floor)
+    mapped = one.weight[:, :, columns] @ torch.linalg.cholesky(hessian)
+    each = (mapped * (one.curvature @ mapped)).sum((0, 1)) / 2  # (in,)
+    lost = torch.zeros(size + 1, dtype=torch.float64)
+    lost.index_add_(0, of_column[columns.cpu()] + 1, each.double().cpu())
+    # What goes with n units left are all units behind them.
+    behind = lost[1:].flip(0).cumsum(0).flip(0)
+    return torch.cat([behind[1:], behind.new_zeros(1)])
+
+
+def _places(scores: torch.Tensor) -> torch.Tensor:
+    """Rank of every unit from below: the higher the more worth keeping."""
+    return scores.argsort(stable=True).argsort().double()

@@ -1,0 +1,55 @@
+"""Expected loss of one network: measured once, for every rule that spends on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from pruners.curves.sides import Sides, measure_sides
+from pruners.statistics import Likelihood
+
+if TYPE_CHECKING:
+    from graphs import Network
+
+
+class ExpectedLoss:
+    """What a network is expected to lose; measures both sides of its weights when first asked.
+
+    Args:
+        net: the network; its own weights are run.
+        batches: inputs of the model.
+        weights: names; none for all that have an input dimension.
+        likelihood: of what gradients are taken.
+        model: of this network, where there is one already.
+    """
+
+    def __init__(
+        self,
+        net: Network,
+        batches: Sequence[Any],
+        weights: Iterable[str] = (),
+        likelihood: Likelihood | None = None,
+        model: nn.Module | None = None,
+    ) -> None:
+        self.net, self.batches = net, list(batches)
+        self.likelihood = likelihood or Likelihood()
+        self._weights = list(weights)
+        self._model = model
+
+    @cached_property
+    def model(self) -> nn.Module:
+        """Runs the network."""
+        return self.net.to_model() if self._model is None else self._model
+
+    @cached_property
+    def sides(self) -> dict[str, Sides]:
+        """Weight name → both sides of it, where calls of it are measured."""
+        names = self._weights or [
+            name
+            for name, tensor in self.net.tensors.items()
+            if tensor.role == "weight" and tensor.input_dim is not None
+        ]
+        return measure_sides(self.net, self.model, self.batches, names, self.likelihood)

@@ -1,0 +1,102 @@
+"""Both sides of a weight: second moments of its inputs, and the curvature at its outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from pruners.recovery.refit import input_moments, intercept_of
+from pruners.solvers.matrix import as_matrix
+from pruners.statistics import Likelihood, collect
+
+if TYPE_CHECKING:
+    from graphs import Network
+
+
+@dataclass(frozen=True)
+class Sides:
+    r"""What ½ Σ tr(G_g ΔW_g H_g ΔW_gᵀ) is made of, g the groups of a convolution.
+
+    Args:
+        weight: W, (groups, out, in), float64.
+        hessian: H per place, (groups, in, in): about the mean where an intercept can be fitted.
+        curvature: G, summed over the places of a prediction, (groups, out, out).
+        samples: places that H is of.
+        reached: whether gradients reached the outputs; where they did not, G is the identity, as
+            strong as it is on an average weight.
+    """
+
+    weight: torch.Tensor
+    hessian: torch.Tensor
+    curvature: torch.Tensor
+    samples: float
+    reached: bool = True
+
+    def loss(self, change: torch.Tensor) -> float:
+        """Expected loss of a change of the weight, (groups, out, in)."""
+        return float((self.curvature @ change * (change @ self.hessian)).sum()) / 2
+
+    @property
+    def energy(self) -> float:
+        """Expected loss when the weight is 0."""
+        return self.loss(self.weight)
+
+
+def measure_sides(
+    net: Network,
+    model: nn.Module,
+    batches: Sequence[Any],
+    weights: Iterable[str],
+    likelihood: Likelihood | None = None,
+) -> dict[str, Sides]:
+    """Both sides of weights, by two forward passes over the batches and a backward pass.
+
+    Args:
+        net: the network of this model.
+        model: runs in evaluation mode and is left as it was.
+        batches: inputs of the model.
+        weights: names; those that no measured call reads are missing from the result.
+        likelihood: see `pruners.statistics.curvature`.
+
+    Raises:
+        ValueError: no batches, or an output that depends smoothly on no weight.
+    """
+    names = list(weights)
+    moments = input_moments(net, model, batches, names)
+    found = collect(model, batches, list(moments), ("curvature",), likelihood=likelihood).tensors()
+    sides, strengths = {}, []
+    for name, sums in moments.items():
+        tensor, sums = net.tensors[name], sums.double()
+        if intercept_of(net, name, tensor) is None:
+            sums = sums.about_zero()
+        groups = len(sums.xx)
+        matrix = as_matrix(tensor.value.detach(), tensor.output_dim).to(sums.xx)
+        given = found.get(name, {}).get("curvature")
+        weight = matrix.unflatten(0, (groups, -1))
+        size = weight.shape[1]
+        if given is None:
+            curvature = torch.eye(size).to(weight).expand(groups, size, size)
+        elif given.ndim == 1:
+            curvature = given.to(weight).reshape(groups, size).diag_embed()
+        else:
+            blocks = given.to(weight).reshape(groups, size, groups, size)
+            curvature = torch.stack([blocks[g, :, g] for g in range(groups)])
+        hessian = sums.xx / max(sums.count, 1.0)
+        one = Sides(weight, hessian, curvature, sums.count, given is not None)
+        sides[name] = one
+        if one.reached and one.energy > 0:
+            strengths.append(one.energy)
+    strength = torch.tensor(strengths or [1.0], dtype=torch.float64).median().item()
+    return {
+        name: one if one.reached else _as_strong(one, strength) for name, one in sides.items()
+    }
+
+
+def _as_strong(one: Sides, strength: float) -> Sides:
+    """A weight that no gradient reached, with the expected loss of an average one."""
+    scale = strength / one.energy if one.energy > 0 else 1.0
+    return Sides(one.weight, one.hessian, one.curvature * scale, one.samples, False)
