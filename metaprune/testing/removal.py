@@ -187,10 +187,11 @@ def constants(
     def watch(call: Call) -> None:
         nonlocal worst
         name = names.get(id(call.weight))
-        if name is None:
+        # Places of a transposed convolution see different taps.
+        if name is None or call.transposed:
             return
         tensor, side = masked.tensors[name], call.input_dim
-        index = kept_positions(tensor.dims[side], kept, masked.axes) if not call.transposed else None
+        index = kept_positions(tensor.dims[side], kept, masked.axes)
         if index is None:
             return
         watched.add(name)

@@ -59,7 +59,11 @@ class Regression:
             call: the call; its zero-padded borders count as they are.
             target: what it should return, in the layout of its output.
         """
-        y = None if target is None else output_blocks(call, target.detach())
+        y = (
+            None
+            if target is None
+            else output_blocks(target.detach(), call.channel_dim, call.groups)
+        )
         return cls.of_samples(input_blocks(call), y)
 
     def merge_(self, other: Regression) -> Regression:

@@ -10,6 +10,7 @@ import torch
 from graphs import Network
 from pruners import solvers
 from pruners.recovery.base import Pruning
+from pruners.recovery.refit import UNSEEN
 from pruners.recovery.solve_in_order import Ask
 from pruners.recovery.support import nested
 from pruners.solvers import Solution, as_matrix, from_matrix
@@ -39,7 +40,8 @@ def solve_alone(pruning: Pruning, *, fitted: bool) -> None:
     Args:
         pruning: its `solutions` and `values` are filled in.
         fitted: whether kept weights are fitted to the outputs of their own layer; without batches
-            they never are.
+            they never are. Weights whose inputs cannot be measured (`pruners.statistics.calls`) are
+            chosen by the solver for masks that needs no data, and the notes say so.
 
     Raises:
         ValueError: a solver that needs calibration without batches.
@@ -52,12 +54,19 @@ def solve_alone(pruning: Pruning, *, fitted: bool) -> None:
     statistics = (
         input_statistics(net.to_model(), pruning.batches, asks, wanted) if wanted and asks else {}
     )
-    # One call for all weights of a rank: their repairs run together.
+    solver, kinds = pruning.plan.solver, {}
+    for name, ask in asks.items():
+        unmeasured = needs - set(statistics.get(name, {})) and ask.rank is None
+        kinds[name] = (solvers.WITHOUT_CALIBRATION if unmeasured else solver, ask.rank)
+    if count := sum(kind[0] != solver for kind in kinds.values()):
+        without = solvers.WITHOUT_CALIBRATION
+        pruning.notes.append(f"Weights pruned by {without}: {count} ({UNSEEN}).")
+    # One call for all weights of a solver and rank: their repairs run together.
     found: dict[str, Solution] = {}
-    for rank in dict.fromkeys(ask.rank for ask in asks.values()):
-        chosen: dict[str, Ask] = {name: ask for name, ask in asks.items() if ask.rank == rank}
+    for kind in dict.fromkeys(kinds.values()):
+        chosen: dict[str, Ask] = {name: ask for name, ask in asks.items() if kinds[name] == kind}
         found |= solvers.solve_many(
-            pruning.plan.solver,
+            kind[0],
             {name: net.tensors[name].value for name in chosen},
             {name: ask.density for name, ask in chosen.items()},
             {name: ask.pattern for name, ask in chosen.items()},

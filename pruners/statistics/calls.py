@@ -14,7 +14,7 @@ experts), transposed convolutions with groups, recurrent cells, einsum and bilin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import FunctionType
 from typing import Any
@@ -104,19 +104,18 @@ def call_of(name: str, args: tuple, kwargs: Mapping[str, Any]) -> Call | None:
 
 def _product(names: tuple[str, ...], args: tuple, kwargs: Mapping[str, Any]) -> Call | None:
     given = dict(zip(names, args, strict=False)) | dict(kwargs)
-    pair, bias = [given.get(key) for key in names[-2:]], given.get("bias")
+    one, other, bias = given.get(names[-2]), given.get(names[-1]), given.get("bias")
+    if not isinstance(one, torch.Tensor) or not isinstance(other, torch.Tensor):
+        return None
     scaled = any(given.get(scale, 1) != 1 for scale in ("alpha", "beta"))
-    if scaled or any(not isinstance(factor, torch.Tensor) for factor in pair):
+    if scaled or (bias is not None and bias.ndim > 1):  # a sum with something that is no parameter
         return None
-    if bias is not None and bias.ndim > 1:  # a sum with something that is no parameter
-        return None
-    (left, left_turned), (right, right_turned) = (parameter_of(factor) for factor in pair)
+    (left, left_turned), (right, right_turned) = parameter_of(one), parameter_of(other)
     weights = [isinstance(factor, nn.Parameter) for factor in (left, right)]
-    if weights == [False, True] and pair[1].ndim == 2:
-        return Call(pair[0], right, int(right_turned), bias=bias)
-    if weights == [True, False] and pair[0].ndim == 2:
-        side = -1 if pair[1].ndim == 1 else -2
-        return Call(pair[1], left, int(not left_turned), side)
+    if weights == [False, True] and other.ndim == 2:
+        return Call(one, right, int(right_turned), bias=bias)
+    if weights == [True, False] and one.ndim == 2:
+        return Call(other, left, int(not left_turned), -1 if other.ndim == 1 else -2)
     return None
 
 
@@ -147,6 +146,42 @@ def _layout(value: torch.Tensor) -> tuple[list[int], list[int]]:
     return sizes, [
         0 if size == 1 else step for size, step in zip(sizes, value.stride(), strict=False)
     ]
+
+
+class Watched:
+    """Weights of a model by name, to be recognised in calls.
+
+    Args:
+        model: whose parameters they are.
+        weights: names.
+
+    Raises:
+        ValueError: a name that is not a parameter.
+    """
+
+    def __init__(self, model: nn.Module, weights: Iterable[str]) -> None:
+        parameters = dict(model.named_parameters())
+        self.parameters: dict[str, nn.Parameter] = {}
+        self.both: set[str] = set()
+        """Names of weights whose inputs run along either dimension: they have no statistics."""
+        self._sides: dict[str, int] = {}
+        for name in weights:
+            if name not in parameters:
+                raise ValueError(f'the model has no parameter "{name}" to collect statistics for')
+            self.parameters[name] = parameters[name]
+        self._names = {id(value): name for name, value in self.parameters.items()}
+
+    def name(self, call: Call) -> str | None:
+        """Of the weight that a call reads; None if it is not watched, or turned since before."""
+        name = self._names.get(id(call.weight))
+        if name is None or self._sides.setdefault(name, call.input_dim) == call.input_dim:
+            return name
+        self.both.add(name)
+        return None
+
+    def out_dim(self, name: str) -> int:
+        """The dimension of a weight that outputs run along, by its calls; 0 if there were none."""
+        return 1 - self._sides.get(name, 1)
 
 
 class LinearCalls(TorchFunctionMode):

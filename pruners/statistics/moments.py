@@ -104,13 +104,12 @@ class Moments:
         n = max(self.samples, 1.0)
         result = {}
         for name in STATISTICS:
-            unseen = any(part in BACKWARD and part not in self.parts for part in PARTS[name])
-            if name not in names or unseen:
+            source = "outer" if name == "norms" and "outer" in self.parts else PARTS[name][0]
+            if name not in names or source not in self.parts:
                 continue
             if name == "norms":
-                squares = self.parts.get("squares")
-                if squares is None:
-                    squares = self.parts["outer"].diagonal()
+                squares = self.parts[source]
+                squares = squares.diagonal() if squares.ndim == 2 else squares
                 result[name] = (squares / n).clamp_min(0.0).sqrt()
             elif name == "hessian":
                 outer = self.parts["outer"]

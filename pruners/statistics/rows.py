@@ -1,8 +1,8 @@
 """Inputs and outputs of a linear map as the rows that its matrix turns into each other.
 
-    input_blocks(call) @ matrix.mT + bias == output_blocks(call, output)
+    input_blocks(call) @ matrix.mT + bias == output_blocks(output, call.channel_dim, call.groups)
 
-with matrix the blocks of `pruners.solvers.as_matrix(call.weight, 1 - call.input_dim)`, one for every
+with matrix the blocks of `pruners.solvers.as_matrix(call.weight, 1 - call.input_dim)`: one for each
 group of a convolution, and one in all otherwise.
 """
 
@@ -52,20 +52,20 @@ def input_blocks(call: Call) -> torch.Tensor:
     return x.flatten(n + 2).flatten(1, n + 1)
 
 
-def output_blocks(call: Call, output: torch.Tensor) -> torch.Tensor:
+def output_blocks(output: torch.Tensor, channel_dim: int, groups: int) -> torch.Tensor:
     """(groups, samples, out / groups): outputs, or gradients at them, sample by sample as inputs.
 
     Args:
-        call: which one.
-        output: in the layout of its output.
+        output: in the layout of a call's output.
+        channel_dim, groups: of the call.
     """
-    rows = output.movedim(call.channel_dim, -1)
-    return rows.reshape(-1, call.groups, rows.shape[-1] // call.groups).transpose(0, 1)
+    rows = output_rows(output, channel_dim)
+    return rows.unflatten(1, (groups, -1)).transpose(0, 1)
 
 
-def output_rows(call: Call, output: torch.Tensor) -> torch.Tensor:
+def output_rows(output: torch.Tensor, channel_dim: int) -> torch.Tensor:
     """(places, out): outputs, or gradients at them, place by place."""
-    rows = output.movedim(call.channel_dim, -1)
+    rows = output.movedim(channel_dim, -1)
     return rows.reshape(-1, rows.shape[-1])
 
 

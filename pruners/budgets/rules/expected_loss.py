@@ -52,9 +52,7 @@ def expected_loss_masks(
 
 
 @rule("expected-loss", divides="widths")
-def expected_loss_widths(
-    request: Request, *, expected: ExpectedLoss, order: str = "loss"
-) -> Kept:
+def expected_loss_widths(request: Request, *, expected: ExpectedLoss, order: str = "loss") -> Kept:
     """Minimise Σ ½ tr(G S) over widths, S what a refit of the readers of an axis leaves of them.
 
     Args:
