@@ -86,6 +86,8 @@ class Carried:
         rows = scores.detach()[counted]
         for part in rows.split(max(1, CHUNK // max(1, rows.shape[-1]))):
             weight = 1 - (_wide(part) / temperature).softmax(-1).square().sum(-1).double()
+            if part.shape[-1] == 1:  # the square of a single score is the same everywhere
+                weight = torch.ones_like(weight)
             self.total += float(weight.sum())
             self.squares += float(weight.square().sum())
         self.count += len(rows)
