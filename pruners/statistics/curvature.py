@@ -14,7 +14,7 @@ a weight that the forward reads several times, add up.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -27,14 +27,18 @@ from torch.utils import _pytree as pytree
 from graphs.calls.running import run
 from pruners.statistics.calls import Call, LinearCalls, Watched
 from pruners.statistics.likelihood import (
+    CHUNK,
     SPREAD,
+    TEMPERATURES,
     Carried,
     Likelihood,
+    LossFunction,
+    choice,
     direction,
     generators_of,
     scores_of,
-    settled,
 )
+from pruners.statistics.moments import gram
 from pruners.statistics.recompute import recomputed
 from pruners.statistics.rows import output_blocks
 
@@ -84,22 +88,15 @@ def curvature(
         ValueError: a loss that is no scalar, an output without scores, or one that depends on no
             watched weight smoothly.
     """
-    chosen = settled(model, batches, likelihood)
     watch = OutputGradients(watched, dtype)
-    # What was chosen is spread enough; what was asked for may not be.
-    carried = None if likelihood.temperature is None else Carried()
     kept: AbstractContextManager = nullcontext()
     if likelihood.recompute:
         kept = recomputed(model, lambda: LinearCalls(after=watch.again))
     with kept:
-        predictions = sum(_add(model, batch, watch, chosen, carried) for batch in batches)
-    if carried is not None and carried.count and carried.share < SPREAD:
-        warn(
-            f"few predictions carry the curvature at temperature {likelihood.temperature:g} (as "
-            f"many as {carried.share:.1%} of them would, each alike): the model is sure of nearly "
-            "all; leave the temperature out, or choose a higher one",
-            stacklevel=3,
-        )
+        if likelihood.loss_fn is not None:
+            predictions = _of_loss(model, batches, watch, likelihood.loss_fn)
+        else:
+            predictions = _of_scores(model, batches, watch, likelihood)
     unreached = {name: watch.called.get(name, UNREAD) for name in watched.parameters}
     sums = {name: found for name, found in watch.sums.items() if name not in watched.both}
     unreached |= dict.fromkeys(watched.both, BOTH_WAYS)
@@ -153,63 +150,134 @@ class OutputGradients:
         groups, _, size = rows.shape
         dtype = torch.promote_types(rows.dtype, self._dtype)
         if size == 1 or groups * size > LARGEST:
-            found = torch.linalg.vector_norm(rows, dim=1, dtype=dtype).square().flatten()
+            parts = rows.split(max(1, CHUNK // (groups * size)), dim=1)
+            found = torch.stack([part.to(dtype).square().sum(1) for part in parts]).sum(0).flatten()
+        elif groups == 1:
+            found = gram(rows[0].to(dtype))
         else:
-            rows = rows.to(dtype)
-            found = _block_diagonal(rows.mT @ rows)
+            found = _block_diagonal(gram(rows.to(dtype)))
         self.sums[name] = self.sums[name].add_(found) if name in self.sums else found
 
 
 def _block_diagonal(blocks: torch.Tensor) -> torch.Tensor:
     """(groups, size, size) → (groups · size, groups · size)."""
     groups, size, _ = blocks.shape
-    if groups == 1:
-        return blocks[0]
     full = blocks.new_zeros(groups, size, groups, size)
     index = torch.arange(groups, device=blocks.device)
     full[index, :, index] = blocks
     return full.reshape(groups * size, groups * size)
 
 
-def _add(
-    model: nn.Module,
-    batch: Any,
-    watch: OutputGradients,
-    likelihood: Likelihood,
-    carried: Carried | None,
+def _of_loss(
+    model: nn.Module, batches: Sequence[Any], watch: OutputGradients, loss_fn: LossFunction
 ) -> float:
-    """One forward pass and the backward passes of a batch; how many predictions it counts for."""
-    watch.starts.clear()
-    batch = pytree.tree_map_only(torch.Tensor, torch.Tensor.detach, batch)
-    with torch.enable_grad(), LinearCalls(after=watch.after):
-        if likelihood.loss_fn is not None:
-            end = likelihood.loss_fn(model, batch)
-            counted = None
-        else:
-            end, counted = scores_of(run(model, batch), batch)
-    if counted is None and (not isinstance(end, torch.Tensor) or end.numel() != 1):
-        kind = f"shape {tuple(end.shape)}" if isinstance(end, torch.Tensor) else type(end).__name__
-        raise ValueError(f"curvature needs a scalar loss (got {kind})")
+    """Backward passes from a loss; the number of batches."""
+    for batch in batches:
+        with torch.enable_grad(), LinearCalls(after=watch.after):
+            loss = loss_fn(model, batch)
+        if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
+            tensor = isinstance(loss, torch.Tensor)
+            kind = f"shape {tuple(loss.shape)}" if tensor else type(loss).__name__
+            raise ValueError(f"curvature needs a scalar loss (got {kind})")
+        _pull_back(loss, watch, 1, "loss")
+    return float(len(batches))
+
+
+def _of_scores(
+    model: nn.Module, batches: Sequence[Any], watch: OutputGradients, asked: Likelihood
+) -> float:
+    """Backward passes from scores; the number of predictions, times draws.
+
+    What is to be chosen shows when the first draw at the lowest temperature is made. Mostly that
+    was the right one, and no forward pass went into the choice.
+    """
+    tried = TEMPERATURES if asked.temperature is None else (asked.temperature,)
+    carried = {temperature: Carried() for temperature in tried}
+    first, made = tried[0], 1 if asked.temperature is None else asked.draws or 1
+    _pass(model, batches, watch, first, range(made), asked.seed, carried)
+    chosen, draws = choice(asked, carried)
+    if chosen != first:
+        watch.sums.clear()
+        made = 0
+    if made < draws:
+        _pass(model, batches, watch, chosen, range(made, draws), asked.seed, {})
+    found = carried[chosen]
+    if asked.temperature is not None and found.count and found.share < SPREAD:
+        warn(
+            f"few predictions carry the curvature at temperature {chosen:g} (as many as "
+            f"{found.share:.1%} of them would, each alike): the model is sure of nearly all; leave "
+            "the temperature out, or choose a higher one",
+            stacklevel=5,
+        )
+    return float(found.count * draws)
+
+
+def _pass(
+    model: nn.Module,
+    batches: Sequence[Any],
+    watch: OutputGradients,
+    temperature: float,
+    draws: range,
+    seed: int,
+    carried: Mapping[float, Carried],
+) -> None:
+    """A forward pass, and a backward pass for each draw; `carried` takes the predictions in."""
+    for batch in batches:
+        batch = pytree.tree_map_only(torch.Tensor, torch.Tensor.detach, batch)
+        with torch.enable_grad(), LinearCalls(after=watch.after):
+            scores, counted = scores_of(run(model, batch), batch)
+        if counted.ndim == 0:
+            scores, counted = scores[None], counted[None]
+        for each, one in carried.items():
+            one.add(scores, counted, each)
+        seeds = [f"{seed} {draw}" for draw in draws]
+        end = _Drawn.apply(scores, _drawing(scores, counted, temperature, batch, seeds))
+        del scores  # the draws let go of them
+        _pull_back(end, watch, len(draws), "output")
+
+
+class _Drawn(torch.autograd.Function):
+    """A scalar whose gradients at the scores are draws, made when they are asked for.
+
+    So neither the scores nor a draw, which are large where there are many classes, stay in memory
+    when the backward pass has left them behind.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, scores: torch.Tensor, draw: Callable[[], torch.Tensor]) -> torch.Tensor:
+        ctx.draw = draw
+        return scores.new_zeros(())
+
+    @staticmethod
+    def backward(ctx: Any, _: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return ctx.draw(), None
+
+
+def _drawing(
+    scores: torch.Tensor,
+    counted: torch.Tensor,
+    temperature: float,
+    batch: Any,
+    seeds: list[str],
+) -> Callable[[], torch.Tensor]:
+    """One draw after the other; with the last one the scores go."""
+    held, left = [scores.detach()], list(seeds)
+
+    def draw() -> torch.Tensor:
+        generators = generators_of(batch, counted, left.pop(0))
+        return direction(held[0] if left else held.pop(), counted, temperature, generators)
+
+    return draw
+
+
+def _pull_back(end: torch.Tensor, watch: OutputGradients, passes: int, what: str) -> None:
+    """Backward passes from a scalar to where the graph starts."""
     if not end.requires_grad:
         raise ValueError(
-            f"the {'output' if counted is not None else 'loss'} does not depend smoothly on any "
-            "measured weight: the forward blocks gradients (no_grad, detach, argmax or whole "
-            "numbers), or calls none of them; there is no curvature to measure, so choose another "
-            'budget, such as budget="uniform"'
+            f"the {what} does not depend smoothly on any measured weight: the forward blocks "
+            "gradients (no_grad, detach, argmax or whole numbers), or calls none of them; there is "
+            'no curvature to measure, so choose another budget, such as budget="uniform"'
         )
-    draws, generators = 1, []
-    if counted is not None:
-        draws = likelihood.draws or 1
-        temperature = 1.0 if likelihood.temperature is None else likelihood.temperature
-        if counted.ndim == 0:
-            end, counted = end[None], counted[None]
-        if carried is not None:
-            carried.add(end, counted, temperature)
-        generators = generators_of(batch, counted, likelihood.seed)
-    for left in reversed(range(draws)):
-        pull = None
-        if counted is not None:
-            pull = direction(end, counted, temperature, generators)
-        torch.autograd.grad(end, watch.starts, pull, retain_graph=left > 0, allow_unused=True)
+    for left in reversed(range(passes)):
+        torch.autograd.grad(end, watch.starts, retain_graph=left > 0, allow_unused=True)
     watch.starts.clear()
-    return 1.0 if counted is None else float(counted.sum()) * draws

@@ -13,8 +13,8 @@ gradient. Scores are then divided by a temperature; at ∞ all directions of the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from math import ceil, inf, isinf
 from typing import Any, TypeAlias
 from zlib import crc32
@@ -23,7 +23,7 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from graphs.calls.running import as_inputs, run
+from graphs.calls.running import as_inputs
 
 LossFunction: TypeAlias = Callable[[nn.Module, Any], torch.Tensor]
 
@@ -37,7 +37,7 @@ ENOUGH, MOST = 8192, 4
 """Predictions for which one draw is enough, and draws at most."""
 
 CHUNK = 1 << 22
-"""Scores that are turned into probabilities at a time."""
+"""Scores that are turned into probabilities at a time: memory beside the scores themselves."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,8 @@ class Likelihood:
         temperature: of the softmax of the scores; inf for all directions alike. None for the lowest
             of `TEMPERATURES` at which a tenth of the predictions or more carries the gradient.
         draws: backward passes a batch; None for as many as few predictions need, at most four.
+            Statistics of several processes, or of parts of the data, that are to be merged need
+            both given.
         loss_fn: (model, batch) → scalar: the gradient of this loss instead, summed over the
             examples of a batch or averaged (budgets do not change with its scale).
         seed: of the draws.
@@ -83,14 +85,15 @@ class Carried:
 
     def add(self, scores: torch.Tensor, counted: torch.Tensor, temperature: float) -> None:
         """Take predictions in: (..., classes), those that count, (...), and the temperature."""
-        rows = scores.detach()[counted]
-        for part in rows.split(max(1, CHUNK // max(1, rows.shape[-1]))):
-            weight = 1 - (_wide(part) / temperature).softmax(-1).square().sum(-1).double()
-            if part.shape[-1] == 1:  # the square of a single score is the same everywhere
+        rows = scores.detach().flatten(0, -2)
+        here = counted.flatten().nonzero().flatten()
+        for index in here.split(at_a_time(rows)):
+            weight = 1 - _wide(rows[index]).div_(temperature).softmax(-1).square_().sum(-1).double()
+            if rows.shape[1] == 1:  # the square of a single score is the same everywhere
                 weight = torch.ones_like(weight)
             self.total += float(weight.sum())
             self.squares += float(weight.square().sum())
-        self.count += len(rows)
+        self.count += len(here)
 
     @property
     def share(self) -> float:
@@ -98,32 +101,16 @@ class Carried:
         return self.total**2 / (self.count * self.squares) if self.squares > 0 else 0.0
 
 
-def settled(model: nn.Module, batches: Iterable[Any], asked: Likelihood) -> Likelihood:
-    """A likelihood with nothing left to choose, by one forward pass over the batches.
-
-    Statistics that are to be merged, of other batches or processes, need the same one.
+def choice(asked: Likelihood, carried: Mapping[float, Carried]) -> tuple[float, int]:
+    """The temperature and the draws of a likelihood.
 
     Args:
-        model: in evaluation mode.
-        batches: inputs of the model.
         asked: what is given already.
+        carried: temperature → how many predictions carry the gradient, the lowest first.
     """
-    if asked.loss_fn is not None or (asked.temperature is not None and asked.draws is not None):
-        return replace(asked, draws=asked.draws or 1)
-    tried = TEMPERATURES if asked.temperature is None else (asked.temperature,)
-    found = {temperature: Carried() for temperature in tried}
-    with torch.no_grad():
-        for batch in batches:
-            scores, counted = scores_of(run(model, batch), batch)
-            for temperature, carried in found.items():
-                carried.add(scores, counted, temperature)
-    temperature = next((t for t, carried in found.items() if carried.share >= SPREAD), tried[-1])
-    rows = max(1, found[temperature].count)
-    return replace(
-        asked,
-        temperature=temperature,
-        draws=asked.draws or min(MOST, ceil(ENOUGH / rows)),
-    )
+    temperature = next((t for t, one in carried.items() if one.share >= SPREAD), [*carried][-1])
+    rows = max(1, carried[temperature].count)
+    return temperature, asked.draws or min(MOST, ceil(ENOUGH / rows))
 
 
 def scores_of(output: Any, batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
@@ -173,26 +160,24 @@ def direction(
         temperature: of p.
         generators: of every example, or one for all.
     """
-    scores = scores.detach()
-    drawn = torch.zeros_like(scores)
-    classes = scores.shape[-1]
-    each = len(scores) if len(generators) == 1 else 1
-    step = max(each, CHUNK // max(1, scores[0].numel()))
-    for first in range(0, len(scores), step):
-        part, some = scores[first : first + step], counted[first : first + step]
-        part = _wide(part)
-        noise = torch.zeros_like(part)
-        for i in range(0, len(part), each):
-            here = some[i : i + each]
-            shape = (int(here.sum()), classes)
-            noise[i : i + each][here] = torch.randn(
-                shape,
-                generator=generators[(first + i) // each],
-                dtype=part.dtype,
-                device=part.device,
-            )
-        drawn[first : first + step] = _coloured(noise, part, temperature)
-    return drawn
+    rows = scores.detach().flatten(0, -2)
+    drawn = torch.zeros_like(rows)
+    wide = torch.promote_types(rows.dtype, torch.float32)
+    each = counted.numel() // len(generators)
+    for i, generator in enumerate(generators):
+        here = counted.flatten()[i * each : (i + 1) * each].nonzero().flatten() + i * each
+        for index in here.split(at_a_time(rows)):
+            shape = len(index), rows.shape[1]
+            noise = torch.randn(shape, generator=generator, dtype=wide, device=rows.device)
+            drawn[index] = noise.to(drawn.dtype)
+    for some, given in zip(*(each.split(at_a_time(rows)) for each in (drawn, rows)), strict=True):
+        some.copy_(_coloured(_wide(some), _wide(given), temperature))
+    return drawn.reshape(scores.shape)
+
+
+def at_a_time(rows: torch.Tensor) -> int:
+    """Rows of scores, (predictions, classes), that are turned into probabilities at a time."""
+    return max(1, CHUNK // max(1, rows.shape[1]))
 
 
 def _coloured(noise: torch.Tensor, scores: torch.Tensor, temperature: float) -> torch.Tensor:
@@ -206,7 +191,7 @@ def _coloured(noise: torch.Tensor, scores: torch.Tensor, temperature: float) -> 
     return rooted.sub_(p.mul_(rooted.sum(-1, keepdim=True)))
 
 
-def generators_of(batch: Any, counted: torch.Tensor, seed: int) -> list[torch.Generator]:
+def generators_of(batch: Any, counted: torch.Tensor, seed: str) -> list[torch.Generator]:
     """Random numbers of every example, by what it holds.
 
     So draws stay the same however examples are batched, padded, ordered, or divided over processes.
@@ -225,7 +210,7 @@ def generators_of(batch: Any, counted: torch.Tensor, seed: int) -> list[torch.Ge
     rows = [leaf for leaf in leaves if leaf.ndim and len(leaf) == examples]
     found = []
     for i in range(examples if rows else 1):
-        value = seed
+        value = crc32(seed.encode())
         for leaf in rows or leaves:
             plain = leaf.detach()
             if rows:

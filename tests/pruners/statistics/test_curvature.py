@@ -495,7 +495,7 @@ def test_more_outputs_than_the_largest_have_a_diagonal():
     x = torch.randn(6, 3)
     got = found(model, [x])
     assert got["2.weight"].shape == (LARGEST + 1,)
-    generators = room.generators_of(x, torch.ones(6, dtype=torch.bool), 0)
+    generators = room.generators_of(x, torch.ones(6, dtype=torch.bool), "0 0")
     pull = room.direction(model(x), torch.ones(6, dtype=torch.bool), 1.0, generators)
     torch.testing.assert_close(got["2.weight"], pull.square().sum(0) / 6)
     rows = (pull @ model[2].weight) * (1 - model[:2](x).square())
