@@ -87,13 +87,15 @@ class Carried:
         """Take predictions in: (..., classes), those that count, (...), and the temperature."""
         rows = scores.detach().flatten(0, -2)
         here = counted.flatten().nonzero().flatten()
+        self.count += len(here)
+        if rows.shape[1] == 1 or isinf(temperature):  # every prediction is as sure as the others
+            self.total += len(here)
+            self.squares += len(here)
+            return
         for index in here.split(at_a_time(rows)):
             weight = 1 - _wide(rows[index]).div_(temperature).softmax(-1).square_().sum(-1).double()
-            if rows.shape[1] == 1:  # the square of a single score is the same everywhere
-                weight = torch.ones_like(weight)
             self.total += float(weight.sum())
             self.squares += float(weight.square().sum())
-        self.count += len(here)
 
     @property
     def share(self) -> float:
