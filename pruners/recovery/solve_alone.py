@@ -10,6 +10,7 @@ import torch
 from graphs import Network
 from pruners import solvers
 from pruners.recovery.base import Pruning
+from pruners.recovery.sides import output_sides
 from pruners.recovery.solve_in_order import Ask
 from pruners.recovery.support import nested
 from pruners.solvers import Solution, as_matrix, from_matrix
@@ -33,13 +34,14 @@ def check_needs(pruning: Pruning) -> set[str]:
     return needs
 
 
-def solve_alone(pruning: Pruning, *, fitted: bool) -> None:
+def solve_alone(pruning: Pruning, *, fitted: bool, sides: int = 1) -> None:
     """Find the weights that are asked for and not solved yet, each for itself.
 
     Args:
         pruning: its `solutions` and `values` are filled in.
         fitted: whether kept weights are fitted to the outputs of their own layer; without batches
             they never are.
+        sides: 2 for errors of outputs as the predictions feel them, where there are batches.
 
     Raises:
         ValueError: a solver that needs calibration without batches.
@@ -52,6 +54,9 @@ def solve_alone(pruning: Pruning, *, fitted: bool) -> None:
     statistics = (
         input_statistics(net.to_model(), pruning.batches, asks, wanted) if wanted and asks else {}
     )
+    if sides == 2 and fitted and asks:
+        curved = output_sides(pruning, net.to_model(), asks)
+        statistics = {n: {**statistics.get(n, {}), **curved.get(n, {})} for n in asks}
     # One call for all weights of a rank: their repairs run together.
     found: dict[str, Solution] = {}
     for rank in dict.fromkeys(ask.rank for ask in asks.values()):
