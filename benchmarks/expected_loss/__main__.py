@@ -38,7 +38,7 @@ def main() -> None:
     roots = {name: getattr(given, name) for name in Sources.__dataclass_fields__}
     sources = Sources(**roots)
 
-    @lru_cache(maxsize=8)
+    @lru_cache(maxsize=64)
     def subject(benchmark: str, model: str, examples: int, seed: int) -> Subject:
         return SUITES[benchmark].subject(sources, model, examples, seed)
 

@@ -6,7 +6,7 @@ import json
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -60,8 +60,8 @@ class Subject:
         example_inputs: for its forward.
         calibration: batches that the pruning sees.
         judge: pruned network → figures by name; none of what it looks at is in the calibration.
-        planned: the same network in a form that hides `whole` from plans; None where nothing is.
-        whole: weights that keep all their numbers, and are refitted behind pruned ones.
+        planned: the same network in a form that hides from plans what is to stay whole; None where
+            nothing is hidden. What a plan does not name is still refitted behind pruned weights.
     """
 
     model: nn.Module
@@ -69,7 +69,6 @@ class Subject:
     calibration: metaprune.Calibration
     judge: Callable[[nn.Module], dict[str, float]]
     planned: nn.Module | None = None
-    whole: tuple[str, ...] = ()
 
     @property
     def divided(self) -> nn.Module:
@@ -127,7 +126,6 @@ def measured(cell: Cell, rule: Rule, subject: Subject) -> dict[str, Any]:
     except ValueError as error:
         return {**line, "refused": f"{type(error).__name__}: {error}"}
     planned = time.process_time()
-    plan = replace(plan, density={**plan.density, **dict.fromkeys(subject.whole, 1.0)})
     recovery = rule.settings.get("recovery")
     result = metaprune.apply(
         subject.model,

@@ -102,6 +102,11 @@ def accuracy(scores: Tensor, labels: Tensor) -> float:
     return round(100 * float((scores.argmax(1) == labels).float().mean()), 3)
 
 
+@cache
+def _tests(data: Data) -> tuple[Tensor, Tensor]:
+    return data.test.batch(torch.arange(TEST))
+
+
 def subject(model: nn.Module, data: Data, examples: int, seed: int, tested: bool) -> Subject:
     """An image network; calibration and the images beside it are drawn from training images.
 
@@ -115,7 +120,7 @@ def subject(model: nn.Module, data: Data, examples: int, seed: int, tested: bool
     order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(seed))
     chosen = order[:examples].split(BATCH)
     images, labels = data.train.batch(order[examples : examples + LEFT_OUT])
-    tests = data.test.batch(torch.arange(TEST)) if tested else None
+    tests = _tests(data) if tested else None
     dense = logits(model, images)
 
     def judge(pruned: nn.Module) -> dict[str, float]:

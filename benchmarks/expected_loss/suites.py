@@ -12,6 +12,9 @@ from benchmarks.expected_loss.cells import Subject
 from training.zoo.members import PARTS, members
 
 LLAMAS = ("stories260K", "TinyStories-656K")
+UNTIED = " untied"
+"""After the name of a Llama: its head is a tensor of its own, and may be factored."""
+
 DEPTHS = (20, 32, 56)
 
 
@@ -75,7 +78,7 @@ def _channels(sources: Sources) -> Iterator[Ask]:
 
 
 def _ranks(sources: Sources) -> Iterator[Ask]:
-    for model in LLAMAS:
+    for model in (*LLAMAS, *(name + UNTIED for name in LLAMAS)):
         for share in (90, 80, 70, 60):
             yield Ask(model, "low-rank", {"params": f"{share}%"}, 48)
 
@@ -98,12 +101,14 @@ def _zoo(sources: Sources) -> Iterator[Ask]:
                 yield Ask(name, "channels", {"macs": f"{share}%"}, 1024)
 
 
-def _llama(whole_head: bool) -> Callable[[Sources, str, int, int], Subject]:
-    def subject(sources: Sources, model: str, examples: int, seed: int) -> Subject:
-        folder = sources.llamas / model
-        return texts.subject(folder, sources.tinystories, examples, seed, whole_head)
+def _masked(sources: Sources, model: str, examples: int, seed: int) -> Subject:
+    folder = sources.llamas / model
+    return texts.subject(folder, sources.tinystories, examples, seed, apart=True, whole=True)
 
-    return subject
+
+def _llama(sources: Sources, model: str, examples: int, seed: int) -> Subject:
+    folder, apart = sources.llamas / model.removesuffix(UNTIED), model.endswith(UNTIED)
+    return texts.subject(folder, sources.tinystories, examples, seed, apart=apart)
 
 
 def _resnet(sources: Sources, model: str, examples: int, seed: int) -> Subject:
@@ -118,9 +123,9 @@ def _member(sources: Sources, model: str, examples: int, seed: int) -> Subject:
 
 
 SUITES: Mapping[str, Suite] = {
-    "masks": Suite(_masks, _llama(whole_head=True), "perplexity"),
-    "channels": Suite(_channels, _llama(whole_head=False), "perplexity"),
-    "ranks": Suite(_ranks, _llama(whole_head=False), "perplexity"),
+    "masks": Suite(_masks, _masked, "perplexity"),
+    "channels": Suite(_channels, _llama, "perplexity"),
+    "ranks": Suite(_ranks, _llama, "perplexity"),
     "resnets": Suite(_resnets, _resnet, "accuracy"),
     "zoo": Suite(_zoo, _member, "kl", (0,)),
 }

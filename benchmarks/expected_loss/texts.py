@@ -127,7 +127,9 @@ def divergence(model: nn.Module, dense: nn.Module, rows: Tensor) -> float:
     return total / rows.numel()
 
 
-def subject(model: Path, text: Path, examples: int, seed: int, whole_head: bool) -> Subject:
+def subject(
+    model: Path, text: Path, examples: int, seed: int, *, apart: bool = False, whole: bool = False
+) -> Subject:
     """A Llama, calibrated and judged on TinyStories.
 
     Args:
@@ -135,14 +137,15 @@ def subject(model: Path, text: Path, examples: int, seed: int, whole_head: bool)
         text: folder of the two texts.
         examples: sequences of the calibration.
         seed: of the choice of the calibration and the windows beside it.
-        whole_head: whether embedding and head are made two, and the head keeps all its numbers.
+        apart: whether the head becomes a tensor of its own; see `untied`.
+        whole: whether plans leave the head alone.
     """
     import transformers
 
     transformers.logging.set_verbosity_error()
     tokenizer = transformers.AutoTokenizer.from_pretrained(model)
     network: Any = sources.load("transformers", path=str(model)).eval()
-    network = untied(network) if whole_head else network
+    network = untied(network) if apart else network
     drawn = windows(
         tokenizer, text / CALIBRATION_TEXT, CALIBRATION_CHARACTERS, examples + LEFT_OUT, seed
     )
@@ -160,6 +163,5 @@ def subject(model: Path, text: Path, examples: int, seed: int, whole_head: bool)
         {"input_ids": calibration[:2]},
         Calibration([{"input_ids": batch} for batch in calibration.split(BATCH)]),
         judge,
-        with_fixed_head(network) if whole_head else None,
-        ("lm_head.weight",) if whole_head else (),
+        with_fixed_head(network) if whole else None,
     )
