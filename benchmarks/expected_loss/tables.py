@@ -39,7 +39,7 @@ def of(benchmark: str, lines: Sequence[Line], recorded: Path | None = None) -> s
             if (r["model"], r["pattern"], r["examples"]) == (model, pattern, examples)
         ]
         whole = [r for r in rows if r["model"] == model and r["pattern"] == DENSE]
-        at = f" (dense {whole[-1]['figures'][figure]:.4g})" if whole else ""
+        at = f" (dense {whole[-1]['figures'][figure]:.2f})" if whole else ""
         parts.append(f"{model}{at}, {pattern}, {examples} examples\n")
         parts.append(_targets(chosen, figure))
     return "\n".join(parts)
@@ -71,12 +71,12 @@ def _written(target: Mapping[str, Any]) -> str:
 
 
 def spread(values: Sequence[float]) -> str:
-    """Mean ± standard deviation, to four digits; empty for none."""
+    """Mean ± standard deviation; empty for none."""
     if not values:
         return ""
     if len(values) == 1:
-        return f"{values[0]:.4g}"
-    return f"{mean(values):.4g} ± {stdev(values):.2g}"
+        return f"{values[0]:.2f}"
+    return f"{mean(values):.2f} ± {stdev(values):.2f}"
 
 
 def families(rows: Sequence[Line], recorded: Path | None = None) -> str:

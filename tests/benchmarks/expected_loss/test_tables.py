@@ -30,9 +30,9 @@ def test_seeds_are_summed_up_and_the_last_measurement_counts() -> None:
     del lines[-1]["figures"]
     whole = _line("dense", 4.5, target={}, pattern="dense")
     text = tables.of("masks", [whole, *lines])
-    assert "| erk | 11 ± 1.4 |  | 1.0 | 2.0 |" in text
-    assert "| lamp |  | 11 | 1.0 | 2.0 |" in text
-    assert "llama (dense 4.5), unstructured, 48 examples" in text
+    assert "| erk | 11.00 ± 1.41 |  | 1.0 | 2.0 |" in text
+    assert "| lamp |  | 11.00 | 1.0 | 2.0 |" in text
+    assert "llama (dense 4.50), unstructured, 48 examples" in text
     assert "owl" not in text
 
 
