@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import nn
 
 from pruners.curves.sides import Sides, measure_sides
+from pruners.curves.trial import Judge, cut_and_refitted, left_out
 from pruners.statistics import Likelihood
 
 if TYPE_CHECKING:
@@ -53,3 +55,18 @@ class ExpectedLoss:
             if tensor.role == "weight" and tensor.input_dim is not None
         ]
         return measure_sides(self.net, self.model, self.batches, names, self.likelihood)
+
+    def divided(self) -> tuple[ExpectedLoss, Judge]:
+        """The same measured on a part of the batches, and a judge on those that are left out."""
+        measuring, judging = left_out(self.batches)
+        part = ExpectedLoss(self.net, measuring, self._weights, self.likelihood, self.model)
+        return part, Judge(self.model, judging)
+
+    def after(self, kept: Mapping[str, torch.Tensor]) -> ExpectedLoss:
+        """Of the network without the units that go, refitted in order.
+
+        Args:
+            kept: axis name → kept unit indices.
+        """
+        net, model = cut_and_refitted(self.net, self.model, kept, self.batches)
+        return ExpectedLoss(net, self.batches, (), self.likelihood, model)

@@ -91,9 +91,7 @@ def measure_sides(
         if one.reached and one.energy > 0:
             strengths.append(one.energy)
     strength = torch.tensor(strengths or [1.0], dtype=torch.float64).median().item()
-    return {
-        name: one if one.reached else _as_strong(one, strength) for name, one in sides.items()
-    }
+    return {name: one if one.reached else _as_strong(one, strength) for name, one in sides.items()}
 
 
 def _as_strong(one: Sides, strength: float) -> Sides:
