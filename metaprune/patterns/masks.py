@@ -81,7 +81,9 @@ class Masks:
 
     def default_budget(self, measured: bool) -> str:
         """See `metaprune.patterns.base.Pattern`."""
-        return "uniform" if self.mask.m else "erk"
+        if self.mask.m:
+            return "uniform"
+        return "expected-loss" if measured else "erk"
 
     def default_solver(self, measured: bool) -> str:
         """See `metaprune.patterns.base.Pattern`."""
@@ -184,6 +186,8 @@ def divided(
         given = {**budgets.measured(rule, net, batches, names), **given}
         if rule == "price":
             given.setdefault("solve", budgets.solving(net, batches, names, solver, mask.name))
+        if rule == "expected-loss":
+            given.setdefault("solver", solver)
     return budgets.allocate_masks(rule, net, share, weights=names, pattern=mask, **bounds, **given)
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from pruners.recovery.base import Pruning
-from pruners.statistics import input_statistics
+from pruners.statistics import NoCurvatureError, input_statistics
 
 
 def check_sides(method: str, sides: int) -> None:
@@ -37,7 +37,7 @@ def output_sides(
     names = list(weights)
     try:
         found = input_statistics(model, pruning.batches, names, ("curvature",))
-    except ValueError as error:
+    except NoCurvatureError as error:
         pruning.notes.append(f"Solved for the layers' own outputs: {error}.")
         return {}
     curved = {n: {"curvature": s["curvature"]} for n, s in found.items() if "curvature" in s}

@@ -1,10 +1,10 @@
 """Calibration statistics: what a few batches say about the units and weights of a network."""
 
 from pruners.statistics.collected import Statistics
-from pruners.statistics.curvature import Likelihood
+from pruners.statistics.curvature import Likelihood, NoCurvatureError
 from pruners.statistics.evidence import microbatches, unit_evidence
 from pruners.statistics.imitation import Imitation
-from pruners.statistics.inputs import collect, input_statistics
+from pruners.statistics.inputs import both_sides, collect, input_statistics
 from pruners.statistics.moments import STATISTICS, Moments
 
 __all__ = [
@@ -12,7 +12,9 @@ __all__ = [
     "Imitation",
     "Likelihood",
     "Moments",
+    "NoCurvatureError",
     "Statistics",
+    "both_sides",
     "collect",
     "input_statistics",
     "microbatches",

@@ -113,8 +113,8 @@ class Statistics:
                 )
             counts: Mapping[str, list[float]] = json.loads(about["counts"])
             result = cls(frozenset(json.loads(about["needs"])))
-            for name, numbers in counts.items():
-                result.moments[name] = Moments(*numbers)
+            for name, (samples, positions, predictions) in counts.items():
+                result.moments[name] = Moments(samples, positions, predictions)
             for key in file.keys():  # noqa: SIM118 (not a mapping)
                 part, name = key.split(":", 1)
                 result.moments[name].parts[part] = file.get_tensor(key)

@@ -69,6 +69,10 @@ class Likelihood:
             raise ValueError(f"draws must be at least 1 (got {self.draws})")
 
 
+class NoCurvatureError(ValueError):
+    """The output depends smoothly on nothing that is measured, or is no score at all."""
+
+
 def settled(model: nn.Module, batches: Iterable[Any], asked: Likelihood) -> Likelihood:
     """A likelihood with nothing left to choose, by one forward pass over the batches.
 
@@ -113,7 +117,7 @@ def scores_of(output: Any, batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
         (..., classes) in float32 or wider, and (...) of zeros and ones.
 
     Raises:
-        ValueError: no floating-point tensor in the output.
+        NoCurvatureError: no floating-point tensor in the output.
     """
     scores = getattr(output, "logits", None)
     if not isinstance(scores, torch.Tensor):
@@ -121,7 +125,7 @@ def scores_of(output: Any, batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
         tensors = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
         scores = next((t for t in tensors if t.is_floating_point() and t.ndim), None)
     if scores is None or not scores.is_floating_point():
-        raise ValueError(
+        raise NoCurvatureError(
             "curvature needs an output of scores, a floating-point tensor (got "
             f"{type(output).__name__}); pass a loss, or wrap the model so that it returns them"
         )
@@ -243,7 +247,8 @@ def add_gradients(
         Predictions that were counted, times draws; 1 for a loss.
 
     Raises:
-        ValueError: a loss that is no scalar, or nothing that the output depends on smoothly.
+        ValueError: a loss that is no scalar.
+        NoCurvatureError: nothing that the output depends on smoothly.
     """
     watch.starts.clear()
     with torch.enable_grad(), LinearCalls(after=watch.after):
@@ -267,7 +272,7 @@ def add_gradients(
             ]
             count = float(weight.sum()) * draws
         if not end.requires_grad:
-            raise ValueError(
+            raise NoCurvatureError(
                 "the output does not depend smoothly on any measured weight: the forward blocks "
                 "gradients (no_grad, detach, argmax or whole numbers); there is no curvature to "
                 'measure, so choose another budget, such as budget="uniform"'

@@ -12,7 +12,13 @@ from graphs.calls.running import run, undisturbed
 from pruners.solvers.matrix import as_matrix
 from pruners.statistics.calls import Call, LinearCalls, input_rows
 from pruners.statistics.collected import Statistics
-from pruners.statistics.curvature import Likelihood, OutputGradients, add_gradients, settled
+from pruners.statistics.curvature import (
+    Likelihood,
+    NoCurvatureError,
+    OutputGradients,
+    add_gradients,
+    settled,
+)
 from pruners.statistics.gradients import LossFunction, squared_gradients
 from pruners.statistics.moments import Moments, of_rows, parts_of
 
@@ -28,6 +34,17 @@ def input_statistics(
 ) -> dict[str, dict[str, torch.Tensor]]:
     """`collect`, as solvers read it: weight name → statistic → tensor, and `samples`."""
     return collect(model, batches, weights, needs, loss_fn).tensors()
+
+
+def both_sides(
+    model: nn.Module, batches: Iterable[Any], weights: Iterable[str]
+) -> dict[str, dict[str, torch.Tensor]]:
+    """`hessian` and `curvature` of weights; `hessian` alone where no gradient reaches outputs."""
+    listed, names = list(batches), list(weights)
+    try:
+        return input_statistics(model, listed, names, ("hessian", "curvature"))
+    except NoCurvatureError:
+        return input_statistics(model, listed, names, ("hessian",))
 
 
 def collect(

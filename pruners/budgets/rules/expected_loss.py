@@ -6,10 +6,13 @@ from collections.abc import Mapping
 
 import torch
 
+from pruners.budgets.problems.problem import Choice
 from pruners.budgets.problems.projection import bounds
+from pruners.budgets.problems.ranks import RankProblem
 from pruners.budgets.problems.request import Kept, Request
 from pruners.budgets.problems.widths import unit_cost
 from pruners.budgets.registry import rule
+from pruners.budgets.rules.global_threshold import most_worth
 from pruners.curves import AxisCurve, ExpectedLoss, axis_curves, mask_curves, spend
 from pruners.solvers.zeros import MaskPattern
 from pruners.units.select import floors, select
@@ -66,7 +69,7 @@ def expected_loss_widths(
     """Minimise Σ ½ tr(G S) over widths, S what a refit of the readers of an axis leaves of them.
 
     The curvature of the dense network misleads where much goes: with several shots the target is
-    reached in steps of equal ratio, each with curves of the network that the last one left, refitted.
+    reached in steps of equal ratio, each with curves of the network that the last one left.
 
     What is not said is tried: each way is cut, refitted, and judged on examples of the calibration
     that it did not see; the rule "global" is one of them.
@@ -120,6 +123,21 @@ def in_shots(request: Request, expected: ExpectedLoss, order: str, shots: int) -
         if step < shots:
             expected = expected.after(chosen)
     return kept
+
+
+@rule("expected-loss", divides="ranks")
+def expected_loss_ranks(problem: RankProblem, *, expected: ExpectedLoss) -> Choice:
+    r"""One threshold over what a stored number catches of ½ tr(G W H Wᵀ), all weights together.
+
+    The best factors of rank r leave the squared singular values of G^½ W H^½ behind the first r.
+
+    Args:
+        problem: the budget.
+        expected: both sides of the weights; those that were not measured count as an average one.
+    """
+    found = {name: one.energy for name, one in expected.sides.items() if name in problem.spectra}
+    middle = torch.tensor(list(found.values()) or [1.0], dtype=torch.float64).median().item()
+    return most_worth(problem, [found.get(name, middle) for name in problem.dials])
 
 
 def cheapest(request: Request, curves: Mapping[str, AxisCurve]) -> Kept:
