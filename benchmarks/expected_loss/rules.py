@@ -57,6 +57,8 @@ RULES: Mapping[str, Rule] = {
     "flap": Rule({"budget": "flap"}),
     "depth-linear": Rule({"budget": "depth-linear"}),
     "metanet": Rule({"budget": METANET, "metanet": "default"}, always=True),
+    "expected loss": Rule({"budget": "expected-loss"}),
+    "uniform, both sides": Rule({"budget": "uniform"}, always=True),
     "price": Rule({"budget": "price"}),
     "distortion": Rule({"budget": "distortion"}),
     "search 16": Rule(_search(16)),

@@ -40,6 +40,10 @@ class Sides:
         """Expected loss of a change of the weight, (groups, out, in)."""
         return float((self.curvature @ change * (change @ self.hessian)).sum()) / 2
 
+    def statistics(self) -> dict[str, torch.Tensor]:
+        """Its curvature as solvers read it: (out, out), float32; none where it was not reached."""
+        return {"curvature": torch.block_diag(*self.curvature).float()} if self.reached else {}
+
     @property
     def energy(self) -> float:
         """Expected loss when the weight is 0."""

@@ -31,10 +31,11 @@ from pruners.statistics.calls import Call, LinearCalls
 
 LossFunction: TypeAlias = Callable[[nn.Module, Any], torch.Tensor]
 
-TEMPERATURES = (1.0, 2.0, 4.0, inf)
-"""Those that are tried, in this order, where none is given."""
+TEMPERATURES = (2.0, 4.0, 8.0, inf)
+"""Those that are tried, in this order, where none is given: at 1, few predictions count too much
+(docs/expected-loss.md)."""
 
-SPREAD = 0.1
+SPREAD = 0.5
 """Share of the predictions that must carry the gradient: (Σ w)² / Σ w², w its expected square."""
 
 ENOUGH, MOST = 8192, 4
@@ -50,7 +51,7 @@ class Likelihood:
 
     Args:
         temperature: of the softmax of the scores; inf for all directions alike. None for the lowest
-            of `TEMPERATURES` at which a tenth of the predictions or more carries the gradient.
+            of `TEMPERATURES` at which half of the predictions or more carries the gradient.
         draws: backward passes a batch; None for as many as few predictions need, at most four.
         loss_fn: (model, batch) → scalar: the gradient of this loss instead, summed over the
             examples of a batch or averaged (budgets do not change with its scale).

@@ -13,7 +13,7 @@ from pruners.budgets.problems.request import Kept, Request
 from pruners.budgets.problems.widths import unit_cost
 from pruners.budgets.registry import rule
 from pruners.budgets.rules.global_threshold import most_worth
-from pruners.curves import AxisCurve, ExpectedLoss, axis_curves, mask_curves, spend
+from pruners.curves import AxisCurve, ExpectedLoss, Sides, axis_curves, mask_curves, spend
 from pruners.solvers.zeros import MaskPattern
 from pruners.units.select import floors, select
 
@@ -37,6 +37,7 @@ def expected_loss_masks(
     pattern: str | MaskPattern = "unstructured",
     lower: float | Mapping[str, float] = 0.0,
     upper: float | Mapping[str, float] = 1.0,
+    rounds: int | None = None,
 ) -> dict[str, float]:
     """Minimise Σ ½ tr(G ΔW H ΔWᵀ) over kept shares, ΔW as the solver leaves it at each share.
 
@@ -46,16 +47,29 @@ def expected_loss_masks(
         expected: both sides of the weights; those that were not measured keep the common share.
         solver: that will prune; curves of large networks are drawn with a faster one.
         pattern, lower, upper: see `allocate_masks`.
+        rounds: times that shares are found, each time but the first with the curvature of the
+            network that the last ones leave, solved in order; None for 2, for large networks 1.
     """
-    sizes = {name: weight.numel() for name, weight in weights.items()}
-    drawn = solver if sum(sizes.values()) <= SMALL else QUICK
-    measured = {name: expected.sides[name] for name in weights if name in expected.sides}
-    curves = mask_curves(measured, drawn, pattern)
+    if rounds is not None and rounds < 1:
+        raise ValueError(f"rounds must be at least 1 (got {rounds})")
+    zeros = MaskPattern.parse(pattern)
     low = dict(zip(weights, bounds(lower, weights, 0.0).tolist(), strict=True))
     high = dict(zip(weights, bounds(upper, weights, 1.0).tolist(), strict=True))
-    rest = {n: min(max(density, low[n]), high[n]) for n in weights if n not in curves}
-    total = density * sum(sizes.values()) - sum(rest[n] * sizes[n] for n in rest)
-    return {**spend(curves, sizes, total, low, high), **rest}
+    sizes = {name: weight.numel() for name, weight in weights.items()}
+    large = sum(sizes.values()) > SMALL
+    drawn = QUICK if large else solver
+
+    def once(measured: Mapping[str, Sides]) -> dict[str, float]:
+        curves = mask_curves({n: measured[n] for n in weights if n in measured}, drawn, zeros)
+        rest = {n: min(max(density, low[n]), high[n]) for n in weights if n not in curves}
+        total = density * sum(sizes.values()) - sum(rest[n] * sizes[n] for n in rest)
+        return {**spend(curves, sizes, total, low, high), **rest}
+
+    asked = rounds if rounds is not None else 1 if large else 2
+    shares = once(expected.sides)
+    for _ in range(asked - 1):
+        shares = once(expected.curved_by(expected.masked(shares, solver, zeros)))
+    return shares
 
 
 @rule("expected-loss", divides="widths")

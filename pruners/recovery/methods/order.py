@@ -32,7 +32,7 @@ class Order:
     """
 
     sides: int = 2
-    rounds: int = 1
+    rounds: int = 2
 
     name: ClassVar[str] = "order"
     stage: ClassVar[Stage] = "solve"
