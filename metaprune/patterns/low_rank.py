@@ -9,7 +9,7 @@ from typing import ClassVar, Self
 from graphs.build.search import Rebuilt
 from metaprune.job import Job
 from metaprune.patterns.axes import target_of
-from metaprune.patterns.base import Prunes, pattern
+from metaprune.patterns.base import Prunes, foretold, pattern
 from metaprune.patterns.factors import ONCE, carry_out_factors, factored_weights, plan_of
 from metaprune.settings import Settings
 from pruners import Plan, PlanError, budgets
@@ -70,7 +70,7 @@ class LowRank:
             statistics = both_sides(net.to_model(), job.batches, names)
             options = {**budgets.measured(rule, net, job.batches, names, "ranks"), **options}
         rank = budgets.allocate_ranks(rule, net, names, target, statistics=statistics, **options)
-        return plan_of(job, settings, names, {}, rank)
+        return plan_of(job, settings, names, {}, rank, foretold(options))
 
     def carry_out(self, pruning: Pruning, methods: Sequence[Recovery]) -> Rebuilt:
         """See `metaprune.patterns.base.Pattern`."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from pruners.curves.curve import Prediction
 from pruners.curves.sides import Sides, measure_sides
 from pruners.curves.trial import Judge, cut_and_refitted, left_out
 from pruners.recovery.solve_in_order import Ask, solve_in_order
@@ -41,6 +42,8 @@ class ExpectedLoss:
     ) -> None:
         self.net, self.batches = net, list(batches)
         self.likelihood = likelihood or Likelihood()
+        self.prediction: Prediction | None = None
+        """Of the budget that was divided last, for reports."""
         self._weights = list(weights)
         self._model = model
 

@@ -13,7 +13,16 @@ from pruners.budgets.problems.request import Kept, Request
 from pruners.budgets.problems.widths import unit_cost
 from pruners.budgets.registry import rule
 from pruners.budgets.rules.global_threshold import most_worth
-from pruners.curves import AxisCurve, ExpectedLoss, Sides, axis_curves, mask_curves, spend
+from pruners.curves import (
+    AxisCurve,
+    Curve,
+    ExpectedLoss,
+    Prediction,
+    Sides,
+    axis_curves,
+    mask_curves,
+    spend,
+)
 from pruners.solvers.zeros import MaskPattern
 from pruners.units.select import floors, select
 
@@ -60,10 +69,13 @@ def expected_loss_masks(
     drawn = QUICK if large else solver
 
     def once(measured: Mapping[str, Sides]) -> dict[str, float]:
-        curves = mask_curves({n: measured[n] for n in weights if n in measured}, drawn, zeros)
+        known = {n: measured[n] for n in weights if n in measured}
+        curves = mask_curves(known, drawn, zeros)
         rest = {n: min(max(density, low[n]), high[n]) for n in weights if n not in curves}
         total = density * sum(sizes.values()) - sum(rest[n] * sizes[n] for n in rest)
-        return {**spend(curves, sizes, total, low, high), **rest}
+        found = {**spend(curves, sizes, total, low, high), **rest}
+        expected.prediction = Prediction(curves, found)
+        return found
 
     asked = rounds if rounds is not None else 1 if large else 2
     shares = once(expected.sides)
@@ -118,6 +130,7 @@ def expected_loss_widths(
     if order is None and shots is None:
         plain = request.select(request.scores)
         if judged(plain) < lost[best]:
+            expected.prediction = None
             return plain
     return in_shots(request, expected, *best)
 
@@ -127,13 +140,20 @@ def in_shots(request: Request, expected: ExpectedLoss, order: str, shots: int) -
     net, target = request.net, request.target
     least = floors(net, request.scores, request.min_units, request.round_to)
     kept = {axis: torch.arange(net.axes[axis].size) for axis in request.scores}
+    first = expected
     for step in range(1, shots + 1):
         asked = target if shots == 1 else target.on_the_way(net, step / shots)
         scores = {axis: request.scores[axis].detach().cpu()[index] for axis, index in kept.items()}
         now = Request(expected.net, scores, asked, least, request.round_to, request.cut)
         curves = axis_curves(now.net, expected.sides, now.scores, now.scores, order)
         chosen = cheapest(now, curves)
-        kept = {axis: index[chosen[axis]] for axis, index in kept.items()}
+        kept = {
+            axis: index[chosen[axis]] if axis in chosen else index for axis, index in kept.items()
+        }
+        first.prediction = Prediction(
+            {axis: found.curve for axis, found in curves.items() if axis in chosen},
+            {axis: float(len(index)) for axis, index in chosen.items()},
+        )
         if step < shots:
             expected = expected.after(chosen)
     return kept
@@ -151,7 +171,14 @@ def expected_loss_ranks(problem: RankProblem, *, expected: ExpectedLoss) -> Choi
     """
     found = {name: one.energy for name, one in expected.sides.items() if name in problem.spectra}
     middle = torch.tensor(list(found.values()) or [1.0], dtype=torch.float64).median().item()
-    return most_worth(problem, [found.get(name, middle) for name in problem.dials])
+    strengths = [found.get(name, middle) for name in problem.dials]
+    choice = most_worth(problem, strengths)
+    curves = {}
+    for (name, spectrum), strength in zip(problem.spectra.items(), strengths, strict=True):
+        missed = [*(1 - spectrum.energy.cumsum(0)).tolist(), 0.0]
+        curves[name] = Curve.of(range(1, len(missed) + 1), [strength * share for share in missed])
+    expected.prediction = Prediction(curves, dict(zip(problem.dials, choice, strict=True)))
+    return choice
 
 
 def cheapest(request: Request, curves: Mapping[str, AxisCurve]) -> Kept:
