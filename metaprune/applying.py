@@ -20,7 +20,9 @@ from metaprune.results.accounting import summary
 from metaprune.results.history import History, remember
 from metaprune.results.pruned import Pruned
 from pruners import Plan, PlanError
+from pruners.curves.trial import Judge
 from pruners.recovery.base import Pruning, Recovery
+from pruners.statistics import NoCurvatureError
 
 
 def apply_step(
@@ -61,6 +63,8 @@ def apply_step(
     assert pruning.small is not None
     chain = pruning.plan if history is None else history.plan.then(pruning.plan)
     report = summary(job.dense, job.net, pruning.small, pruning.pruned, chain, pruning.masks)
+    if (foretold := plan.provenance.get("expected_loss")) is not None:
+        report["expected_loss"] = {**foretold, "lost": _lost(job, pruning)}
     report["notes"], report["seconds"] = pruning.notes, pruning.seconds
     report["repaired"] = [list(repair) for repair in rebuilt.repaired]
     report["varied"] = {name: dict(values) for name, values in rebuilt.varied.items()}
@@ -74,6 +78,20 @@ def apply_step(
         dense=job.dense,
         masks=pruning.masks,
     )
+
+
+def _lost(job: Job, pruning: Pruning) -> float | None:
+    """The divergence of the pruned module from the dense one on the calibration.
+
+    None without calibration, or where outputs are no scores.
+    """
+    if not job.measured or pruning.pruned is None:
+        return None
+    with pruning.step("judge"):
+        try:
+            return float(f"{Judge(job.model, job.batches)(pruning.pruned):.6g}")
+        except NoCurvatureError:
+            return None
 
 
 def _check_fields(plan: Plan, pattern: Pattern) -> None:

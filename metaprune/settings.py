@@ -43,10 +43,12 @@ class Settings:
 
     Args:
         metanet: name or path of a metanetwork that transforms the weights and advises the budget
-            by a feedforward pass; None does without. Patterns that none has learned do without.
-        budget: how the target is divided: "metanet", or a rule of `pruners.budgets`; a rule with
+            by a feedforward pass, such as "default"; None does without. Patterns that none has
+            learned do without.
+        budget: how the target is divided: a rule of `pruners.budgets`, or "metanet"; a rule with
             options, `{"rule": "search", "evaluations": 400}`; or kept shares by name or glob
-            pattern, `{"layer3.*": 0.2}`. None takes what fits the pattern and the calibration.
+            pattern, `{"layer3.*": 0.2}`. None takes the metanetwork where one is named, else what
+            fits the pattern: "expected-loss" where there is calibration.
         solver: of `pruners.solvers`, for masks and factors: what finds them. None takes what fits
             the pattern and the calibration.
 
@@ -63,7 +65,7 @@ class Settings:
     pattern: str = "channels"
     min_units: float | int = 0.05
     round_to: int = 1
-    metanet: str | None = "default"
+    metanet: str | None = None
     budget: str | Mapping[str, Any] | None = None
     solver: str | None = None
     recovery: Sequence[str | Mapping[str, Any]] | None = None

@@ -187,6 +187,21 @@ class Target:
             )
         )
 
+    def on_the_way(self, net: Network, progress: float) -> Target:
+        """A milder target, in absolute amounts: what steps of equal ratio have reached.
+
+        Args:
+            net: the dense network.
+            progress: share of the steps that are done, above 0 and up to 1; at 1 it is this target.
+        """
+        found = []
+        for condition in self.in_counts(net).conditions:
+            dense = METRICS[condition.metric].count(net)
+            limit = condition.limit(dense)
+            behind = max(1.0, dense / max(limit, 1e-300)) ** (1 - progress)
+            found.append(Condition(condition.metric, condition.amount * behind))
+        return Target(tuple(found))
+
     def reachable(
         self, net: Network, floors: Sizes | None = None
     ) -> dict[str, tuple[float, float]]:

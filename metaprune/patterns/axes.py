@@ -11,7 +11,7 @@ from graphs.build.rebuild import rebuild
 from graphs.build.search import Rebuilt
 from metaprune.advice import share_that_stays
 from metaprune.job import Job
-from metaprune.patterns.base import Prunes, advise, provenance
+from metaprune.patterns.base import Prunes, advise, foretold, provenance
 from metaprune.patterns.meta_device import FIRST_UNITS, equal_scores, without_values
 from metaprune.settings import WITHOUT_TARGET, Settings
 from pruners import Plan, Target, budgets, measure, units
@@ -124,5 +124,5 @@ def plan_units(job: Job, settings: Settings, cut: Cut) -> Plan:
         asked=target.asked,
         achieved=measure(net, {axis: len(index) for axis, index in kept.items()}),
         kept=Plan.keeping(net, kept),
-        provenance=provenance(job, settings, **entry, **more),
+        provenance=provenance(job, settings, **entry, **more, **foretold(options)),
     )

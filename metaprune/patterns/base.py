@@ -175,6 +175,16 @@ def advise(job: Job, settings: Settings, share: float) -> tuple[Any, dict[str, A
     return advice, {"metanet": advisor.entry()}
 
 
+def foretold(evidence: Mapping[str, Any]) -> dict[str, Any]:
+    """What a plan records of the loss that its budget is expected to cost; nothing without.
+
+    Args:
+        evidence: that the rule read.
+    """
+    prediction = getattr(evidence.get("expected"), "prediction", None)
+    return {} if prediction is None else {"expected_loss": prediction.to_json()}
+
+
 def provenance(job: Job, settings: Settings, **more: Any) -> dict[str, Any]:
     """Where a plan comes from: settings, versions and fingerprints."""
     return {

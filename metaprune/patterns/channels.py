@@ -31,7 +31,7 @@ class Channels(AxesPattern):
 
     def default_budget(self, measured: bool) -> str:
         """See `metaprune.patterns.base.Pattern`."""
-        return BASE
+        return "expected-loss" if measured else BASE
 
     def plan(self, job: Job, settings: Settings) -> Plan:
         """See `metaprune.patterns.base.Pattern`."""

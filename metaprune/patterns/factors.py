@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from graphs import Network, trace
 from graphs.build.search import Rebuilt
@@ -44,6 +45,7 @@ def plan_of(
     names: Sequence[str],
     density: Mapping[str, float],
     rank: Mapping[str, int],
+    more: Mapping[str, Any] | None = None,
 ) -> Plan:
     """A plan that gives weights a rank, or a mask and a rank beside it.
 
@@ -52,6 +54,7 @@ def plan_of(
         settings: without anything left to a default.
         names: of the weights that may be factored.
         density, rank: what was found for them.
+        more: for the provenance.
     """
     net = job.net
     assert settings.budget is not None
@@ -67,7 +70,7 @@ def plan_of(
         achieved={"sparsity": 1 - (stored + whole) / total},
         density=density,
         rank=rank,
-        provenance=provenance(job, settings),
+        provenance=provenance(job, settings, **(more or {})),
     )
 
 

@@ -9,13 +9,13 @@ from typing import ClassVar, Self
 from graphs.build.search import Rebuilt
 from metaprune.job import Job
 from metaprune.patterns.axes import target_of
-from metaprune.patterns.base import Prunes, pattern
+from metaprune.patterns.base import Prunes, foretold, pattern
 from metaprune.patterns.factors import ONCE, carry_out_factors, factored_weights, plan_of
 from metaprune.settings import Settings
 from pruners import Plan, PlanError, budgets
 from pruners.recovery.base import Pruning, Recovery
 from pruners.solvers import solvers_for
-from pruners.statistics import input_statistics
+from pruners.statistics import both_sides
 
 
 @pattern("low-rank")
@@ -48,8 +48,8 @@ class LowRank:
         return solvers_for(masks=False, factors=True)
 
     def default_budget(self, measured: bool) -> str:
-        """The marginal price where there is data to measure it on."""
-        return "price" if measured else "global"
+        """See `metaprune.patterns.base.Pattern`."""
+        return "expected-loss" if measured else "global"
 
     def default_solver(self, measured: bool) -> str:
         """See `metaprune.patterns.base.Pattern`."""
@@ -67,10 +67,10 @@ class LowRank:
         budgets.rank_limits(net, names, target)
         statistics = None
         if job.batches:
-            statistics = input_statistics(net.to_model(), job.batches, names, ("hessian",))
+            statistics = both_sides(net.to_model(), job.batches, names)
             options = {**budgets.measured(rule, net, job.batches, names, "ranks"), **options}
         rank = budgets.allocate_ranks(rule, net, names, target, statistics=statistics, **options)
-        return plan_of(job, settings, names, {}, rank)
+        return plan_of(job, settings, names, {}, rank, foretold(options))
 
     def carry_out(self, pruning: Pruning, methods: Sequence[Recovery]) -> Rebuilt:
         """See `metaprune.patterns.base.Pattern`."""

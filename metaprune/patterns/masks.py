@@ -13,7 +13,7 @@ from graphs import Network
 from graphs.build.rebuild import rebuild
 from graphs.build.search import Rebuilt
 from metaprune.job import Job
-from metaprune.patterns.base import Prunes, advise, pattern, provenance
+from metaprune.patterns.base import Prunes, advise, foretold, pattern, provenance
 from metaprune.patterns.weights import held_masks, solve
 from metaprune.settings import Settings
 from pruners import Plan, PlanError, Target, UnreachableTargetError, budgets
@@ -81,7 +81,9 @@ class Masks:
 
     def default_budget(self, measured: bool) -> str:
         """See `metaprune.patterns.base.Pattern`."""
-        return "uniform" if self.mask.m else "erk"
+        if self.mask.m:
+            return "uniform"
+        return "expected-loss" if measured else "erk"
 
     def default_solver(self, measured: bool) -> str:
         """See `metaprune.patterns.base.Pattern`."""
@@ -100,9 +102,8 @@ class Masks:
         solver = settings.solver or self.default_solver(job.measured)
         logits = None if advice is None else advice.tensor_logits
         upper = {} if self.mask.m else held_shares(job, names, share)
-        density = divided(
-            net, names, share, self.mask, rule, options, solver, job.batches, logits, upper
-        )
+        options = evidence(net, names, self.mask, rule, options, solver, job.batches)
+        density = divided(net, names, share, self.mask, rule, options, logits, upper)
         return Plan(
             pattern=self.name,
             solver=solver,
@@ -110,7 +111,7 @@ class Masks:
             asked={} if settings.wanted is None else settings.wanted.asked,
             achieved={"sparsity": 1 - kept_share(net, density)},
             density=density,
-            provenance=provenance(job, settings, **entry),
+            provenance=provenance(job, settings, **entry, **foretold(options)),
         )
 
     def carry_out(self, pruning: Pruning, methods: Sequence[Recovery]) -> Rebuilt:
@@ -136,6 +137,36 @@ class Masks:
         return rebuilt
 
 
+def evidence(
+    net: Network,
+    names: Sequence[str],
+    mask: MaskPattern,
+    rule: str,
+    options: Mapping[str, Any],
+    solver: str,
+    batches: Sequence[Any],
+) -> dict[str, Any]:
+    """The options of a rule, and what it reads of the calibration.
+
+    Args:
+        net: the network, with transformed weights if there are any.
+        names: of the weights that take a mask.
+        mask: where zeros may fall.
+        rule, options: "metanet" or a rule of `pruners.budgets`, and its options.
+        solver: that will prune, with a repair; the rules "price" and "expected-loss" are told,
+            because budgets that suit bare magnitude masks do not suit refitted weights.
+        batches: for rules that measure.
+    """
+    if not batches or rule == "metanet" or (mask.m and rule == "uniform"):
+        return dict(options)
+    given = {**budgets.measured(rule, net, batches, names), **options}
+    if rule == "price":
+        given.setdefault("solve", budgets.solving(net, batches, names, solver, mask.name))
+    if rule == "expected-loss":
+        given.setdefault("solver", solver)
+    return given
+
+
 def divided(
     net: Network,
     names: Sequence[str],
@@ -143,22 +174,15 @@ def divided(
     mask: MaskPattern,
     rule: str,
     options: Mapping[str, Any],
-    solver: str,
-    batches: Sequence[Any],
     logits: Mapping[str, torch.Tensor] | None = None,
     upper: Mapping[str, float] | None = None,
 ) -> dict[str, float]:
     """Kept share of every weight; for N:M whole numbers of M, all N unless a rule mixes them.
 
     Args:
-        net: the network, with transformed weights if there are any.
-        names: of the weights that take a mask.
-        share: of them that stays.
-        mask: where zeros may fall.
-        rule, options: "metanet" or a rule of `pruners.budgets`, and its options.
-        solver: that will prune, with a repair; the rule "price" is judged by both, because budgets
-            that suit bare magnitude masks do not suit refitted weights.
-        batches: for rules that measure.
+        net, names, mask: see `evidence`.
+        share: of the weights that stays.
+        rule, options: "metanet" or a rule of `pruners.budgets`, and what `evidence` gave for it.
         logits: corrections of a metanetwork by tensor name, for the rule "metanet", or the option
             start="metanet".
         upper: largest kept share of a weight, by name: what earlier masks left of it.
@@ -180,10 +204,6 @@ def divided(
         if rule == "metanet":
             return advised
         given["start"] = advised
-    if batches:
-        given = {**budgets.measured(rule, net, batches, names), **given}
-        if rule == "price":
-            given.setdefault("solve", budgets.solving(net, batches, names, solver, mask.name))
     return budgets.allocate_masks(rule, net, share, weights=names, pattern=mask, **bounds, **given)
 
 

@@ -6,7 +6,7 @@ draw curves of it with what will prune in mind, a solver or a refit; `curve` is 
 """
 
 from pruners.curves.axes import AxisCurve, axis_curves
-from pruners.curves.curve import Curve, expected_total
+from pruners.curves.curve import Curve, Prediction
 from pruners.curves.expected import ExpectedLoss
 from pruners.curves.masks import mask_curves
 from pruners.curves.sides import Sides, measure_sides
@@ -16,9 +16,9 @@ __all__ = [
     "AxisCurve",
     "Curve",
     "ExpectedLoss",
+    "Prediction",
     "Sides",
     "axis_curves",
-    "expected_total",
     "mask_curves",
     "measure_sides",
     "spend",

@@ -10,6 +10,9 @@ from typing import Any
 
 import torch
 
+SHOWN = 24
+"""Points of a curve in a plan or a report."""
+
 
 @dataclass(frozen=True)
 class Curve:
@@ -71,11 +74,50 @@ class Curve:
     def _slope(self, first: int, last: int) -> float:
         return (self.losses[first] - self.losses[last]) / (self.kept[last] - self.kept[first])
 
+    def to_json(self) -> dict[str, list[float]]:
+        """At most `SHOWN` of its points as plain values, to six digits."""
+        last = len(self.kept) - 1
+        steps = min(last, SHOWN - 1) or 1
+        places = sorted({round(i * last / steps) for i in range(steps + 1)})
+        return {
+            "kept": [float(f"{self.kept[i]:.6g}") for i in places],
+            "losses": [float(f"{self.losses[i]:.6g}") for i in places],
+        }
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a budget was expected to cost when it was divided.
+
+    Args:
+        curves: name → curve of a tensor or an axis.
+        kept: name → what stays of it.
+    """
+
+    curves: Mapping[str, Curve]
+    kept: Mapping[str, float]
+
+    @property
+    def losses(self) -> dict[str, float]:
+        """Name → expected loss."""
+        return {name: curve.at(self.kept[name]) for name, curve in self.curves.items()}
+
+    @property
+    def total(self) -> float:
+        """Their sum: the expected divergence of a prediction."""
+        return sum(self.losses.values())
+
     def to_json(self) -> dict[str, Any]:
-        """Plain values; `Curve(**...)` reads them back."""
-        return {"kept": list(self.kept), "losses": list(self.losses)}
-
-
-def expected_total(curves: Mapping[str, Curve], kept: Mapping[str, float]) -> float:
-    """Sum of what several tensors or axes are expected to lose."""
-    return sum(curve.at(kept[name]) for name, curve in curves.items() if name in kept)
+        """Plain values for plans and reports: `total`, and `layers` by name."""
+        losses = self.losses
+        return {
+            "total": float(f"{self.total:.6g}"),
+            "layers": {
+                name: {
+                    "kept": float(f"{self.kept[name]:.6g}"),
+                    "loss": float(f"{losses[name]:.6g}"),
+                    "curve": curve.to_json(),
+                }
+                for name, curve in self.curves.items()
+            },
+        }

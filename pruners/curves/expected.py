@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import nn
 
+from pruners.curves.curve import Prediction
 from pruners.curves.sides import Sides, measure_sides
+from pruners.curves.trial import Judge, cut_and_refitted, left_out
+from pruners.recovery.solve_in_order import Ask, solve_in_order
+from pruners.solvers import MaskPattern
 from pruners.statistics import Likelihood
 
 if TYPE_CHECKING:
@@ -36,6 +42,8 @@ class ExpectedLoss:
     ) -> None:
         self.net, self.batches = net, list(batches)
         self.likelihood = likelihood or Likelihood()
+        self.prediction: Prediction | None = None
+        """Of the budget that was divided last, for reports."""
         self._weights = list(weights)
         self._model = model
 
@@ -53,3 +61,39 @@ class ExpectedLoss:
             if tensor.role == "weight" and tensor.input_dim is not None
         ]
         return measure_sides(self.net, self.model, self.batches, names, self.likelihood)
+
+    def divided(self) -> tuple[ExpectedLoss, Judge]:
+        """The same measured on a part of the batches, and a judge on those that are left out."""
+        measuring, judging = left_out(self.batches)
+        part = ExpectedLoss(self.net, measuring, self._weights, self.likelihood, self.model)
+        return part, Judge(self.model, judging)
+
+    def after(self, kept: Mapping[str, torch.Tensor]) -> ExpectedLoss:
+        """Of the network without the units that go, refitted in order.
+
+        Args:
+            kept: axis name → kept unit indices.
+        """
+        net, model = cut_and_refitted(self.net, self.model, kept, self.batches)
+        return ExpectedLoss(net, self.batches, (), self.likelihood, model)
+
+    def masked(self, shares: Mapping[str, float], solver: str, pattern: MaskPattern) -> nn.Module:
+        """The network under masks, solved in order.
+
+        Args:
+            shares: weight name → kept share.
+            solver: of `pruners.solvers`.
+            pattern: of the masks.
+        """
+        asks = {n: Ask(share, pattern.at(share)) for n, share in shares.items() if share < 1}
+        known = {n: one.statistics() for n, one in self.sides.items()}
+        found = solve_in_order(self.net, self.model, solver, asks, self.batches, known)
+        return self.net.replace(found.refit.values).to_model()
+
+    def curved_by(self, model: nn.Module) -> dict[str, Sides]:
+        """The same sides with the curvature of another module of this architecture."""
+        other = measure_sides(self.net, model, self.batches, list(self.sides), self.likelihood)
+        return {
+            name: replace(one, curvature=other[name].curvature) if name in other else one
+            for name, one in self.sides.items()
+        }

@@ -11,7 +11,7 @@ from torch import nn
 
 from pruners.recovery.refit import input_moments, intercept_of
 from pruners.solvers.matrix import as_matrix
-from pruners.statistics import Likelihood, collect
+from pruners.statistics import Likelihood, NoCurvatureError, collect
 
 if TYPE_CHECKING:
     from graphs import Network
@@ -40,6 +40,10 @@ class Sides:
         """Expected loss of a change of the weight, (groups, out, in)."""
         return float((self.curvature @ change * (change @ self.hessian)).sum()) / 2
 
+    def statistics(self) -> dict[str, torch.Tensor]:
+        """Its curvature as solvers read it: (out, out), float32; none where it was not reached."""
+        return {"curvature": torch.block_diag(*self.curvature).float()} if self.reached else {}
+
     @property
     def energy(self) -> float:
         """Expected loss when the weight is 0."""
@@ -55,6 +59,8 @@ def measure_sides(
 ) -> dict[str, Sides]:
     """Both sides of weights, by two forward passes over the batches and a backward pass.
 
+    Where the forward blocks gradients everywhere, all weights lose relative to their own outputs.
+
     Args:
         net: the network of this model.
         model: runs in evaluation mode and is left as it was.
@@ -63,11 +69,15 @@ def measure_sides(
         likelihood: see `pruners.statistics.curvature`.
 
     Raises:
-        ValueError: no batches, or an output that depends smoothly on no weight.
+        ValueError: no batches.
     """
     names = list(weights)
     moments = input_moments(net, model, batches, names)
-    found = collect(model, batches, list(moments), ("curvature",), likelihood=likelihood).tensors()
+    try:
+        seen = collect(model, batches, list(moments), ("curvature",), likelihood=likelihood)
+        found = seen.tensors()
+    except NoCurvatureError:
+        found = {}
     sides, strengths = {}, []
     for name, sums in moments.items():
         tensor, sums = net.tensors[name], sums.double()

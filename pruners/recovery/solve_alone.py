@@ -11,6 +11,7 @@ from graphs import Network
 from pruners import solvers
 from pruners.recovery.base import Pruning
 from pruners.recovery.refit import UNSEEN
+from pruners.recovery.sides import output_sides
 from pruners.recovery.solve_in_order import Ask
 from pruners.recovery.support import nested
 from pruners.solvers import Solution, as_matrix, from_matrix
@@ -34,7 +35,7 @@ def check_needs(pruning: Pruning) -> set[str]:
     return needs
 
 
-def solve_alone(pruning: Pruning, *, fitted: bool) -> None:
+def solve_alone(pruning: Pruning, *, fitted: bool, sides: int = 1) -> None:
     """Find the weights that are asked for and not solved yet, each for itself.
 
     Args:
@@ -42,6 +43,7 @@ def solve_alone(pruning: Pruning, *, fitted: bool) -> None:
         fitted: whether kept weights are fitted to the outputs of their own layer; without batches
             they never are. Weights whose inputs cannot be measured (`pruners.statistics.calls`) are
             chosen by the solver for masks that needs no data, and the notes say so.
+        sides: 2 for errors of outputs as the predictions feel them, where there are batches.
 
     Raises:
         ValueError: a solver that needs calibration without batches.
@@ -54,6 +56,9 @@ def solve_alone(pruning: Pruning, *, fitted: bool) -> None:
     statistics = (
         input_statistics(net.to_model(), pruning.batches, asks, wanted) if wanted and asks else {}
     )
+    if sides == 2 and fitted and asks:
+        curved = output_sides(pruning, net.to_model(), asks)
+        statistics = {n: {**statistics.get(n, {}), **curved.get(n, {})} for n in asks}
     solver, kinds = pruning.plan.solver, {}
     for name, ask in asks.items():
         unmeasured = needs - set(statistics.get(name, {})) and ask.rank is None

@@ -103,8 +103,7 @@ def solve_many(
         except ValueError as error:
             raise ValueError(f'weight "{key}": {error}') from error
         kind: Any = key
-        alone = one.hessian is None or one.curvature is not None
-        if not alone and one.matrix.numel() <= SMALL:
+        if one.hessian is not None and one.curvature is None and one.matrix.numel() <= SMALL:
             kind = (one.matrix.shape, one.matrix.dtype, one.matrix.device, one.hessian.dtype)
         groups.setdefault(kind, {})[key] = one
     found: dict[str, Solution] = {}

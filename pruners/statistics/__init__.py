@@ -3,8 +3,8 @@
 from pruners.statistics.collected import Statistics
 from pruners.statistics.evidence import microbatches, unit_evidence
 from pruners.statistics.imitation import Imitation
-from pruners.statistics.inputs import collect, input_statistics
-from pruners.statistics.likelihood import Likelihood
+from pruners.statistics.inputs import both_sides, collect, input_statistics
+from pruners.statistics.likelihood import Likelihood, NoCurvatureError
 from pruners.statistics.moments import STATISTICS, Moments
 
 __all__ = [
@@ -12,7 +12,9 @@ __all__ = [
     "Imitation",
     "Likelihood",
     "Moments",
+    "NoCurvatureError",
     "Statistics",
+    "both_sides",
     "collect",
     "input_statistics",
     "microbatches",

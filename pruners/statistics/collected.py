@@ -139,8 +139,7 @@ class Statistics:
             counts: Mapping[str, list[float]] = json.loads(about["counts"])
             unreached = json.loads(about["unreached"])
             result = cls(frozenset(json.loads(about["needs"])), unreached=unreached)
-            for name, numbers in counts.items():
-                samples, positions, predictions = numbers
+            for name, (samples, positions, predictions) in counts.items():
                 result.moments[name] = Moments(samples, positions, predictions)
             for key in file.keys():  # noqa: SIM118 (not a mapping)
                 part, name = key.split(":", 1)

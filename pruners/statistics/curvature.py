@@ -28,11 +28,12 @@ from graphs.calls.running import run
 from pruners.statistics.calls import Call, LinearCalls, Watched
 from pruners.statistics.likelihood import (
     CHUNK,
-    SPREAD,
+    FEW,
     TEMPERATURES,
     Carried,
     Likelihood,
     LossFunction,
+    NoCurvatureError,
     choice,
     direction,
     generators_of,
@@ -85,8 +86,8 @@ def curvature(
         dtype: sums are at least this wide.
 
     Raises:
-        ValueError: a loss that is no scalar, an output without scores, or one that depends on no
-            watched weight smoothly.
+        ValueError: a loss that is no scalar.
+        NoCurvatureError: an output without scores, or one that depends on no weight smoothly.
     """
     watch = OutputGradients(watched, dtype)
     kept: AbstractContextManager = nullcontext()
@@ -202,7 +203,7 @@ def _of_scores(
     if made < draws:
         _pass(model, batches, watch, chosen, range(made, draws), asked.seed, {})
     found = carried[chosen]
-    if asked.temperature is not None and found.count and found.share < SPREAD:
+    if asked.temperature is not None and found.count and found.share < FEW:
         warn(
             f"few predictions carry the curvature at temperature {chosen:g} (as many as "
             f"{found.share:.1%} of them would, each alike): the model is sure of nearly all; leave "
@@ -273,7 +274,7 @@ def _drawing(
 def _pull_back(end: torch.Tensor, watch: OutputGradients, passes: int, what: str) -> None:
     """Backward passes from a scalar to where the graph starts."""
     if not end.requires_grad:
-        raise ValueError(
+        raise NoCurvatureError(
             f"the {what} does not depend smoothly on any measured weight: the forward blocks "
             "gradients (no_grad, detach, argmax or whole numbers), or calls none of them; there is "
             'no curvature to measure, so choose another budget, such as budget="uniform"'

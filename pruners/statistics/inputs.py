@@ -14,7 +14,7 @@ from pruners.statistics.calls import Call, LinearCalls, Watched
 from pruners.statistics.collected import Statistics
 from pruners.statistics.curvature import curvature
 from pruners.statistics.gradients import LossFunction, squared_gradients
-from pruners.statistics.likelihood import Likelihood
+from pruners.statistics.likelihood import Likelihood, NoCurvatureError
 from pruners.statistics.moments import Moments, of_rows, parts_of
 from pruners.statistics.rows import input_rows, output_rows
 
@@ -30,6 +30,17 @@ def input_statistics(
 ) -> dict[str, dict[str, torch.Tensor]]:
     """`collect`, as solvers read it: weight name → statistic → tensor, and `samples`."""
     return collect(model, batches, weights, needs, loss_fn).tensors()
+
+
+def both_sides(
+    model: nn.Module, batches: Iterable[Any], weights: Iterable[str]
+) -> dict[str, dict[str, torch.Tensor]]:
+    """`hessian` and `curvature` of weights; `hessian` alone where no gradient reaches outputs."""
+    listed, names = list(batches), list(weights)
+    try:
+        return input_statistics(model, listed, names, ("hessian", "curvature"))
+    except NoCurvatureError:
+        return input_statistics(model, listed, names, ("hessian",))
 
 
 def collect(
@@ -72,8 +83,9 @@ def collect(
         those that no gradient reaches: `Statistics.unreached` says why.
 
     Raises:
-        ValueError: no batches, an unknown statistic, a name that is not a parameter, a loss that is
-            no scalar with a gradient, or outputs that no gradient can be taken of.
+        ValueError: no batches, an unknown statistic, a name that is not a parameter, or a loss that
+            is no scalar with a gradient.
+        NoCurvatureError: the output depends smoothly on none of the weights.
     """
     watched = Watched(model, weights)
     result = Statistics(frozenset(needs), {name: Moments() for name in watched.parameters})

@@ -27,11 +27,15 @@ from graphs.calls.running import as_inputs
 
 LossFunction: TypeAlias = Callable[[nn.Module, Any], torch.Tensor]
 
-TEMPERATURES = (1.0, 2.0, 4.0, inf)
-"""Those that are tried, in this order, where none is given."""
+TEMPERATURES = (2.0, 4.0, 8.0, inf)
+"""Those that are tried, in this order, where none is given: at 1, few predictions count too much
+(docs/expected-loss.md)."""
 
-SPREAD = 0.1
+SPREAD = 0.5
 """Share of the predictions that must carry the gradient: (Σ w)² / (n Σ w²), w = 1 − Σ p²."""
+
+FEW = 0.1
+"""Share of the predictions that is told of, where the temperature was given."""
 
 ENOUGH, MOST = 8192, 4
 """Predictions for which one draw is enough, and draws at most."""
@@ -46,7 +50,7 @@ class Likelihood:
 
     Args:
         temperature: of the softmax of the scores; inf for all directions alike. None for the lowest
-            of `TEMPERATURES` at which a tenth of the predictions or more carries the gradient.
+            of `TEMPERATURES` at which half of the predictions or more carries the gradient.
         draws: backward passes a batch; None for as many as few predictions need, at most four.
             Statistics of several processes, or of parts of the data, that are to be merged need
             both given.
@@ -68,6 +72,10 @@ class Likelihood:
             raise ValueError(f"temperature must be above 0 (got {self.temperature})")
         if self.draws is not None and self.draws < 1:
             raise ValueError(f"draws must be at least 1 (got {self.draws})")
+
+
+class NoCurvatureError(ValueError):
+    """The output depends smoothly on nothing that is measured, or is no score at all."""
 
 
 @dataclass
@@ -126,7 +134,7 @@ def scores_of(output: Any, batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
         (..., classes), and bool, (...).
 
     Raises:
-        ValueError: no floating-point tensor in the output.
+        NoCurvatureError: no floating-point tensor in the output.
     """
     scores = getattr(output, "logits", None)
     if not isinstance(scores, torch.Tensor):
@@ -135,7 +143,7 @@ def scores_of(output: Any, batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
         scores = next((t for t in tensors if t.is_floating_point() and t.ndim), None)
     if scores is None or not scores.is_floating_point():
         kind = scores.dtype if isinstance(scores, torch.Tensor) else type(output).__name__
-        raise ValueError(
+        raise NoCurvatureError(
             f"curvature needs an output of scores, a floating-point tensor (got {kind}); pass a "
             "loss, or wrap the model so that it returns them"
         )

@@ -59,19 +59,26 @@ def select(
     if round_to < 1:
         raise ValueError(f"round_to must be at least 1 (got {round_to})")
     checked = {name: _checked(net, name, score) for name, score in scores.items()}
-    floors = {
-        name: max(net.axes[name].minimum, _floor(name, score.numel(), min_units, round_to))
-        for name, score in checked.items()
-    }
-    target.check(net, floors)
+    least = floors(net, checked, min_units, round_to)
+    target.check(net, least)
 
     queues = [
-        _queue(score, floors[name], round_to, SCOPES[scope]) for name, score in checked.items()
+        _queue(score, least[name], round_to, SCOPES[scope]) for name, score in checked.items()
     ]
     removed = _cut(net, dict(zip(checked, queues, strict=True)), target)
     return {
         name: queue.order[count:].sort().values
         for name, queue, count in zip(checked, queues, removed, strict=True)
+    }
+
+
+def floors(
+    net: Network, scores: Mapping[str, torch.Tensor], min_units: MinUnits, round_to: int
+) -> dict[str, int]:
+    """Fewest units that every scored axis keeps; see `select`."""
+    return {
+        name: max(net.axes[name].minimum, _floor(name, score.numel(), min_units, round_to))
+        for name, score in scores.items()
     }
 
 

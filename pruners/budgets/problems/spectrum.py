@@ -42,16 +42,17 @@ class Spectrum:
         Args:
             weight: two dimensions or more.
             side: its output dimension.
-            statistics: `hessian` and `samples` of its inputs; None for uncorrelated ones.
+            statistics: `hessian` and `samples` of its inputs, and `curvature` of its outputs; None
+                for uncorrelated ones.
         """
         matrix = as_matrix(weight.detach(), side)
         state = LowRank().prepare(matrix, statistics or {})
         assert state.directions is not None
         rows, columns = matrix.shape
         most = rows * columns // (rows + columns)
-        left = state.directions[:, :most].contiguous()
+        left, right = state.factors(state.directions[:, :most])
         energy = state.energy.double() / state.energy.double().sum().clamp_min(1e-300)
-        return cls(weight.detach(), side, left, left.T @ state.weight, energy[:most])
+        return cls(weight.detach(), side, left.contiguous(), right, energy[:most])
 
     @property
     def step(self) -> int:

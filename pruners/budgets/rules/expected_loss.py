@@ -6,15 +6,31 @@ from collections.abc import Mapping
 
 import torch
 
+from pruners.budgets.problems.problem import Choice
 from pruners.budgets.problems.projection import bounds
+from pruners.budgets.problems.ranks import RankProblem
 from pruners.budgets.problems.request import Kept, Request
 from pruners.budgets.problems.widths import unit_cost
 from pruners.budgets.registry import rule
-from pruners.curves import AxisCurve, ExpectedLoss, axis_curves, mask_curves, spend
+from pruners.budgets.rules.global_threshold import most_worth
+from pruners.curves import (
+    AxisCurve,
+    Curve,
+    ExpectedLoss,
+    Prediction,
+    Sides,
+    axis_curves,
+    mask_curves,
+    spend,
+)
 from pruners.solvers.zeros import MaskPattern
+from pruners.units.select import floors, select
 
 QUICK, SMALL = "sparsegpt", 1 << 22
 """Beyond so many weights altogether curves are drawn with a faster solver than the one asked."""
+
+TRIED_ORDERS, TRIED_SHOTS = ("loss", "given"), (1, 2, 4)
+"""What is tried where nothing is said."""
 
 SWEEPS = 8
 """Costs of units depend on all widths: they are taken anew so often."""
@@ -30,6 +46,7 @@ def expected_loss_masks(
     pattern: str | MaskPattern = "unstructured",
     lower: float | Mapping[str, float] = 0.0,
     upper: float | Mapping[str, float] = 1.0,
+    rounds: int | None = None,
 ) -> dict[str, float]:
     """Minimise Σ ½ tr(G ΔW H ΔWᵀ) over kept shares, ΔW as the solver leaves it at each share.
 
@@ -39,29 +56,129 @@ def expected_loss_masks(
         expected: both sides of the weights; those that were not measured keep the common share.
         solver: that will prune; curves of large networks are drawn with a faster one.
         pattern, lower, upper: see `allocate_masks`.
+        rounds: times that shares are found, each time but the first with the curvature of the
+            network that the last ones leave, solved in order; None for 2, for large networks 1.
     """
-    sizes = {name: weight.numel() for name, weight in weights.items()}
-    drawn = solver if sum(sizes.values()) <= SMALL else QUICK
-    measured = {name: expected.sides[name] for name in weights if name in expected.sides}
-    curves = mask_curves(measured, drawn, pattern)
+    if rounds is not None and rounds < 1:
+        raise ValueError(f"rounds must be at least 1 (got {rounds})")
+    zeros = MaskPattern.parse(pattern)
     low = dict(zip(weights, bounds(lower, weights, 0.0).tolist(), strict=True))
     high = dict(zip(weights, bounds(upper, weights, 1.0).tolist(), strict=True))
-    rest = {n: min(max(density, low[n]), high[n]) for n in weights if n not in curves}
-    total = density * sum(sizes.values()) - sum(rest[n] * sizes[n] for n in rest)
-    return {**spend(curves, sizes, total, low, high), **rest}
+    sizes = {name: weight.numel() for name, weight in weights.items()}
+    large = sum(sizes.values()) > SMALL
+    drawn = QUICK if large else solver
+
+    def once(measured: Mapping[str, Sides]) -> dict[str, float]:
+        known = {n: measured[n] for n in weights if n in measured}
+        curves = mask_curves(known, drawn, zeros)
+        rest = {n: min(max(density, low[n]), high[n]) for n in weights if n not in curves}
+        total = density * sum(sizes.values()) - sum(rest[n] * sizes[n] for n in rest)
+        found = {**spend(curves, sizes, total, low, high), **rest}
+        expected.prediction = Prediction(curves, found)
+        return found
+
+    asked = rounds if rounds is not None else 1 if large else 2
+    shares = once(expected.sides)
+    for _ in range(asked - 1):
+        shares = once(expected.curved_by(expected.masked(shares, solver, zeros)))
+    return shares
 
 
 @rule("expected-loss", divides="widths")
-def expected_loss_widths(request: Request, *, expected: ExpectedLoss, order: str = "loss") -> Kept:
+def expected_loss_widths(
+    request: Request,
+    *,
+    expected: ExpectedLoss,
+    order: str | None = None,
+    shots: int | None = None,
+) -> Kept:
     """Minimise Σ ½ tr(G S) over widths, S what a refit of the readers of an axis leaves of them.
+
+    The curvature of the dense network misleads where much goes: with several shots the target is
+    reached in steps of equal ratio, each with curves of the network that the last one left.
+
+    What is not said is tried: each way is cut, refitted, and judged on examples of the calibration
+    that it did not see; the rule "global" is one of them.
 
     Args:
         request: what is asked.
         expected: both sides of the weights.
-        order: of the units inside an axis; see `pruners.curves.axis_curves`.
+        order: of the units inside an axis (`pruners.curves.axis_curves`); None tries "loss" and
+            "given".
+        shots: number of steps; None tries 1, 2 and 4.
     """
-    curves = axis_curves(request.net, expected.sides, request.scores, request.scores, order)
-    return cheapest(request, curves)
+    if shots is not None and shots < 1:
+        raise ValueError(f"shots must be at least 1 (got {shots})")
+    # What ties axes together knows the dense network alone.
+    tried = (1,) if request.cut is not select else TRIED_SHOTS if shots is None else (shots,)
+    orders = TRIED_ORDERS if order is None else (order,)
+    if len(tried) * len(orders) == 1:
+        return in_shots(request, expected, orders[0], tried[0])
+    part, judge = expected.divided()
+
+    def judged(kept: Kept) -> float:
+        return judge(part.after(kept).model)
+
+    ways = [(each, tried[0]) for each in orders]
+    found = {way: in_shots(request, part, *way) for way in ways}
+    lost = {way: judged(kept) for way, kept in found.items()}
+    best = min(lost, key=lambda way: lost[way])
+    for more in tried[1:]:
+        way = best[0], more
+        lost[way] = judged(in_shots(request, part, *way))
+    best = min(lost, key=lambda way: lost[way])
+    if order is None and shots is None:
+        plain = request.select(request.scores)
+        if judged(plain) < lost[best]:
+            expected.prediction = None
+            return plain
+    return in_shots(request, expected, *best)
+
+
+def in_shots(request: Request, expected: ExpectedLoss, order: str, shots: int) -> Kept:
+    """Widths in a number of steps; see `expected_loss_widths`."""
+    net, target = request.net, request.target
+    least = floors(net, request.scores, request.min_units, request.round_to)
+    kept = {axis: torch.arange(net.axes[axis].size) for axis in request.scores}
+    first = expected
+    for step in range(1, shots + 1):
+        asked = target if shots == 1 else target.on_the_way(net, step / shots)
+        scores = {axis: request.scores[axis].detach().cpu()[index] for axis, index in kept.items()}
+        now = Request(expected.net, scores, asked, least, request.round_to, request.cut)
+        curves = axis_curves(now.net, expected.sides, now.scores, now.scores, order)
+        chosen = cheapest(now, curves)
+        kept = {
+            axis: index[chosen[axis]] if axis in chosen else index for axis, index in kept.items()
+        }
+        first.prediction = Prediction(
+            {axis: found.curve for axis, found in curves.items() if axis in chosen},
+            {axis: float(len(index)) for axis, index in chosen.items()},
+        )
+        if step < shots:
+            expected = expected.after(chosen)
+    return kept
+
+
+@rule("expected-loss", divides="ranks")
+def expected_loss_ranks(problem: RankProblem, *, expected: ExpectedLoss) -> Choice:
+    r"""One threshold over what a stored number catches of ½ tr(G W H Wᵀ), all weights together.
+
+    The best factors of rank r leave the squared singular values of G^½ W H^½ behind the first r.
+
+    Args:
+        problem: the budget.
+        expected: both sides of the weights; those that were not measured count as an average one.
+    """
+    found = {name: one.energy for name, one in expected.sides.items() if name in problem.spectra}
+    middle = torch.tensor(list(found.values()) or [1.0], dtype=torch.float64).median().item()
+    strengths = [found.get(name, middle) for name in problem.dials]
+    choice = most_worth(problem, strengths)
+    curves = {}
+    for (name, spectrum), strength in zip(problem.spectra.items(), strengths, strict=True):
+        missed = [*(1 - spectrum.energy.cumsum(0)).tolist(), 0.0]
+        curves[name] = Curve.of(range(1, len(missed) + 1), [strength * share for share in missed])
+    expected.prediction = Prediction(curves, dict(zip(problem.dials, choice, strict=True)))
+    return choice
 
 
 def cheapest(request: Request, curves: Mapping[str, AxisCurve]) -> Kept:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 
@@ -32,8 +32,19 @@ def global_ranks(problem: RankProblem) -> Choice:
     A direction with the share e of its layer's output energy is worth e / (cost of m + n numbers).
     Spectra fall, so the best choice under one limit is a threshold.
     """
+    return most_worth(problem, [1.0] * len(problem.dials))
+
+
+def most_worth(problem: RankProblem, strengths: Sequence[float]) -> Choice:
+    """One threshold over what a stored number of each matrix catches, times the matrix' strength.
+
+    Args:
+        problem: the budget.
+        strengths: what each matrix catches altogether, in the order of the dials.
+    """
     costs = problem.cost.clamp_min(1e-30).tolist()
-    worth = [s.worth() / c for s, c in zip(problem.spectra.values(), costs, strict=True)]
+    spectra = zip(problem.spectra.values(), costs, strengths, strict=True)
+    worth = [s.worth() * strength / c for s, c, strength in spectra]
     listed = torch.cat(worth).sort(descending=True).values
 
     def at(place: float) -> torch.Tensor:

@@ -7,6 +7,10 @@ the r leading eigenvectors of W H Wᵀ, its principal output directions,
     L = U (Uᵀ W),     W H Wᵀ = U Σ² Uᵀ,
 
 and that needs neither C nor its inverse: a singular Hessian is as good as any.
+
+With the curvature G of the output (`pruners.solvers.two_sided`) it is the same problem for G^½ W:
+
+    L = G^−½ U (Uᵀ G^½ W),     G^½ W H Wᵀ G^½ = U Σ² Uᵀ.
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ import torch
 
 from pruners.solvers.base import Factors, Solution, solver
 from pruners.solvers.damping import shrinkage
+from pruners.solvers.two_sided import regular as weighing
 from pruners.solvers.zeros import MaskPattern
 
 # Columns beyond the rank that subspace iterations carry along, and the seed of the first ones.
@@ -29,10 +34,16 @@ class _Directions:
     """The matrix and its output directions, the most important first."""
 
     matrix: torch.Tensor
-    weight: torch.Tensor  # (out, in), working precision
+    weight: torch.Tensor  # (out, in), working precision; G^½ W with a curvature
+    back: torch.Tensor | None  # G^−½, (out, out); None for the identity
     hessian: torch.Tensor | None  # damped; None for the identity
     directions: torch.Tensor | None  # (out, min(out, in)); None: found for each rank
     energy: torch.Tensor  # Σ², (min(out, in),), or its sum
+
+    def factors(self, basis: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Left (out, rank) and right (rank, in) of the projection of W onto directions."""
+        right = basis.T @ self.weight
+        return (basis if self.back is None else self.back @ basis), right
 
 
 @solver("low-rank")
@@ -74,11 +85,17 @@ class LowRank:
             if share is None:
                 share = shrinkage(hessian, statistics.get("samples"))
             hessian = regular(hessian, share)
+        back = None
+        if (curvature := statistics.get("curvature")) is not None:
+            values, vectors = torch.linalg.eigh(weighing(curvature.to(wide)))
+            roots = values.clamp_min(torch.finfo(wide).eps * values.max()).sqrt()
+            back = (vectors / roots) @ vectors.T
+            weight = (vectors * roots) @ vectors.T @ weight
         if self.iterations:
             directions, energy = None, (through(weight, hessian) * weight).sum()
         else:
             directions, energy = output_directions(weight, hessian)
-        return _Directions(matrix, weight, hessian, directions, energy)
+        return _Directions(matrix, weight, back, hessian, directions, energy)
 
     def solve(self, state: _Directions, density: float | None, pattern: MaskPattern) -> Solution:
         """Truncate; `statistics` has the `rank`, the numbers `kept`, and the `error`.
@@ -106,14 +123,14 @@ class LowRank:
             rank = rank_for(pattern.density(density), rows, columns)
         check_rank(rank, rows, columns)
         if state.directions is not None:
-            left = state.directions[:, :rank]
+            basis = state.directions[:, :rank]
         else:
             width = min(rank + OVERSAMPLING, rows, columns) if rank else 0
             wider = subspace(
                 state.weight, state.hessian, first(state.weight, width), self.iterations
             )
-            left = leading(state.weight, state.hessian, wider, rank)
-        right = left.T @ state.weight
+            basis = leading(state.weight, state.hessian, wider, rank)
+        left, right = state.factors(basis)
         caught = (through(right, state.hessian) * right).sum()
         total = state.energy.sum().clamp_min(torch.finfo(right.dtype).tiny)
         dtype = state.matrix.dtype

@@ -1,0 +1,71 @@
+"""The budget rules that are compared, by the label of their row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from metaprune.patterns import Pattern
+from pruners import budgets
+
+METANET = "metanet"
+"""The budget of a metanetwork, which is no rule of `pruners.budgets`."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One row of the tables.
+
+    Args:
+        settings: of `metaprune.Settings`: `budget`, and `metanet`, `solver`, `recovery`, ... where
+            they are not the usual ones (no metanetwork, the solver and recovery of the pattern).
+        solved: whether masks are judged as the solver leaves them while the budget is sought
+            (`pruners.budgets.solving`); of patterns of masks alone.
+        always: whether it is measured for patterns that leave no choice too, such as 2:4.
+    """
+
+    settings: Mapping[str, Any]
+    solved: bool = False
+    always: bool = False
+
+    @property
+    def budget(self) -> str:
+        """The name of its budget."""
+        return budgets.named(self.settings["budget"])[0]
+
+    def fits(self, pattern: Pattern) -> bool:
+        """Whether it can divide a pattern, and the pattern leaves it something to say."""
+        if not (pattern.chooses or self.always):
+            return False
+        if self.solved and pattern.budgets() != budgets.rules_for("masks"):
+            return False
+        known = [*pattern.budgets(), *([METANET] if pattern.advised else [])]
+        return self.budget in known
+
+
+def _search(evaluations: int) -> dict[str, Any]:
+    return {"budget": {"rule": "search", "evaluations": evaluations}}
+
+
+RULES: Mapping[str, Rule] = {
+    "uniform": Rule({"budget": "uniform"}, always=True),
+    "erk": Rule({"budget": "erk"}),
+    "lamp": Rule({"budget": "lamp"}),
+    "global": Rule({"budget": "global"}),
+    "owl": Rule({"budget": "owl"}),
+    "flap": Rule({"budget": "flap"}),
+    "depth-linear": Rule({"budget": "depth-linear"}),
+    "metanet": Rule({"budget": METANET, "metanet": "default"}, always=True),
+    "expected loss": Rule({"budget": "expected-loss"}),
+    "uniform, both sides": Rule({"budget": "uniform"}, always=True),
+    "price": Rule({"budget": "price"}),
+    "distortion": Rule({"budget": "distortion"}),
+    "search 16": Rule(_search(16)),
+    "search 64": Rule(_search(64)),
+    "search 128": Rule(_search(128)),
+    "search 16, solved": Rule(_search(16), solved=True),
+    "search 64, solved": Rule(_search(64), solved=True),
+    "search 128, solved": Rule(_search(128), solved=True),
+}
+"""Label → rule, the cheap ones first. `price` is always judged as its solver leaves the masks."""

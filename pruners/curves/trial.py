@@ -1,0 +1,108 @@
+"""Trials: a pruning carried out and refitted, and judged on examples that it did not see."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from graphs.build.rebuild import rebuild
+from graphs.calls.running import run, undisturbed
+from pruners.recovery.compensation import compensate_bias, input_means
+from pruners.recovery.norm_scales import compensate_norms
+from pruners.recovery.refit_in_order import refit_in_order
+from pruners.statistics import microbatches
+from pruners.statistics.likelihood import scores_of
+
+if TYPE_CHECKING:
+    from graphs import Network
+
+SHARE, PIECES = 0.25, 8
+"""Share of the calibration that judges, and pieces into which too few batches are cut."""
+
+
+def left_out(batches: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+    """Batches to measure on, and others to judge by.
+
+    Every fourth is left out; fewer than four are cut into pieces first. A single example that
+    cannot be divided does both.
+
+    Args:
+        batches: inputs of the model.
+    """
+    pieces = list(batches)
+    if len(pieces) < round(1 / SHARE):
+        examples = sum(1 for _ in microbatches(pieces, 1))
+        pieces = list(microbatches(pieces, max(1, examples // PIECES)))
+    step = round(1 / SHARE)
+    judging = pieces[step - 1 :: step]
+    measuring = [piece for i, piece in enumerate(pieces) if i % step != step - 1]
+    if not judging or not measuring:
+        return pieces, pieces
+    return measuring, judging
+
+
+class Judge:
+    """KL(dense ‖ pruned), the mean over predictions, of whole modules.
+
+    Args:
+        dense: the module that predictions are compared with; left as it was.
+        batches: inputs; padding does not count (`attention_mask`).
+    """
+
+    def __init__(self, dense: nn.Module, batches: Sequence[Any]) -> None:
+        self._batches = list(batches)
+        with undisturbed(dense), torch.no_grad():
+            self._dense = [self._predictions(dense, batch) for batch in self._batches]
+
+    def __call__(self, pruned: nn.Module) -> float:
+        """The divergence of a module from the dense one."""
+        total = count = 0.0
+        with undisturbed(pruned), torch.no_grad():
+            for batch, (expected, weight) in zip(self._batches, self._dense, strict=True):
+                found, _ = self._predictions(pruned, batch)
+                each = (expected.exp() * (expected - found)).sum(-1)
+                total += float((each * weight).sum())
+                count += float(weight.sum())
+        return total / max(count, 1.0)
+
+    @staticmethod
+    def _predictions(model: nn.Module, batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        scores, counted = scores_of(run(model, batch), batch)
+        wide = scores.to(torch.promote_types(scores.dtype, torch.float32))
+        return wide.log_softmax(-1), counted.to(wide)
+
+
+def cut_and_refitted(
+    net: Network,
+    model: nn.Module,
+    kept: Mapping[str, torch.Tensor],
+    batches: Sequence[Any],
+) -> tuple[Network, nn.Module]:
+    """A network without the units that go, its layers refitted in order, and its module.
+
+    Args:
+        net, model: the dense network and its module; left as they were.
+        kept: axis name → kept unit indices.
+        batches: inputs of the model.
+    """
+    gone = {axis: without(net.axes[axis].size, index) for axis, index in kept.items()}
+    gone = {axis: index for axis, index in gone.items() if len(index)}
+    if not gone:
+        return net, model
+    values = compensate_bias(net, kept, input_means(net, model, batches)).values
+    base = net.replace(values).replace(compensate_norms(net, model, kept, batches))
+    small = base.remove(gone)
+    pruned = rebuild(small).model
+    found = refit_in_order(net, model, small, pruned, kept, batches)
+    pruned.load_state_dict(found.values, strict=False)
+    return small.replace(found.values), pruned.eval()
+
+
+def without(size: int, kept: torch.Tensor) -> torch.Tensor:
+    """The indices below `size` that are not kept, int64, ascending."""
+    stays = torch.zeros(size, dtype=torch.bool)
+    stays[kept] = True
+    return (~stays).nonzero().flatten()
