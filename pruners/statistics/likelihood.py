@@ -139,13 +139,13 @@ def scores_of(output: Any, batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
     scores = getattr(output, "logits", None)
     if not isinstance(scores, torch.Tensor):
         leaves = pytree.tree_leaves(dict(output) if hasattr(output, "items") else output)
-        tensors = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
-        scores = next((t for t in tensors if t.is_floating_point() and t.ndim), None)
+        tensors = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor) and leaf.ndim]
+        scores = next((t for t in tensors if t.is_floating_point()), (*tensors, None)[0])
     if scores is None or not scores.is_floating_point():
-        kind = scores.dtype if isinstance(scores, torch.Tensor) else type(output).__name__
         raise NoCurvatureError(
-            f"curvature needs an output of scores, a floating-point tensor (got {kind}); pass a "
-            "loss, or wrap the model so that it returns them"
+            "curvature needs an output of scores, a floating-point tensor (got "
+            f"{type(output).__name__ if scores is None else scores.dtype}); pass a loss, or wrap "
+            "the model so that it returns them"
         )
     rows = scores.shape[:-1]
     mask = batch.get("attention_mask") if isinstance(batch, Mapping) else None
