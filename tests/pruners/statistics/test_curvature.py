@@ -208,3 +208,13 @@ def test_gpt2_has_the_curvature_of_its_projections():
     # The head is the embedding, which is looked up as well.
     assert got["transformer.wte.weight"].shape == (11, 11)
     assert "transformer.wpe.weight" not in got
+
+
+@pytest.mark.parametrize("narrow", [torch.bfloat16, torch.float16])
+def test_narrow_models_have_wide_curvature(narrow):
+    """Draws are those of the wide model: examples are whole numbers here."""
+    model, x = network("tokens")
+    expected = found(model.float(), [x])
+    for name, value in found(model.to(narrow), [x]).items():
+        assert value.dtype == torch.float32
+        assert (value - expected[name]).norm() < 0.02 * expected[name].norm()
