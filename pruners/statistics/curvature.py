@@ -113,7 +113,8 @@ class OutputGradients:
     """
 
     def __init__(self, watched: Watched, dtype: torch.dtype = torch.float32) -> None:
-        self.starts: list[torch.Tensor] = []
+        self.start = torch.zeros((), requires_grad=True)
+        """What the graph depends on, in place of the parameters."""
         self.sums: dict[str, torch.Tensor] = {}
         self.called: dict[str, str] = {}
         """Name → why no gradient comes, if none does."""
@@ -129,8 +130,7 @@ class OutputGradients:
             return None
         self.called[name] = CUT_OFF
         if not output.requires_grad:
-            self.starts.append(output := output.detach().requires_grad_())
-            output = output.clone()
+            output = _Begun.apply(self.start, output)
         # What the hook holds stays in memory: not the input.
         channel_dim, groups = call.channel_dim, call.groups
 
@@ -144,7 +144,8 @@ class OutputGradients:
         """For `LinearCalls`, when a block is computed once more: the same graph, without hooks."""
         if output.requires_grad or not torch.is_grad_enabled() or not self._watched.name(call):
             return None
-        return output.detach().requires_grad_().clone()
+        begun: torch.Tensor = _Begun.apply(self.start, output)
+        return begun
 
     def _form(self, name: str, rows: torch.Tensor) -> None:
         """Add gradients, (groups, samples, out of a group)."""
@@ -158,6 +159,18 @@ class OutputGradients:
         else:
             found = _block_diagonal(gram(rows.to(dtype)))
         self.sums[name] = self.sums[name].add_(found) if name in self.sums else found
+
+
+class _Begun(torch.autograd.Function):
+    """An output at which a graph begins: as it is, with a gradient that goes no further."""
+
+    @staticmethod
+    def forward(ctx: Any, start: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
+        return output.clone()
+
+    @staticmethod
+    def backward(ctx: Any, _: torch.Tensor) -> tuple[None, None]:
+        return None, None
 
 
 def _block_diagonal(blocks: torch.Tensor) -> torch.Tensor:
@@ -280,5 +293,4 @@ def _pull_back(end: torch.Tensor, watch: OutputGradients, passes: int, what: str
             'no curvature to measure, so choose another budget, such as budget="uniform"'
         )
     for left in reversed(range(passes)):
-        torch.autograd.grad(end, watch.starts, retain_graph=left > 0, allow_unused=True)
-    watch.starts.clear()
+        torch.autograd.grad(end, watch.start, retain_graph=left > 0, allow_unused=True)

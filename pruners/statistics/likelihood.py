@@ -40,7 +40,7 @@ FEW = 0.1
 ENOUGH, MOST = 8192, 4
 """Predictions for which one draw is enough, and draws at most."""
 
-CHUNK = 1 << 22
+CHUNK = 1 << 20
 """Scores that are turned into probabilities at a time: memory beside the scores themselves."""
 
 
