@@ -27,7 +27,8 @@ from pruners.solvers.zeros import MaskPattern
 from pruners.units.select import floors, select
 
 QUICK, SMALL = "sparsegpt", 1 << 22
-"""Beyond so many weights altogether curves are drawn with a faster solver than the one asked."""
+"""Beyond so many weights altogether a network is large: curves of masks are drawn with a faster
+solver than the one asked, and nothing is tried."""
 
 TRIED_ORDERS, TRIED_SHOTS = ("loss", "given"), (1, 2, 4)
 """What is tried where nothing is said."""
@@ -104,14 +105,19 @@ def expected_loss_widths(
         request: what is asked.
         expected: both sides of the weights.
         order: of the units inside an axis (`pruners.curves.axis_curves`); None tries "loss" and
-            "given".
-        shots: number of steps; None tries 1, 2 and 4.
+            "given", for large networks "loss" alone.
+        shots: number of steps; None tries 1, 2 and 4, for large networks 1 alone. Widths that are
+            tied together are taken in one.
     """
     if shots is not None and shots < 1:
         raise ValueError(f"shots must be at least 1 (got {shots})")
+    numbers = sum(tensor.value.numel() for tensor in request.net.tensors.values())
+    large, tied = numbers > SMALL, request.cut is not select
     # What ties axes together knows the dense network alone.
-    tried = (1,) if request.cut is not select else TRIED_SHOTS if shots is None else (shots,)
-    orders = TRIED_ORDERS if order is None else (order,)
+    tried = (1,) if large or tied else TRIED_SHOTS
+    orders = TRIED_ORDERS[:1] if large else TRIED_ORDERS
+    tried = tried if shots is None or tied else (shots,)
+    orders = orders if order is None else (order,)
     if len(tried) * len(orders) == 1:
         return in_shots(request, expected, orders[0], tried[0])
     part, judge = expected.divided()
