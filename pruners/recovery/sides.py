@@ -9,6 +9,7 @@ from torch import nn
 
 from pruners.recovery.base import Pruning
 from pruners.statistics import NoCurvatureError, collect
+from pruners.statistics.curvature import UNREAD
 
 
 def check_sides(method: str, sides: int) -> None:
@@ -40,8 +41,10 @@ def output_sides(
     except NoCurvatureError as error:
         pruning.notes.append(f"Solved for the layers' own outputs: {error}.")
         return {}
-    for reason in dict.fromkeys(found.unreached.values()):
-        missing = [name for name, why in found.unreached.items() if why == reason]
+    # What is said of weights that are not measured at all is said where they are solved.
+    blocked = {name: why for name, why in found.unreached.items() if why != UNREAD}
+    for reason in dict.fromkeys(blocked.values()):
+        missing = [name for name, why in blocked.items() if why == reason]
         listed = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
         pruning.notes.append(
             f"Solved for their own outputs, because no gradient reaches them: {len(missing)} "
