@@ -18,7 +18,7 @@ import torch
 from graphs.axes.dims import atoms, unit_index
 from pruners.curves.curve import Curve
 from pruners.curves.sides import Sides
-from pruners.units.second_order import inverted
+from pruners.units.second_order import factored, inverted
 
 if TYPE_CHECKING:
     from graphs import Network
@@ -113,7 +113,9 @@ def _costs(reader: _Reader, size: int) -> torch.Tensor:
     r"""½ t_uᵀ … of every unit alone: ½ Σ_columns w_cᵀ G w_c / [H⁻¹]_cc, (size,)."""
     one = reader.sides
     inverse = inverted(one.hessian, DAMPING).diagonal(dim1=1, dim2=2)
+    alive = one.hessian.diagonal(dim1=1, dim2=2) > 0
     each = (one.weight * (one.curvature @ one.weight)).sum(1) / inverse / 2  # (groups, in)
+    each = torch.where(alive, each, 0.0)
     slots = torch.zeros(size + 1, dtype=torch.float64)
     return slots.index_add(0, reader.unit.cpu() + 1, each.sum(0).double().cpu())[1:]
 
@@ -127,11 +129,10 @@ def _lost(reader: _Reader, order: torch.Tensor) -> torch.Tensor:
     place[0] = -1  # columns of no unit of this axis stay
     of_column = place[reader.unit.cpu() + 1]
     columns = of_column.argsort(stable=True).to(one.weight.device)
-    hessian = one.hessian[:, columns][:, :, columns].clone()
-    diagonal = hessian.diagonal(dim1=1, dim2=2)
-    floor = 1e-6 * diagonal.mean() + torch.finfo(hessian.dtype).tiny
-    diagonal.mul_(1 + DAMPING).add_(floor)
-    mapped = one.weight[:, :, columns] @ torch.linalg.cholesky(hessian)
+    hessian = one.hessian[:, columns][:, :, columns]
+    factor, units = factored(hessian, DAMPING)
+    units = units * (hessian.diagonal(dim1=1, dim2=2) > 0)
+    mapped = (one.weight[:, :, columns] * units[:, None]) @ factor
     each = (mapped * (one.curvature @ mapped)).sum((0, 1)) / 2  # (in,)
     lost = torch.zeros(size + 1, dtype=torch.float64)
     lost.index_add_(0, of_column[columns.cpu()] + 1, each.double().cpu())

@@ -85,7 +85,11 @@ class ExpectedLoss:
             solver: of `pruners.solvers`.
             pattern: of the masks.
         """
-        asks = {n: Ask(share, pattern.at(share)) for n, share in shares.items() if share < 1}
+        asks = {
+            name: Ask(None if pattern.m else share, pattern.at(share))
+            for name, share in shares.items()
+            if share < 1
+        }
         known = {n: one.statistics() for n, one in self.sides.items()}
         found = solve_in_order(self.net, self.model, solver, asks, self.batches, known)
         return self.net.replace(found.refit.values).to_model()

@@ -24,7 +24,7 @@ from pruners.curves import (
     spend,
 )
 from pruners.solvers.zeros import MaskPattern
-from pruners.units.select import floors, select
+from pruners.units.select import MinUnits, floors, select
 
 QUICK, SMALL = "sparsegpt", 1 << 22
 """Beyond so many weights altogether a network is large: curves of masks are drawn with a faster
@@ -64,6 +64,8 @@ def expected_loss_masks(
         raise ValueError(f"rounds must be at least 1 (got {rounds})")
     zeros = MaskPattern.parse(pattern)
     low = dict(zip(weights, bounds(lower, weights, 0.0).tolist(), strict=True))
+    if zeros.m:
+        low = {name: max(share, zeros.least / zeros.m) for name, share in low.items()}
     high = dict(zip(weights, bounds(upper, weights, 1.0).tolist(), strict=True))
     sizes = {name: weight.numel() for name, weight in weights.items()}
     large = sum(sizes.values()) > SMALL
@@ -144,7 +146,10 @@ def expected_loss_widths(
 def in_shots(request: Request, expected: ExpectedLoss, order: str, shots: int) -> Kept:
     """Widths in a number of steps; see `expected_loss_widths`."""
     net, target = request.net, request.target
-    least = floors(net, request.scores, request.min_units, request.round_to)
+    least: MinUnits = request.min_units
+    if shots > 1:
+        # A share of the dense width, whatever is left of it.
+        least = floors(net, request.scores, request.min_units, request.round_to)
     kept = {axis: torch.arange(net.axes[axis].size) for axis in request.scores}
     first = expected
     for step in range(1, shots + 1):
