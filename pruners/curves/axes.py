@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from graphs.axes.dims import atoms, unit_index
+from graphs.tools.registry import unknown
 from pruners.curves.curve import Curve
 from pruners.curves.sides import Sides
 from pruners.units.second_order import factored, inverted
@@ -27,6 +28,16 @@ DAMPING = 1e-3
 """Share of the variance of every input that is added to it, as in the refit."""
 
 ORDERS = ("loss", "given", "mixed")
+
+
+def check_order(order: str) -> None:
+    """Refuse an order that is none of `ORDERS`.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if order not in ORDERS:
+        raise ValueError(unknown("order", order, ORDERS))
 
 
 @dataclass(frozen=True)
@@ -73,8 +84,7 @@ def axis_curves(
     Raises:
         ValueError: an unknown order.
     """
-    if order not in ORDERS:
-        raise ValueError(f'unknown order "{order}": expected one of {", ".join(ORDERS)}')
+    check_order(order)
     found = {}
     for axis, readers in readers_of(net, sides, axes).items():
         size = net.axes[axis].size

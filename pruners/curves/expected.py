@@ -62,6 +62,11 @@ class ExpectedLoss:
         ]
         return measure_sides(self.net, self.model, self.batches, names, self.likelihood)
 
+    @property
+    def unreached(self) -> list[str]:
+        """Weights that no gradient reaches: they count as an average one."""
+        return [name for name, one in self.sides.items() if not one.reached]
+
     def divided(self) -> tuple[ExpectedLoss, Judge]:
         """The same measured on a part of the batches, and a judge on those that are left out."""
         measuring, judging = left_out(self.batches)

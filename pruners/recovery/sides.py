@@ -38,14 +38,21 @@ def output_sides(
     try:
         found = input_statistics(model, pruning.batches, names, ("curvature",))
     except NoCurvatureError as error:
-        pruning.notes.append(f"Solved for the layers' own outputs: {error}.")
+        _note(pruning, f"Solved for the layers' own outputs: {error}.")
         return {}
     curved = {n: {"curvature": s["curvature"]} for n, s in found.items() if "curvature" in s}
     missing = [name for name in names if name not in curved]
     if missing:
         listed = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
-        pruning.notes.append(
+        _note(
+            pruning,
             f"Solved for their own outputs, because no gradient reaches them: {len(missing)} "
-            f"weights ({listed})."
+            f"weights ({listed}).",
         )
     return curved
+
+
+def _note(pruning: Pruning, note: str) -> None:
+    """Say it once, however often it is so."""
+    if note not in pruning.notes:
+        pruning.notes.append(note)
