@@ -36,9 +36,7 @@ def main() -> None:
     model, images = Net().eval(), torch.randn(8, 3, 32, 32)
     for group in metaprune.trace(model, (images,)).groups():
         print(group)
-    result = metaprune.prune(
-        model, (images,), target={"macs": "50%"}, metanet=None, calibration=[(images,)]
-    )
+    result = metaprune.prune(model, (images,), target={"macs": "50%"}, calibration=[(images,)])
     print(result.report["achieved"])
     with tempfile.TemporaryDirectory() as folder:
         again = metaprune.load(result.save(Path(folder) / "pruned"))

@@ -1,4 +1,4 @@
-"""Learned pruning: a trained graph metanetwork prunes a network by a feedforward pass.
+"""Pruning of any PyTorch network, by expected loss or by a trained graph metanetwork.
 
     result = metaprune.prune(model, example_inputs, target={"macs": "50%"})
     result.model, result.report

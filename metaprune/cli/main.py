@@ -27,7 +27,7 @@ COMMANDS = {
     "demo": "train, prune and compare a small network in under three minutes",
 }
 
-HELP = """metaprune {version}: prunes PyTorch networks by a trained graph metanetwork
+HELP = """metaprune {version}: makes PyTorch networks smaller and faster
 
 usage: metaprune COMMAND [key=value ...]
 

@@ -29,6 +29,9 @@ from pruners import Target, budgets, fingerprint, measure
 from training import compare_latency, evaluate
 from training.data.core import Data
 
+SHIPPED = "default"
+"""The metanetwork that comes with the package."""
+
 
 @dataclass(frozen=True)
 class Method:
@@ -71,27 +74,23 @@ def methods(
     Args:
         settings: of the pruning.
         compare: budgets of the baselines; those that cannot divide the pattern are left out where
-            it leaves only one.
+            it leaves only one. "metanet" is the metanetwork of the settings, or the shipped one.
         measured: whether there is calibration data.
-
-    Raises:
-        ValueError: a baseline named "metanet", or nothing to do.
     """
     pattern = parse(settings.pattern)
-    if "metanet" in compare:
-        raise ValueError('compare lists baselines such as "uniform"; the metanetwork is `metanet`')
     metanet = settings.metanet if pattern.advised else None
-    first = settings.budget or ("metanet" if metanet else None)
-    if first is None and not pattern.advised:
-        first = pattern.default_budget(measured)
-    found = [] if first is None else [Method(budgets.named(first)[0], metanet, first)]
+    first = settings.budget or ("metanet" if metanet else pattern.default_budget(measured))
+    found = [Method(budgets.named(first)[0], metanet, first)]
     if len(pattern.budgets()) == 1:
         return found
-    named = {method.name for method in found if method.metanet is None}
-    others = [(budgets.named(rule)[0], rule) for rule in compare]
-    found += [Method(name, None, rule) for name, rule in others if name not in named]
-    if not found:
-        raise ValueError("nothing to do: give metanet, budget or compare")
+    for rule in compare:
+        name = budgets.named(rule)[0]
+        advised = name == "metanet"
+        if advised and not pattern.advised:
+            continue
+        other = Method(name, (settings.metanet or SHIPPED) if advised else None, rule)
+        if all((other.name, other.metanet) != (m.name, m.metanet) for m in found):
+            found.append(other)
     return found
 
 

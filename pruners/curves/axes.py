@@ -10,7 +10,7 @@ columns of L alone. So the error after the best refit on the first n units is, f
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -19,7 +19,7 @@ from graphs.axes.dims import atoms, unit_index
 from graphs.tools.registry import unknown
 from pruners.curves.curve import Curve
 from pruners.curves.sides import Sides
-from pruners.units.second_order import factored, inverted
+from pruners.units.second_order import Consumer, factored, greedy
 
 if TYPE_CHECKING:
     from graphs import Network
@@ -75,8 +75,8 @@ def axis_curves(
         sides: of its weights.
         axes: names.
         scores: axis name → scores of units, for the orders "given" and "mixed".
-        order: of the units inside an axis: "loss": what each of them costs alone, after a refit of
-            all others; "given": the scores; "mixed": the mean of both ranks.
+        order: of the units inside an axis: "loss": the one that costs least after a refit of all
+            others goes, again and again; "given": the scores; "mixed": the mean of both ranks.
 
     Returns:
         Axis name → curve; axes without a measured reader are missing.
@@ -92,7 +92,7 @@ def axis_curves(
         if order == "given":
             ranked = given
         else:
-            ranked = sum((_costs(reader, size) for reader in readers), torch.zeros(size).double())
+            ranked = greedy([_weighed(reader) for reader in readers], size)
             if order == "mixed":
                 ranked = _places(ranked) + _places(given)
         chosen = ranked.argsort(descending=True, stable=True)
@@ -115,19 +115,21 @@ def readers_of(
         taps = one.weight.shape[2] // tensor.value.shape[side]
         for axis in wanted.intersection(atoms(tensor.dims[side])):
             unit = unit_index(tensor.dims[side], axis, net.axes).repeat(taps)
+            columns = unit[unit >= 0].bincount(minlength=net.axes[axis].size)
+            if int(columns.min()) != int(columns.max()):
+                continue  # what reads some of the units does not rank all of them
             found.setdefault(axis, []).append(_Reader(one, unit.to(one.weight.device)))
     return {axis: found[axis] for axis in net.axes if axis in found}
 
 
-def _costs(reader: _Reader, size: int) -> torch.Tensor:
-    r"""½ t_uᵀ … of every unit alone: ½ Σ_columns w_cᵀ G w_c / [H⁻¹]_cc, (size,)."""
+def _weighed(reader: _Reader) -> Consumer:
+    """The reader with rows F W, FᵀF = G: its squared errors are expected losses."""
     one = reader.sides
-    inverse = inverted(one.hessian, DAMPING).diagonal(dim1=1, dim2=2)
-    alive = one.hessian.diagonal(dim1=1, dim2=2) > 0
-    each = (one.weight * (one.curvature @ one.weight)).sum(1) / inverse / 2  # (groups, in)
-    each = torch.where(alive, each, 0.0)
-    slots = torch.zeros(size + 1, dtype=torch.float64)
-    return slots.index_add(0, reader.unit.cpu() + 1, each.sum(0).double().cpu())[1:]
+    values, vectors = torch.linalg.eigh(one.curvature)
+    rows = (vectors * values.clamp_min(0).sqrt()[:, None]).mT @ one.weight
+    # Inputs that never vary cost nothing, whatever reads them.
+    rows = rows * (one.hessian.diagonal(dim1=1, dim2=2) > 0)[:, None]
+    return replace(Consumer.of(rows, one.hessian, reader.unit.cpu(), DAMPING, False), energy=2.0)
 
 
 def _lost(reader: _Reader, order: torch.Tensor) -> torch.Tensor:

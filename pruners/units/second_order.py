@@ -57,7 +57,7 @@ def second_order_scores(
     """
     wanted = [n for n, a in net.axes.items() if a.frozen is None] if axes is None else list(axes)
     free = {name: torch.empty(0, dtype=torch.int64) for name in wanted}
-    found: dict[str, list[_Consumer]] = {name: [] for name in wanted}
+    found: dict[str, list[Consumer]] = {name: [] for name in wanted}
     for name, side in consumers(net, free).items():
         if side < 0 or name not in moments:
             continue
@@ -70,17 +70,19 @@ def second_order_scores(
         taps = matrix.shape[2] // tensor.value.shape[side]
         for axis in set(atoms(tensor.dims[side])).intersection(wanted):
             unit = unit_index(tensor.dims[side], axis, net.axes).repeat(taps)
-            found[axis].append(_Consumer.of(matrix, sums.xx, unit, damping, gradient))
+            found[axis].append(Consumer.of(matrix, sums.xx, unit, damping, gradient))
     return {
-        axis: _greedy(readers, net.axes[axis].size, rounds)
+        axis: greedy(readers, net.axes[axis].size, rounds)
         for axis, readers in found.items()
         if readers
     }
 
 
 @dataclass
-class _Consumer:
+class Consumer:
     """One weight, as units leave it.
+
+    Rows may be combined by any F: errors are then those of tr(F ΔW H ΔWᵀ Fᵀ).
 
     Args:
         weight: (groups, out, in), refitted so far.
@@ -104,7 +106,7 @@ class _Consumer:
         unit: torch.Tensor,
         damping: float,
         gradient: bool,
-    ) -> _Consumer:
+    ) -> Consumer:
         """Before anything is removed; `unit` names the unit of every column, −1 for none."""
         product = hessian @ weight.mT
         energy = (weight * product.mT).sum().item()
@@ -179,8 +181,14 @@ def factored(hessian: torch.Tensor, damping: float) -> tuple[torch.Tensor, torch
     )
 
 
-def _greedy(readers: list[_Consumer], size: int, rounds: int) -> torch.Tensor:
-    """Cost of every unit of an axis at the time it goes."""
+def greedy(readers: list[Consumer], size: int, rounds: int = ROUNDS) -> torch.Tensor:
+    """Cost of every unit of an axis at the time it goes, (size,), float64; changes the readers.
+
+    Args:
+        readers: of the axis.
+        size: units of it.
+        rounds: in which it is emptied.
+    """
     result = torch.zeros(size, dtype=torch.float64)
     left = torch.arange(size)
     step = max(1, ceil(size / rounds))
