@@ -65,6 +65,12 @@ def apply_step(
     report = summary(job.dense, job.net, pruning.small, pruning.pruned, chain, pruning.masks)
     if (foretold := plan.provenance.get("expected_loss")) is not None:
         report["expected_loss"] = {**foretold, "lost": _lost(job, pruning)}
+        if unreached := foretold.get("unreached", []):
+            listed = ", ".join(unreached[:3]) + (", ..." if len(unreached) > 3 else "")
+            pruning.notes.append(
+                "Counted as average ones in the budget, because no gradient reaches them: "
+                f"{len(unreached)} weights ({listed})."
+            )
     report["notes"], report["seconds"] = pruning.notes, pruning.seconds
     report["repaired"] = [list(repair) for repair in rebuilt.repaired]
     report["varied"] = {name: dict(values) for name, values in rebuilt.varied.items()}

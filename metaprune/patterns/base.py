@@ -181,8 +181,11 @@ def foretold(evidence: Mapping[str, Any]) -> dict[str, Any]:
     Args:
         evidence: that the rule read.
     """
-    prediction = getattr(evidence.get("expected"), "prediction", None)
-    return {} if prediction is None else {"expected_loss": prediction.to_json()}
+    expected = evidence.get("expected")
+    if expected is None or expected.prediction is None:
+        return {}
+    unreached = {"unreached": expected.unreached} if expected.unreached else {}
+    return {"expected_loss": {**expected.prediction.to_json(), **unreached}}
 
 
 def provenance(job: Job, settings: Settings, **more: Any) -> dict[str, Any]:

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING
 import torch
 
 from graphs.axes.dims import atoms, unit_index
+from graphs.tools.registry import unknown
 from pruners.curves.curve import Curve
 from pruners.curves.sides import Sides
-from pruners.units.second_order import Consumer, greedy
+from pruners.units.second_order import Consumer, factored, greedy
 
 if TYPE_CHECKING:
     from graphs import Network
@@ -27,6 +28,16 @@ DAMPING = 1e-3
 """Share of the variance of every input that is added to it, as in the refit."""
 
 ORDERS = ("loss", "given", "mixed")
+
+
+def check_order(order: str) -> None:
+    """Refuse an order that is none of `ORDERS`.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if order not in ORDERS:
+        raise ValueError(unknown("order", order, ORDERS))
 
 
 @dataclass(frozen=True)
@@ -73,8 +84,7 @@ def axis_curves(
     Raises:
         ValueError: an unknown order.
     """
-    if order not in ORDERS:
-        raise ValueError(f'unknown order "{order}": expected one of {", ".join(ORDERS)}')
+    check_order(order)
     found = {}
     for axis, readers in readers_of(net, sides, axes).items():
         size = net.axes[axis].size
@@ -117,6 +127,8 @@ def _weighed(reader: _Reader) -> Consumer:
     one = reader.sides
     values, vectors = torch.linalg.eigh(one.curvature)
     rows = (vectors * values.clamp_min(0).sqrt()[:, None]).mT @ one.weight
+    # Inputs that never vary cost nothing, whatever reads them.
+    rows = rows * (one.hessian.diagonal(dim1=1, dim2=2) > 0)[:, None]
     return replace(Consumer.of(rows, one.hessian, reader.unit.cpu(), DAMPING, False), energy=2.0)
 
 
@@ -129,11 +141,10 @@ def _lost(reader: _Reader, order: torch.Tensor) -> torch.Tensor:
     place[0] = -1  # columns of no unit of this axis stay
     of_column = place[reader.unit.cpu() + 1]
     columns = of_column.argsort(stable=True).to(one.weight.device)
-    hessian = one.hessian[:, columns][:, :, columns].clone()
-    diagonal = hessian.diagonal(dim1=1, dim2=2)
-    floor = 1e-6 * diagonal.mean() + torch.finfo(hessian.dtype).tiny
-    diagonal.mul_(1 + DAMPING).add_(floor)
-    mapped = one.weight[:, :, columns] @ torch.linalg.cholesky(hessian)
+    hessian = one.hessian[:, columns][:, :, columns]
+    factor, units = factored(hessian, DAMPING)
+    units = units * (hessian.diagonal(dim1=1, dim2=2) > 0)
+    mapped = (one.weight[:, :, columns] * units[:, None]) @ factor
     each = (mapped * (one.curvature @ mapped)).sum((0, 1)) / 2  # (in,)
     lost = torch.zeros(size + 1, dtype=torch.float64)
     lost.index_add_(0, of_column[columns.cpu()] + 1, each.double().cpu())

@@ -62,6 +62,11 @@ class ExpectedLoss:
         ]
         return measure_sides(self.net, self.model, self.batches, names, self.likelihood)
 
+    @property
+    def unreached(self) -> list[str]:
+        """Weights that no gradient reaches: they count as an average one."""
+        return [name for name, one in self.sides.items() if not one.reached]
+
     def divided(self) -> tuple[ExpectedLoss, Judge]:
         """The same measured on a part of the batches, and a judge on those that are left out."""
         measuring, judging = left_out(self.batches)
@@ -85,7 +90,11 @@ class ExpectedLoss:
             solver: of `pruners.solvers`.
             pattern: of the masks.
         """
-        asks = {n: Ask(share, pattern.at(share)) for n, share in shares.items() if share < 1}
+        asks = {
+            name: Ask(None if pattern.m else share, pattern.at(share))
+            for name, share in shares.items()
+            if share < 1
+        }
         known = {n: one.statistics() for n, one in self.sides.items()}
         found = solve_in_order(self.net, self.model, solver, asks, self.batches, known)
         return self.net.replace(found.refit.values).to_model()

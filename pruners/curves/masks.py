@@ -26,13 +26,14 @@ def mask_curves(
     Args:
         sides: of the weights.
         solver: that prunes them, with a repair.
-        pattern: of the masks.
+        pattern: of the masks; N:M has a grid of its own, the multiples of 1/M.
         grid: kept shares, ascending, the last one 1.
         two_sided: whether the solver knows the curvature.
     """
     asked = MaskPattern.parse(pattern)
+    points = [n / asked.m for n in range(1, asked.m + 1)] if asked.m else list(grid)
     return {
-        name: Curve.of(grid, [_lost(one, solver, asked, share, two_sided) for share in grid])
+        name: Curve.of(points, [_lost(one, solver, asked, share, two_sided) for share in points])
         for name, one in sides.items()
     }
 

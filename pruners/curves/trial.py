@@ -26,8 +26,8 @@ SHARE, PIECES = 0.25, 8
 def left_out(batches: Sequence[Any]) -> tuple[list[Any], list[Any]]:
     """Batches to measure on, and others to judge by.
 
-    Every fourth is left out; fewer than four are cut into pieces first. A single example that
-    cannot be divided does both.
+    Every fourth is left out; fewer than four are cut into pieces first, and of fewer pieces than
+    four the last one is. A single example that cannot be divided does both.
 
     Args:
         batches: inputs of the model.
@@ -36,7 +36,7 @@ def left_out(batches: Sequence[Any]) -> tuple[list[Any], list[Any]]:
     if len(pieces) < round(1 / SHARE):
         examples = sum(1 for _ in microbatches(pieces, 1))
         pieces = list(microbatches(pieces, max(1, examples // PIECES)))
-    step = round(1 / SHARE)
+    step = min(round(1 / SHARE), len(pieces))
     judging = pieces[step - 1 :: step]
     measuring = [piece for i, piece in enumerate(pieces) if i % step != step - 1]
     if not judging or not measuring:

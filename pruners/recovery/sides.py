@@ -39,16 +39,23 @@ def output_sides(
     try:
         found = collect(model, pruning.batches, names, ("curvature",))
     except NoCurvatureError as error:
-        pruning.notes.append(f"Solved for the layers' own outputs: {error}.")
+        _note(pruning, f"Solved for the layers' own outputs: {error}.")
         return {}
     # What is said of weights that are not measured at all is said where they are solved.
     blocked = {name: why for name, why in found.unreached.items() if why != UNREAD}
     for reason in dict.fromkeys(blocked.values()):
         missing = [name for name, why in blocked.items() if why == reason]
         listed = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
-        pruning.notes.append(
+        _note(
+            pruning,
             f"Solved for their own outputs, because no gradient reaches them: {len(missing)} "
-            f"weights ({listed}): {reason}."
+            f"weights ({listed}): {reason}.",
         )
     curved = found.tensors()
     return {name: {"curvature": each["curvature"]} for name, each in curved.items()}
+
+
+def _note(pruning: Pruning, note: str) -> None:
+    """Say it once, however often it is so."""
+    if note not in pruning.notes:
+        pruning.notes.append(note)

@@ -147,6 +147,25 @@ class Consumer:
 
 def inverted(hessian: torch.Tensor, damping: float) -> torch.Tensor:
     """(H + λ diag H)⁻¹, (groups, in, in); inputs without variance count as independent, of 1."""
+    factor, scale = factored(hessian, damping)
+    return torch.cholesky_inverse(factor) / scale[:, :, None] / scale[:, None]
+
+
+def factored(hessian: torch.Tensor, damping: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cholesky factor of H + λ diag H, in units in which every input has variance 1, and the units.
+
+    Inputs without variance count as independent, of 1.
+
+    Args:
+        hessian: H, (groups, in, in), float64.
+        damping: λ, ten times more until the matrix is positive definite.
+
+    Returns:
+        L, (groups, in, in), lower, and the standard deviations, (groups, in).
+
+    Raises:
+        ValueError: second moments that no sensible damping makes positive definite.
+    """
     diagonal = hessian.diagonal(dim1=1, dim2=2)
     dead = diagonal <= 0
     scale = torch.where(dead, 1.0, diagonal).sqrt()
@@ -155,7 +174,7 @@ def inverted(hessian: torch.Tensor, damping: float) -> torch.Tensor:
         correlation.diagonal(dim1=1, dim2=2).copy_(torch.where(dead, 1.0, 1.0 + amount))
         factor, failed = torch.linalg.cholesky_ex(correlation)
         if not failed.any():
-            return torch.cholesky_inverse(factor) / scale[:, :, None] / scale[:, None]
+            return factor, scale
     raise ValueError(
         f"the inputs' second moments are not positive definite even when damped by {amount:g} of "
         "their diagonal; collect them again, from more or saner calibration data"

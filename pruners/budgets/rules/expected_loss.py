@@ -23,8 +23,10 @@ from pruners.curves import (
     mask_curves,
     spend,
 )
+from pruners.curves.axes import check_order
 from pruners.solvers.zeros import MaskPattern
-from pruners.units.select import floors, select
+from pruners.statistics import NoCurvatureError
+from pruners.units.select import MinUnits, floors, select
 
 QUICK, SMALL = "sparsegpt", 1 << 22
 """Beyond so many weights altogether a network is large: curves of masks are drawn with a faster
@@ -64,6 +66,8 @@ def expected_loss_masks(
         raise ValueError(f"rounds must be at least 1 (got {rounds})")
     zeros = MaskPattern.parse(pattern)
     low = dict(zip(weights, bounds(lower, weights, 0.0).tolist(), strict=True))
+    if zeros.m:
+        low = {name: max(share, zeros.least / zeros.m) for name, share in low.items()}
     high = dict(zip(weights, bounds(upper, weights, 1.0).tolist(), strict=True))
     sizes = {name: weight.numel() for name, weight in weights.items()}
     large = sum(sizes.values()) > SMALL
@@ -99,7 +103,8 @@ def expected_loss_widths(
     reached in steps of equal ratio, each with curves of the network that the last one left.
 
     What is not said is tried: each way is cut, refitted, and judged on examples of the calibration
-    that it did not see; the rule "global" is one of them.
+    that it did not see; the rule "global" is one of them. Where outputs are no scores there is
+    nothing to judge by, and the first way is taken.
 
     Args:
         request: what is asked.
@@ -111,16 +116,26 @@ def expected_loss_widths(
     """
     if shots is not None and shots < 1:
         raise ValueError(f"shots must be at least 1 (got {shots})")
+    if order is not None:
+        check_order(order)
     numbers = sum(tensor.value.numel() for tensor in request.net.tensors.values())
     large, tied = numbers > SMALL, request.cut is not select
+    if tied and shots is not None and shots > 1:
+        raise ValueError(
+            f"widths that are tied together are found in one shot (got shots={shots}); leave shots "
+            'out, or choose the pattern "channels"'
+        )
     # What ties axes together knows the dense network alone.
     tried = (1,) if large or tied else TRIED_SHOTS
     orders = TRIED_ORDERS[:1] if large else TRIED_ORDERS
-    tried = tried if shots is None or tied else (shots,)
+    tried = tried if shots is None else (shots,)
     orders = orders if order is None else (order,)
     if len(tried) * len(orders) == 1:
         return in_shots(request, expected, orders[0], tried[0])
-    part, judge = expected.divided()
+    try:
+        part, judge = expected.divided()
+    except NoCurvatureError:  # outputs that are no scores cannot be judged
+        return in_shots(request, expected, orders[0], tried[0])
 
     def judged(kept: Kept) -> float:
         return judge(part.after(kept).model)
@@ -144,7 +159,10 @@ def expected_loss_widths(
 def in_shots(request: Request, expected: ExpectedLoss, order: str, shots: int) -> Kept:
     """Widths in a number of steps; see `expected_loss_widths`."""
     net, target = request.net, request.target
-    least = floors(net, request.scores, request.min_units, request.round_to)
+    least: MinUnits = request.min_units
+    if shots > 1:
+        # A share of the dense width, whatever is left of it.
+        least = floors(net, request.scores, request.min_units, request.round_to)
     kept = {axis: torch.arange(net.axes[axis].size) for axis in request.scores}
     first = expected
     for step in range(1, shots + 1):

@@ -55,6 +55,8 @@ class Order:
             curved = output_sides(pruning, seen, asks) if self.sides == 2 else {}
             given = {name: {**extra.get(name, {}), **curved.get(name, {})} for name in asks}
             found = solve_in_order(net, model, solver, asks, batches, given, held)
+            if not curved:
+                break  # another round would find the same
             seen = net.replace(found.refit.values).to_model()
         pruning.solutions |= found.solutions
         pruning.values |= found.refit.values

@@ -13,6 +13,7 @@ from benchmarks.low_rank import alternation, oats
 from pruners.solvers import MaskPattern, relative_error, solve
 from pruners.solvers.algorithms.low_rank import rank_for, regular, subspace
 from pruners.solvers.algorithms.sparse_low_rank import refit
+from pruners.solvers.two_sided import regular as weighing
 from tests.pruners.solvers.algorithms.test_formulas import problem
 
 SHAPES = [(24, 40), (40, 24), (32, 32), (1, 16), (16, 1)]
@@ -345,3 +346,75 @@ def test_splits_that_do_not_fit_are_refused(density, pattern, options, words):
     weight, hessian = problem()
     with pytest.raises(ValueError, match=words):
         both(weight, density, hessian, pattern, **options)
+
+
+def root(matrix):
+    """The symmetric square root."""
+    values, vectors = torch.linalg.eigh(matrix)
+    return (vectors * values.clamp_min(0).sqrt()) @ vectors.T
+
+
+def curved(rows, samples=30, seed=0):
+    """G of outputs that matter unequally and agree with each other."""
+    generator = torch.Generator().manual_seed(seed)
+    g = torch.randn(rows, samples, generator=generator, dtype=torch.float64)
+    g = torch.randn(rows, rows, generator=generator, dtype=torch.float64) @ g
+    return g @ g.T / samples
+
+
+@pytest.mark.parametrize(("rows", "columns"), SHAPES)
+def test_with_a_curvature_it_is_the_truncated_svd_of_both_sides(rows, columns):
+    """G^−½ TSVD_r(G^½ W H^½) H^−½, and the error in its metric."""
+    weight, hessian = problem(rows, columns)
+    g = curved(rows)
+    outputs, inputs = root(weighing(g)), root(hessian + 0.01 * hessian.diagonal().diag())
+    u, s, v = torch.linalg.svd(outputs @ weight @ inputs, full_matrices=False)
+    for rank in range(0, min(rows, columns) + 1, 3):
+        found = solve(
+            "low-rank", weight, None, statistics={"hessian": hessian, "curvature": g},
+            rank=rank, damping=0.01,
+        )  # fmt: skip
+        cut = (u[:, :rank] * s[:rank]) @ v[:rank]
+        best = torch.linalg.solve(outputs, cut) @ torch.linalg.inv(inputs)
+        torch.testing.assert_close(found.weight, best)
+        assert found.factors.rank == rank
+        missed = s[rank:].square().sum() / s.square().sum()
+        assert found.statistics["error"] == pytest.approx(missed.item(), abs=1e-9)
+        again = solve(
+            "low-rank", weight, None, statistics={"hessian": hessian, "curvature": 8 * g},
+            rank=rank, damping=0.01,
+        )  # fmt: skip
+        assert torch.equal(again.weight, found.weight)
+
+
+@pytest.mark.parametrize("iterations", [0, 6])
+@pytest.mark.parametrize("samples", [0, 1, 5])
+@pytest.mark.parametrize(("rows", "columns"), SHAPES)
+def test_a_singular_curvature_breaks_nothing(rows, columns, samples, iterations):
+    """Fewer gradients than outputs, and none at all: rank that is left over serves the outputs."""
+    weight, hessian = problem(rows, columns)
+    g = curved(rows, samples) if samples else torch.zeros(rows, rows).double()
+    given_both = {"hessian": hessian, "curvature": g}
+    full = solve("low-rank", weight, None, statistics=given_both, rank=min(rows, columns))
+    torch.testing.assert_close(full.weight, weight, rtol=1e-6, atol=1e-6)
+    some = solve("low-rank", weight, 0.4, statistics=given_both, iterations=iterations)
+    assert some.weight.isfinite().all()
+    if not samples:
+        one = solve("low-rank", weight, 0.4, statistics={"hessian": hessian}, iterations=iterations)
+        torch.testing.assert_close(some.weight, one.weight)
+
+
+def test_the_outputs_that_count_are_kept_better():
+    weight, hessian = problem()
+    strength = torch.ones(24).double()
+    strength[:6] = 1000.0
+    one = solve("low-rank", weight, None, statistics={"hessian": hessian}, rank=6)
+    two = solve(
+        "low-rank", weight, None, statistics={"hessian": hessian, "curvature": strength}, rank=6
+    )
+
+    def lost(found):
+        change = (weight - found.weight)[:6]
+        return (change @ hessian * change).sum()
+
+    assert lost(two) < 0.2 * lost(one)
