@@ -35,12 +35,14 @@ DAMPING = 0.01
 DAMPING_OF_SINGLE_WEIGHTS = 0.1
 """The same for G where single weights go."""
 
+LEAST_DAMPING = 1e-30
+
 UNSTRUCTURED, TWO_OF_FOUR, ROWS_AND_COLUMNS = "unstructured", "2:4", "rows and columns"
 
 GROUP, GOES = 4, 2
 """Inputs of a group of 2:4, and how many of them go."""
 
-TOLERANCE, MOST_STEPS = 1e-6, 5000
+TOLERANCE, MOST_STEPS = 1e-4, 5000
 """Of the conjugate gradients: relative to the first residual; steps at most."""
 
 
@@ -66,10 +68,12 @@ class Factors:
 
 
 def damped(factor: Tensor, share: float) -> Tensor:
-    """factor + share · mean of its diagonal · I; an empty one stays empty."""
-    return factor + torch.eye(len(factor), dtype=factor.dtype) * share * factor.trace() / max(
-        len(factor), 1
-    )
+    """A factor + (share · mean of its diagonal + `LEAST_DAMPING`) · I; an empty one stays empty.
+
+    So what nothing depends on any more, where the factor is 0, costs next to nothing.
+    """
+    mean = factor.trace() / max(len(factor), 1)
+    return factor + torch.eye(len(factor), dtype=factor.dtype) * (share * mean + LEAST_DAMPING)
 
 
 def inverse_diagonal(factor: Tensor) -> Tensor:

@@ -88,7 +88,7 @@ def test_what_stays_is_the_exact_optimum_over_all_that_goes() -> None:
     weight, factors = _layer()
     mask = torch.rand(weight.shape, generator=torch.Generator().manual_seed(2)) > 0.5
     found = kronecker.without_weights(weight, factors, mask)
-    torch.testing.assert_close(found, _best(weight, factors, mask), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found, _best(weight, factors, mask), rtol=1e-3, atol=1e-3)
 
 
 def test_rows_and_columns_go_to_the_exact_optimum_and_stay_away() -> None:
