@@ -195,6 +195,7 @@ class Study:
             layers=tuple(Layer(**layer) for layer in report["layers"]),
             notes=tuple(report["notes"]),
             seconds={"plan": planned, **report["seconds"]},
+            expected=report.get("expected_loss", {}),
             folder=name,
         )
         self.entries.append(entry)

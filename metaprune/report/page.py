@@ -8,6 +8,7 @@ from typing import Any
 
 from metaprune.report import markup, theme, words
 from metaprune.report.drawing import drawing, of_weights
+from metaprune.report.expected import expected
 from metaprune.report.ranking import by_target, leaders, leading
 from metaprune.report.schema import Report
 from metaprune.report.table import rows
@@ -24,6 +25,7 @@ def page(report: Report) -> str:
         table=_table(report),
         tradeoff=tradeoff(report) if report.entries else "",
         budgets=_budgets(report),
+        expected=expected(report),
         notes=_notes(report),
         provenance=_definitions(report.provenance),
         config=escape(json.dumps(report.config, indent=2, ensure_ascii=False)),

@@ -42,6 +42,8 @@ class Entry:
         layers: the budget, axis by axis or tensor by tensor.
         notes: sentences about what was done and what was not.
         seconds: step → duration.
+        expected: what the budget was expected to lose (`pruners.curves.Prediction.to_json`), and
+            what was `lost`; empty where another rule divided it.
         folder: where the pruned network is, relative to the report; None where it was not saved.
     """
 
@@ -54,6 +56,7 @@ class Entry:
     layers: tuple[Layer, ...] = ()
     notes: tuple[str, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
+    expected: Mapping[str, Any] = field(default_factory=dict)
     folder: str | None = None
 
     @property

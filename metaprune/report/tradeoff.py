@@ -2,39 +2,14 @@
 
 from __future__ import annotations
 
-import io
-import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from metaprune.report import theme, words
+from metaprune.report.plots import BY_THEME, plot
 from metaprune.report.schema import Entry, Report
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-# matplotlib knows no CSS variables: it draws with stand-in colours, which `_themed` replaces.
-_STAND_INS = {
-    "#010101": theme.INK,
-    "#020202": theme.MUTED,
-    "#030303": theme.RULE,
-    "#040404": theme.PAPER,
-    **{f"#0101{i + 16:02x}": theme.series(i) for i in range(theme.SERIES)},
-}
-_BY_THEME = {name: stand_in for stand_in, name in _STAND_INS.items()}
-_STYLE: Any = {  # a mapping; matplotlib types its keys one by one
-    "svg.fonttype": "none",
-    "svg.hashsalt": "metaprune",
-    "font.family": "sans-serif",
-    "font.size": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": _BY_THEME[theme.RULE],
-    "axes.labelcolor": _BY_THEME[theme.MUTED],
-    "xtick.color": _BY_THEME[theme.MUTED],
-    "ytick.color": _BY_THEME[theme.MUTED],
-    "grid.color": _BY_THEME[theme.RULE],
-    "text.color": _BY_THEME[theme.INK],
-}
 
 
 def tradeoff(report: Report) -> str:
@@ -43,22 +18,12 @@ def tradeoff(report: Report) -> str:
     Solid lines and full marks are after finetuning, dashed lines and empty marks before; where
     nothing was finetuned, lines are solid. The dense network is a horizontal rule.
     """
-    # Imported here because it takes a second, which no other part of a report needs.
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(10.4, 4.8), layout="constrained")
-        axes = figure.add_subplot()
-        _draw(axes, report)
-        text = io.StringIO()
-        figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
-    return _themed(text.getvalue())
+    return plot(lambda axes: _draw(axes, report), "score by speed-up")
 
 
 def _draw(axes: Axes, report: Report) -> None:
     dense = words.scaled(report.score, report.dense[report.score])
-    axes.axhline(dense, color=_BY_THEME[theme.MUTED], linewidth=1, linestyle=(0, (1, 2)))
+    axes.axhline(dense, color=BY_THEME[theme.MUTED], linewidth=1, linestyle=(0, (1, 2)))
     axes.annotate(
         f"dense {words.metric(report.score, report.dense[report.score])}",
         (1.0, dense),
@@ -66,10 +31,10 @@ def _draw(axes: Axes, report: Report) -> None:
         xytext=(0, 4),
         textcoords="offset points",
         ha="right",
-        color=_BY_THEME[theme.MUTED],
+        color=BY_THEME[theme.MUTED],
     )
     for index, method in enumerate(report.methods):
-        colour = _BY_THEME[theme.series(index)]
+        colour = BY_THEME[theme.series(index)]
         entries = [entry for entry in report.entries if entry.method == method]
         _curve(axes, report, [(e, e.before) for e in entries], colour, method, report.finetuned)
         finetuned = [(entry, entry.after) for entry in entries if entry.after]
@@ -113,7 +78,7 @@ def _curve(
         linestyle=(0, (4, 3)) if hollow else "-",
         marker="o",
         markersize=6.5,
-        markerfacecolor=_BY_THEME[theme.PAPER] if hollow else colour,
+        markerfacecolor=BY_THEME[theme.PAPER] if hollow else colour,
         markeredgecolor=colour,
         markeredgewidth=1.6,
         zorder=3,
@@ -131,16 +96,3 @@ def _span(report: Report) -> float:
     values = [m[report.score] for e in report.entries for m in (e.before, e.after) if m]
     values.append(report.dense[report.score])
     return max(values) / max(min(values), 1e-12)
-
-
-def _themed(svg: str) -> str:
-    """The SVG element alone, sized by its container, with the page's colours and fonts."""
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
-    svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
-    svg = svg.replace("<svg ", '<svg class="plot" role="img" aria-label="score by speed-up" ', 1)
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r"font: ([\d.]+px)[^;\"]*", r"font: \1 var(--sans)", svg)
-    for stand_in, name in _STAND_INS.items():
-        svg = svg.replace(stand_in, name)
-    return svg

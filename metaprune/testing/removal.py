@@ -187,15 +187,16 @@ def constants(
     def watch(call: Call) -> None:
         nonlocal worst
         name = names.get(id(call.weight))
-        if name is None:
+        # Places of a transposed convolution see different taps.
+        if name is None or call.transposed:
             return
-        tensor = masked.tensors[name]
-        index = kept_positions(tensor.dims[1], kept, masked.axes) if len(tensor.dims) > 1 else None
+        tensor, side = masked.tensors[name], call.input_dim
+        index = kept_positions(tensor.dims[side], kept, masked.axes)
         if index is None:
             return
         watched.add(name)
         x = call.input.movedim(call.channel_dim, -1)
-        x = x.unflatten(-1, (-1, tensor.value.shape[1]))  # (..., groups, inputs of a group)
+        x = x.unflatten(-1, (-1, tensor.value.shape[side]))  # (..., groups, inputs of a group)
         dead = torch.ones(x.shape[-1], dtype=torch.bool)
         dead[index] = False
         rows = x[..., dead.to(x.device)].flatten(0, -3)

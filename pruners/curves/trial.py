@@ -14,7 +14,7 @@ from pruners.recovery.compensation import compensate_bias, input_means
 from pruners.recovery.norm_scales import compensate_norms
 from pruners.recovery.refit_in_order import refit_in_order
 from pruners.statistics import microbatches
-from pruners.statistics.curvature import scores_of
+from pruners.statistics.likelihood import scores_of
 
 if TYPE_CHECKING:
     from graphs import Network
@@ -70,8 +70,9 @@ class Judge:
 
     @staticmethod
     def _predictions(model: nn.Module, batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
-        scores, weight = scores_of(run(model, batch), batch)
-        return scores.log_softmax(-1), weight
+        scores, counted = scores_of(run(model, batch), batch)
+        wide = scores.to(torch.promote_types(scores.dtype, torch.float32))
+        return wide.log_softmax(-1), counted.to(wide)
 
 
 def cut_and_refitted(

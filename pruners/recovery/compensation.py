@@ -67,7 +67,8 @@ def input_means(net: Network, model: nn.Module, batches: Iterable[Any]) -> dict[
 
     def watch(call: Call) -> None:
         name = names.get(id(call.weight))
-        if name is None:
+        # Every output of a transposed convolution sees a part of its taps only.
+        if name is None or call.transposed or call.input_dim != net.tensors[name].input_dim:
             return
         value = call.input.detach().movedim(call.channel_dim, -1).flatten(0, -2)  # (rows, channels)
         total = value.sum(0, dtype=torch.promote_types(value.dtype, torch.float32))
@@ -155,8 +156,8 @@ def mean_shift(
 
 def bias_of(net: Network, weight_name: str, weight: Tensor) -> str | None:
     """Name of the bias that is added to what a weight makes, or None."""
-    prefix, dot, _ = weight_name.rpartition(".")
-    name = f"{prefix}{dot}bias"
+    prefix, dot, leaf = weight_name.rpartition(".")
+    name = f"{prefix}{dot}{leaf.replace('weight', 'bias') if 'weight' in leaf else 'bias'}"
     found = net.tensors.get(name)
     # Kernel taps are no outputs.
     made = tuple(weight.dims[i] for i in weight.making if atoms(weight.dims[i]))

@@ -93,12 +93,13 @@ def refit_in_order(
             for batch in batches:
                 pairs.append(_Pair(model, pruned, theirs, own, rows, batch))
             for name in order:
-                sums = _together(pairs, name)
+                into = intercept_of(small, name, small.tensors[name])
+                sums = _together(pairs, name, biased=into is not None)
                 if sums is None:
                     result.not_refitted[name] = "the dense network calls it otherwise"
                 else:
                     sums = sums.double()
-                    _solve(small, own, name, sides[name], sums, damping, result, form)
+                    _solve(small, own, name, sides[name], into, sums, damping, result, form)
                 for pair in pairs:
                     pair.leave(name)
         finally:
@@ -112,16 +113,16 @@ def _solve(
     own: Mapping[str, torch.Tensor],
     name: str,
     side: int,
+    into: str | None,
     sums: Regression,
     damping: float,
     result: Refit,
-    form: Form | None = None,
+    form: Form | None,
 ) -> None:
     """Refit one weight in place, and write it down if that changed anything."""
     weight = own[name]
     groups = len(sums.x_mean)
     matrix = as_matrix(weight.detach(), 1 - side).to(sums.xx).unflatten(0, (groups, -1))
-    into = intercept_of(small, name, small.tensors[name])
     if into is None:
         sums = sums.about_zero()
     found = fit(sums, matrix, damping)
@@ -181,10 +182,15 @@ class _Pair:
         self.small = Stepper(pruned, batch, {id(own[n]): n for n in rows})
         self.small.advance()
 
-    def regression(self, name: str) -> Regression | None:
+    def regression(self, name: str, biased: bool) -> Regression | None:
         """Inputs in the pruned network, before the call, against outputs in the dense one.
 
-        None where the two networks do not make the same call.
+        Args:
+            name: of the weight.
+            biased: whether outputs hold their bias, or it is taken from them.
+
+        Returns:
+            None where the two networks do not make the same call.
         """
         while self.dense.name != name and self.dense.advance() is not None:
             pass
@@ -194,6 +200,9 @@ class _Pair:
         if _places(few) != _places(all_):
             return None
         target, index = self.dense.output, self.rows[name]
+        if all_.bias is not None and not biased:
+            channels = target.movedim(all_.channel_dim, -1) - all_.bias
+            target = channels.movedim(-1, all_.channel_dim)
         if index is not None:
             target = target.index_select(few.channel_dim, index.to(target.device))
         return Regression.of_call(few, target)
@@ -209,13 +218,13 @@ class _Pair:
         self.small.close()
 
 
-def _together(pairs: list[_Pair], name: str) -> Regression | None:
+def _together(pairs: list[_Pair], name: str, biased: bool) -> Regression | None:
     """Sums over all batches that come by; None if one of them does so in one network only."""
     total: Regression | None = None
     for pair in pairs:
         if pair.small.name != name:
             continue
-        sums = pair.regression(name)
+        sums = pair.regression(name, biased)
         if sums is None:
             return None
         total = sums if total is None else total.merge_(sums)

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from pruners.statistics.calls import Call, input_rows
+from pruners.statistics.calls import Call
+from pruners.statistics.rows import input_blocks, output_blocks
 
 DAMPING = 1e-3
 """Share of the variance of every input that is added to it; from 1e-4 to 1e-1 pruned ResNets were
@@ -58,17 +59,12 @@ class Regression:
             call: the call; its zero-padded borders count as they are.
             target: what it should return, in the layout of its output.
         """
-        if call.channel_dim != -1 and call.input.ndim == call.weight.ndim - 1:  # a single example
-            call = replace(call, input=call.input[None])
-            target = None if target is None else target[None]
-        groups = call.groups
-        rows = input_rows(call)
-        batch = 1 if call.channel_dim == -1 else call.input.shape[0]
-        x = rows.reshape(batch, groups, -1, rows.shape[1]).transpose(0, 1).flatten(1, 2)
-        if target is None:
-            return cls.of_samples(x)
-        y = target.detach().movedim(call.channel_dim, -1).flatten(0, -2)
-        return cls.of_samples(x, y.unflatten(1, (groups, -1)).transpose(0, 1))
+        y = (
+            None
+            if target is None
+            else output_blocks(target.detach(), call.channel_dim, call.groups)
+        )
+        return cls.of_samples(input_blocks(call), y)
 
     def merge_(self, other: Regression) -> Regression:
         """Add the samples of another; in place."""

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from pruners.recovery.base import Pruning
-from pruners.statistics import NoCurvatureError, input_statistics
+from pruners.statistics import NoCurvatureError, collect
+from pruners.statistics.curvature import UNREAD
 
 
 def check_sides(method: str, sides: int) -> None:
@@ -36,20 +37,22 @@ def output_sides(
     """
     names = list(weights)
     try:
-        found = input_statistics(model, pruning.batches, names, ("curvature",))
+        found = collect(model, pruning.batches, names, ("curvature",))
     except NoCurvatureError as error:
         _note(pruning, f"Solved for the layers' own outputs: {error}.")
         return {}
-    curved = {n: {"curvature": s["curvature"]} for n, s in found.items() if "curvature" in s}
-    missing = [name for name in names if name not in curved]
-    if missing:
+    # What is said of weights that are not measured at all is said where they are solved.
+    blocked = {name: why for name, why in found.unreached.items() if why != UNREAD}
+    for reason in dict.fromkeys(blocked.values()):
+        missing = [name for name, why in blocked.items() if why == reason]
         listed = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
         _note(
             pruning,
             f"Solved for their own outputs, because no gradient reaches them: {len(missing)} "
-            f"weights ({listed}).",
+            f"weights ({listed}): {reason}.",
         )
-    return curved
+    curved = found.tensors()
+    return {name: {"curvature": each["curvature"]} for name, each in curved.items()}
 
 
 def _note(pruning: Pruning, note: str) -> None:

@@ -10,6 +10,7 @@ import torch
 from graphs import Network
 from pruners import solvers
 from pruners.recovery.base import Pruning
+from pruners.recovery.refit import UNSEEN
 from pruners.recovery.sides import output_sides
 from pruners.recovery.solve_in_order import Ask
 from pruners.recovery.support import nested
@@ -40,7 +41,8 @@ def solve_alone(pruning: Pruning, *, fitted: bool, sides: int = 1) -> None:
     Args:
         pruning: its `solutions` and `values` are filled in.
         fitted: whether kept weights are fitted to the outputs of their own layer; without batches
-            they never are.
+            they never are. Weights whose inputs cannot be measured (`pruners.statistics.calls`) are
+            chosen by the solver for masks that needs no data, and the notes say so.
         sides: 2 for errors of outputs as the predictions feel them, where there are batches.
 
     Raises:
@@ -57,12 +59,19 @@ def solve_alone(pruning: Pruning, *, fitted: bool, sides: int = 1) -> None:
     if sides == 2 and fitted and asks:
         curved = output_sides(pruning, net.to_model(), asks)
         statistics = {n: {**statistics.get(n, {}), **curved.get(n, {})} for n in asks}
-    # One call for all weights of a rank: their repairs run together.
+    solver, kinds = pruning.plan.solver, {}
+    for name, ask in asks.items():
+        unmeasured = needs - set(statistics.get(name, {})) and ask.rank is None
+        kinds[name] = (solvers.WITHOUT_CALIBRATION if unmeasured else solver, ask.rank)
+    if count := sum(kind[0] != solver for kind in kinds.values()):
+        without = solvers.WITHOUT_CALIBRATION
+        pruning.notes.append(f"Weights pruned by {without}: {count} ({UNSEEN}).")
+    # One call for all weights of a solver and rank: their repairs run together.
     found: dict[str, Solution] = {}
-    for rank in dict.fromkeys(ask.rank for ask in asks.values()):
-        chosen: dict[str, Ask] = {name: ask for name, ask in asks.items() if ask.rank == rank}
+    for kind in dict.fromkeys(kinds.values()):
+        chosen: dict[str, Ask] = {name: ask for name, ask in asks.items() if kinds[name] == kind}
         found |= solvers.solve_many(
-            pruning.plan.solver,
+            kind[0],
             {name: net.tensors[name].value for name in chosen},
             {name: ask.density for name, ask in chosen.items()},
             {name: ask.pattern for name, ask in chosen.items()},

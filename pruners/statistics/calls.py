@@ -1,22 +1,27 @@
 """Watching the linear maps a model computes, whatever module makes the call.
 
 Calls are recognised by function, not by module class, so a model that uses `torch.nn.functional`
-itself and an exported graph are watched like any other.
+itself and an exported graph are watched like any other:
+
+    linear, conv1d … conv3d, conv_transpose1d … conv_transpose3d     the second argument
+    addmm, matmul, mm, mv, @                                         the factor that is a parameter
+    multi_head_attention_forward                                     the linear maps inside it
+
+A view of a whole parameter (`weight.T`, a kernel of one tap as a matrix) counts as the parameter.
+Not seen: parts of a parameter (packed projections of attention over another sequence, stacked
+experts), transposed convolutions with groups, recurrent cells, einsum and bilinear maps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from types import FunctionType
 from typing import Any
 
 import torch
+from torch import nn
 from torch.overrides import TorchFunctionMode
-
-# Function → dimension of its input that carries channels. Transposed convolutions are absent on
-# purpose: each of their outputs sees a part of the kernel only, so input statistics over all
-# positions do not describe it.
-CHANNEL_DIM = {"linear": -1, "conv1d": 1, "conv2d": 1, "conv3d": 1}
 
 
 @dataclass(frozen=True)
@@ -25,26 +30,158 @@ class Call:
 
     Args:
         input: what the weight is applied to.
-        weight: (out, in, taps...).
-        channel_dim: dimension of the input that carries channels.
-        stride, padding, dilation, groups: of a convolution, as they were passed.
+        weight: the parameter, in the shape in which the model holds it.
+        input_dim: dimension of the weight that inputs run along; outputs have the other of 0 and 1.
+        channel_dim: dimension of the input, and of the output, that carries channels; negative.
+        taps: sizes of the kernel; none for a linear map.
+        stride, padding, dilation, groups, output_padding: of a convolution, as they were passed.
+        bias: that is added to the output.
     """
 
     input: torch.Tensor
     weight: torch.Tensor
-    channel_dim: int
+    input_dim: int = 1
+    channel_dim: int = -1
+    taps: tuple[int, ...] = ()
     stride: Any = 1
     padding: Any = 0
     dilation: Any = 1
     groups: int = 1
+    output_padding: Any = 0
+    bias: torch.Tensor | None = None
+
+    @property
+    def transposed(self) -> bool:
+        """Whether it is a transposed convolution."""
+        return bool(self.taps) and self.input_dim == 0
 
 
-ARGUMENTS = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
+CONVOLUTION = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
+TRANSPOSED = (*CONVOLUTION[:5], "output_padding", "groups", "dilation")
+PRODUCTS = {
+    "matmul": ("input", "other"),
+    "__matmul__": ("input", "other"),
+    "__rmatmul__": ("other", "input"),
+    "mm": ("input", "mat2"),
+    "mv": ("input", "vec"),
+    "addmm": ("bias", "mat1", "mat2"),
+}
+"""Function → its arguments, in order; the last two are the factors."""
 
 
 def function_name(function: Any) -> str:
     """`conv2d` for `torch.nn.functional.conv2d` and for `torch.ops.aten.conv2d.default` alike."""
     return getattr(function, "__name__", "").partition(".")[0]
+
+
+def call_of(name: str, args: tuple, kwargs: Mapping[str, Any]) -> Call | None:
+    """What a function does with a weight; None if it is no linear map whose rows are known.
+
+    Args:
+        name: of the function, as `function_name` gives it.
+        args, kwargs: its arguments.
+    """
+    if name in PRODUCTS:
+        return _product(PRODUCTS[name], args, kwargs)
+    transposed = name.startswith("conv_transpose")
+    if name not in ("linear", "conv1d", "conv2d", "conv3d") and not transposed:
+        return None
+    names = TRANSPOSED if transposed else CONVOLUTION
+    given = dict(zip(names, args, strict=False)) | dict(kwargs)
+    weight = given.pop("weight")
+    taps = tuple(weight.shape[2:])
+    whole, turned = parameter_of(weight)
+    if transposed and given.get("groups", 1) != 1:
+        return None
+    return Call(
+        weight=whole,
+        input_dim=int(transposed == turned),
+        channel_dim=-1 - len(taps),
+        taps=taps,
+        **given,
+    )
+
+
+def _product(names: tuple[str, ...], args: tuple, kwargs: Mapping[str, Any]) -> Call | None:
+    given = dict(zip(names, args, strict=False)) | dict(kwargs)
+    one, other, bias = given.get(names[-2]), given.get(names[-1]), given.get("bias")
+    if not isinstance(one, torch.Tensor) or not isinstance(other, torch.Tensor):
+        return None
+    scaled = any(given.get(scale, 1) != 1 for scale in ("alpha", "beta"))
+    if scaled or (bias is not None and bias.ndim > 1):  # a sum with something that is no parameter
+        return None
+    (left, left_turned), (right, right_turned) = parameter_of(one), parameter_of(other)
+    weights = [isinstance(factor, nn.Parameter) for factor in (left, right)]
+    if weights == [False, True] and other.ndim == 2:
+        return Call(one, right, int(right_turned), bias=bias)
+    if weights == [True, False] and one.ndim == 2:
+        return Call(other, left, int(not left_turned), -1 if other.ndim == 1 else -2)
+    return None
+
+
+def parameter_of(weight: torch.Tensor) -> tuple[torch.Tensor, bool]:
+    """The parameter that a tensor is a view of all of, and whether it is turned: (in, out).
+
+    Dimensions of one tap may be missing or added. Other tensors are given back.
+    """
+    base = weight._base
+    if isinstance(weight, nn.Parameter) or not isinstance(base, nn.Parameter):
+        return weight, False
+    if weight.numel() != base.numel() or min(weight.ndim, base.ndim) < 2:
+        return weight, False
+    shape, strides = _layout(base)
+    found, steps = _layout(weight)
+    if (found, steps) == (shape, strides):
+        return base, False
+    if len(found) == 2 and (found[::-1], steps[::-1]) == (shape, strides):
+        return base, True
+    return weight, False
+
+
+def _layout(value: torch.Tensor) -> tuple[list[int], list[int]]:
+    """Shape and strides without taps of size 1, whatever the strides of single entries are."""
+    sizes = list(value.shape)
+    while len(sizes) > 2 and sizes[-1] == 1:
+        sizes.pop()
+    return sizes, [
+        0 if size == 1 else step for size, step in zip(sizes, value.stride(), strict=False)
+    ]
+
+
+class Watched:
+    """Weights of a model by name, to be recognised in calls.
+
+    Args:
+        model: whose parameters they are.
+        weights: names.
+
+    Raises:
+        ValueError: a name that is not a parameter.
+    """
+
+    def __init__(self, model: nn.Module, weights: Iterable[str]) -> None:
+        parameters = dict(model.named_parameters())
+        self.parameters: dict[str, nn.Parameter] = {}
+        self.both: set[str] = set()
+        """Names of weights whose inputs run along either dimension: they have no statistics."""
+        self._sides: dict[str, int] = {}
+        for name in weights:
+            if name not in parameters:
+                raise ValueError(f'the model has no parameter "{name}" to collect statistics for')
+            self.parameters[name] = parameters[name]
+        self._names = {id(value): name for name, value in self.parameters.items()}
+
+    def name(self, call: Call) -> str | None:
+        """Of the weight that a call reads; None if it is not watched, or turned since before."""
+        name = self._names.get(id(call.weight))
+        if name is None or self._sides.setdefault(name, call.input_dim) == call.input_dim:
+            return name
+        self.both.add(name)
+        return None
+
+    def out_dim(self, name: str) -> int:
+        """The dimension of a weight that outputs run along, by its calls; 0 if there were none."""
+        return 1 - self._sides.get(name, 1)
 
 
 class LinearCalls(TorchFunctionMode):
@@ -66,54 +203,28 @@ class LinearCalls(TorchFunctionMode):
         self, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None
     ) -> Any:
         """Report the call, then make it."""
-        channel_dim = CHANNEL_DIM.get(function_name(function))
-        if channel_dim is None:
-            return function(*args, **(kwargs or {}))
-        given = dict(zip(ARGUMENTS, args, strict=False)) | (kwargs or {})
-        given.pop("bias", None)
-        call = Call(channel_dim=channel_dim, **given)
+        named = kwargs or {}
+        name = function_name(function)
+        if name == "multi_head_attention_forward":
+            with self:
+                return _opened(function)(*args, **named)
+        call = call_of(name, args, named)
+        if call is None:
+            return function(*args, **named)
         if self._watch is not None:
             self._watch(call)
-        output = function(*args, **(kwargs or {}))
+        output = function(*args, **named)
         if self._after is not None:
             other = self._after(call, output)
             return output if other is None else other
         return output
 
 
-def input_rows(call: Call) -> torch.Tensor:
-    """What every row of the weight matrix is multiplied by, one sample a row.
-
-    Args:
-        call: a linear map, or a convolution in any number of dimensions. The groups of a grouped
-            convolution count as separate samples, so that statistics are averages over groups.
-
-    Returns:
-        (samples, taps·in / groups), columns in the order of `pruners.solvers.as_matrix`.
-    """
-    x = call.input.detach()
-    if call.channel_dim == -1:
-        return x.flatten(0, -2)
-    taps = call.weight.shape[2:]
-    n = len(taps)
-    stride, dilation = _each(call.stride, n), _each(call.dilation, n)
-    reach = [d * (k - 1) for d, k in zip(dilation, taps, strict=True)]
-    sides: list[int] = []
-    for total, amount in zip(reach, _padding(call.padding, reach), strict=True):
-        left = total // 2 if call.padding == "same" else amount
-        right = total - left if call.padding == "same" else amount
-        sides = [left, right, *sides]  # `pad` wants the last dimension first
-    x = torch.nn.functional.pad(x.unflatten(1, (call.groups, -1)), sides)
-    for i in range(n):  # (batch, groups, in, *places, *taps)
-        x = x.unfold(3 + i, reach[i] + 1, stride[i])[..., :: dilation[i]]
-    x = x.movedim(2, -1)  # (batch, groups, *places, *taps, in)
-    return x.flatten(n + 2).flatten(0, n + 1)
-
-
-def _each(value: Any, n: int) -> list[int]:
-    listed = list(value) if isinstance(value, (tuple, list)) else [value]
-    return listed * n if len(listed) == 1 else listed
-
-
-def _padding(padding: Any, reach: list[int]) -> list[int]:
-    return [0] * len(reach) if isinstance(padding, str) else _each(padding, len(reach))
+def _opened(function: FunctionType) -> FunctionType:
+    """A function of torch that does not hand itself to the mode again, but what it calls."""
+    scope = {**function.__globals__, "has_torch_function": lambda _: False}
+    copy = FunctionType(
+        function.__code__, scope, function.__name__, function.__defaults__, function.__closure__
+    )
+    copy.__kwdefaults__ = function.__kwdefaults__
+    return copy

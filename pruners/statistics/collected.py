@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -24,11 +25,13 @@ class Statistics:
 
     Args:
         needs: names of the statistics it can tell (`pruners.statistics.STATISTICS`).
-        moments: weight name → moments.
+        moments: name of a weight that was asked for → moments; without parts if none was measured.
+        unreached: name of a weight without curvature, though it was asked for → why.
     """
 
     needs: frozenset[str]
     moments: dict[str, Moments] = field(default_factory=dict)
+    unreached: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.needs = checked(self.needs)
@@ -45,36 +48,57 @@ class Statistics:
             )
         for name, found in other.moments.items():
             self.moments.setdefault(name, Moments()).merge_(found)
+        self._unreach(other.unreached)
         return self
+
+    def _unreach(self, reasons: dict[str, str]) -> None:
+        """Keep the reasons, these too, of what no part of the data reached."""
+        self.unreached = {
+            name: why
+            for name, why in (reasons | self.unreached).items()
+            if "output_gradients" not in self.moments[name].parts
+        }
 
     def all_reduce_(self, group: dist.ProcessGroup | None = None) -> Statistics:
         """Add up over the processes of a group; in place, the same result in every process.
 
-        Every process must hold the same weights and parts (`input_statistics` does when it is
-        asked for the same weights and every process saw each of them).
+        Every process must have asked for the same statistics of the same weights; which of them its
+        batches reached (experts with their routed tokens) may differ.
 
         Raises:
             ValueError: processes hold different weights.
         """
-        table = [
-            f"{name}:{part}:{tuple(value.shape)}"
-            for name, found in sorted(self.moments.items())
-            for part, value in sorted(found.parts.items())
-        ]
-        tables: list[list[str] | None] = [None] * dist.get_world_size(group)
-        dist.all_gather_object(tables, table, group=group)
-        if any(other != table for other in tables):
+        mine = {
+            name: {part: (value.shape, value.dtype) for part, value in found.parts.items()}
+            for name, found in self.moments.items()
+        }
+        tables: list[Any] = [None] * dist.get_world_size(group)
+        dist.all_gather_object(tables, (self.needs, mine, self.unreached), group=group)
+        if any(needs != self.needs or set(table) != set(mine) for needs, table, _ in tables):
             raise ValueError(
-                "processes hold statistics of different weights; give every process batches that "
-                "run through the same layers"
+                "processes hold statistics of different weights; ask every process for the same "
+                "statistics of the same weights"
             )
-        for _, found in sorted(self.moments.items()):
+        anywhere = next((v for m in self.moments.values() for v in m.parts.values()), None)
+        for name, found in sorted(self.moments.items()):
+            like = next(iter(found.parts.values()), anywhere)
+            for _, table, _ in tables:
+                for part, (shape, dtype) in table[name].items():
+                    if part not in found.parts:
+                        device = None if like is None else like.device
+                        found.parts[part] = torch.zeros(shape, dtype=dtype, device=device)
             _all_reduce(found, group)
+        for _, _, reasons in tables:
+            self._unreach(reasons)
         return self
 
     def tensors(self) -> dict[str, dict[str, torch.Tensor]]:
         """Weight name → statistic → tensor, as solvers read them."""
-        return {name: found.statistics(self.needs) for name, found in self.moments.items()}
+        return {
+            name: found.statistics(self.needs)
+            for name, found in self.moments.items()
+            if found.parts
+        }
 
     def save(self, path: str | Path) -> None:
         """Write one safetensors file; a file that was there is replaced when all is written."""
@@ -88,6 +112,7 @@ class Statistics:
             "format": FORMAT,
             "needs": json.dumps(sorted(self.needs)),
             "counts": json.dumps(counts),
+            "unreached": json.dumps(self.unreached),
         }
         target = Path(path)
         unfinished = target.with_name(f"{target.name}.{os.getpid()}.tmp")
@@ -112,7 +137,8 @@ class Statistics:
                     f"{about.get('format')!r}, expected {FORMAT!r})"
                 )
             counts: Mapping[str, list[float]] = json.loads(about["counts"])
-            result = cls(frozenset(json.loads(about["needs"])))
+            unreached = json.loads(about["unreached"])
+            result = cls(frozenset(json.loads(about["needs"])), unreached=unreached)
             for name, (samples, positions, predictions) in counts.items():
                 result.moments[name] = Moments(samples, positions, predictions)
             for key in file.keys():  # noqa: SIM118 (not a mapping)

@@ -49,7 +49,7 @@ def unit_fluctuations(
 
     def watch(call: Call) -> None:
         name = names.get(id(call.weight))
-        if name is None:
+        if name is None or call.input_dim != sides[name]:
             return
         x = call.input.detach().movedim(call.channel_dim, -1).flatten(0, -2)  # (rows, channels)
         x = x.to(torch.promote_types(x.dtype, torch.float32))

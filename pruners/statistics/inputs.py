@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -10,17 +10,13 @@ from torch import nn
 
 from graphs.calls.running import run, undisturbed
 from pruners.solvers.matrix import as_matrix
-from pruners.statistics.calls import Call, LinearCalls, input_rows
+from pruners.statistics.calls import Call, LinearCalls, Watched
 from pruners.statistics.collected import Statistics
-from pruners.statistics.curvature import (
-    Likelihood,
-    NoCurvatureError,
-    OutputGradients,
-    add_gradients,
-    settled,
-)
+from pruners.statistics.curvature import curvature
 from pruners.statistics.gradients import LossFunction, squared_gradients
+from pruners.statistics.likelihood import Likelihood, NoCurvatureError
 from pruners.statistics.moments import Moments, of_rows, parts_of
+from pruners.statistics.rows import input_rows, output_rows
 
 DEFAULT = ("norms", "hessian")
 
@@ -82,80 +78,73 @@ def collect(
         likelihood: for "curvature": of what gradients are taken.
 
     Returns:
-        Statistics that merge with those of other batches, devices and processes. Weights that the
-        forward does not use through linear maps and convolutions are missing.
+        Statistics that merge with those of other batches, devices and processes. Of weights that
+        no measured call reads (`pruners.statistics.calls`) they tell nothing, and no curvature of
+        those that no gradient reaches: `Statistics.unreached` says why.
 
     Raises:
         ValueError: no batches, an unknown statistic, a name that is not a parameter, or a loss that
             is no scalar with a gradient.
+        NoCurvatureError: the output depends smoothly on none of the weights.
     """
-    result = Statistics(frozenset(needs))
+    watched = Watched(model, weights)
+    result = Statistics(frozenset(needs), {name: Moments() for name in watched.parameters})
     wanted = parts_of(result.needs)
     backward = "gradients" in result.needs
     generator = torch.Generator().manual_seed(0)
-    parameters = dict(model.named_parameters())
-    names = {}
-    for name in weights:
-        if name not in parameters:
-            raise ValueError(f'the model has no parameter "{name}" to collect statistics for')
-        names[id(parameters[name])] = name
-
-    def add(name: str, found: Moments) -> None:
-        result.moments.setdefault(name, Moments()).merge_(found)
 
     def watch(call: Call, output: torch.Tensor) -> None:
-        name = names.get(id(call.weight))
+        name = watched.name(call)
         if name is None:
             return
         with torch.no_grad():
-            rows = output.detach().movedim(call.channel_dim, -1).flatten(0, -2)
-            outputs = rows if "output_mean" in wanted else None
-            add(name, of_rows(input_rows(call), outputs, wanted, dtype))
+            outputs = None
+            if "output_mean" in wanted:
+                outputs = output_rows(output.detach(), call.channel_dim)
+            result.moments[name].merge_(of_rows(input_rows(call), outputs, wanted, dtype))
 
-    chosen = {name: parameters[name] for name in names.values()}
+    seen = 0
     if "curvature" in result.needs:
         batches = list(batches)
-        _curve(model, batches, names, likelihood or Likelihood(), add, dtype)
-        if result.needs == {"curvature"}:
-            return result
-    seen = 0
-    with undisturbed(model), torch.set_grad_enabled(backward), LinearCalls(after=watch):
-        if backward:
-            for parameter in chosen.values():
+        if seen := len(batches):
+            _curve(model, batches, watched, likelihood or Likelihood(), result, dtype)
+    if result.needs != {"curvature"}:
+        with undisturbed(model), torch.set_grad_enabled(backward), LinearCalls(after=watch):
+            for parameter in watched.parameters.values() if backward else ():
                 parameter.requires_grad_(True)
-        for seen, batch in enumerate(batches, start=1):  # noqa: B007
-            if not backward:
-                run(model, batch)
-                continue
-            found = squared_gradients(model, batch, chosen, loss_fn, generator, dtype)
-            for name, squares in found.items():
-                add(name, Moments(parts={"gradient_squares": as_matrix(squares)}))
+            for seen, batch in enumerate(batches, start=1):  # noqa: B007
+                if not backward:
+                    run(model, batch)
+                    continue
+                found = squared_gradients(
+                    model, batch, watched.parameters, loss_fn, generator, dtype
+                )
+                for name, squares in found.items():
+                    parts = {"gradient_squares": as_matrix(squares, watched.out_dim(name))}
+                    result.moments[name].merge_(Moments(parts=parts))
     if seen == 0:
         raise ValueError("input statistics need at least one calibration batch (got none)")
+    for name in watched.both:
+        result.moments[name] = Moments()
     return result
 
 
 def _curve(
     model: nn.Module,
     batches: list[Any],
-    names: dict[int, str],
+    watched: Watched,
     likelihood: Likelihood,
-    add: Callable[[str, Moments], None],
+    result: Statistics,
     dtype: torch.dtype,
 ) -> None:
     """Gradients at the outputs of weights, by backward passes of their own."""
-    sums: dict[str, torch.Tensor] = {}
-
-    def form(name: str, found: torch.Tensor) -> None:
-        sums[name] = sums[name].add_(found) if name in sums else found
-
-    watch, predictions = OutputGradients(names, form, dtype), 0.0
     with undisturbed(model):
         for parameter in model.parameters():
             parameter.requires_grad_(False)
-        asked = settled(model, batches, likelihood)
-        for batch in batches:
-            predictions += add_gradients(model, batch, watch, asked)
-    # Experts that no token reached in some batch count with all predictions all the same.
-    for name, found in sums.items():
-        add(name, Moments(predictions=predictions, parts={"output_gradients": found}))
+        found = curvature(model, batches, watched, likelihood, dtype)
+    # Experts that no token reached count with all predictions all the same.
+    for name, moments in result.moments.items():
+        moments.predictions = found.predictions
+        if name in found.sums:
+            moments.parts["output_gradients"] = found.sums[name]
+    result.unreached |= found.unreached

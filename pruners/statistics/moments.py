@@ -26,6 +26,8 @@ PARTS: dict[str, tuple[str, ...]] = {
 BACKWARD = frozenset({"gradient_squares", "output_gradients"})
 """Sums that a backward pass adds after the forward has added all others."""
 STATISTICS = tuple(PARTS)
+BLOCK = 256
+"""Columns of second moments that are multiplied at a time."""
 PAIRS = {"mean": "spread", "output_mean": "output_spread"}
 
 
@@ -104,13 +106,12 @@ class Moments:
         n = max(self.samples, 1.0)
         result = {}
         for name in STATISTICS:
-            unseen = any(part in BACKWARD and part not in self.parts for part in PARTS[name])
-            if name not in names or unseen:
+            source = "outer" if name == "norms" and "outer" in self.parts else PARTS[name][0]
+            if name not in names or source not in self.parts:
                 continue
             if name == "norms":
-                squares = self.parts.get("squares")
-                if squares is None:
-                    squares = self.parts["outer"].diagonal()
+                squares = self.parts[source]
+                squares = squares.diagonal() if squares.ndim == 2 else squares
                 result[name] = (squares / n).clamp_min(0.0).sqrt()
             elif name == "hessian":
                 outer = self.parts["outer"]
@@ -148,7 +149,7 @@ def of_rows(
     rows = rows.to(torch.promote_types(rows.dtype, dtype))
     parts: dict[str, torch.Tensor] = {}
     if "outer" in wanted:
-        parts["outer"] = rows.T @ rows
+        parts["outer"] = gram(rows)
     if "squares" in wanted:
         parts["squares"] = rows.square().sum(0)
     if "mean" in wanted:
@@ -157,6 +158,22 @@ def of_rows(
         parts |= _pair("output_mean", outputs.to(torch.promote_types(outputs.dtype, dtype)))
     positions = 0.0 if outputs is None else float(outputs.shape[0])
     return Moments(float(rows.shape[0]), positions, parts=parts)
+
+
+def gram(rows: torch.Tensor) -> torch.Tensor:
+    """Σ x xᵀ, (..., columns, columns), of rows (..., samples, columns).
+
+    Of large ones only the upper blocks are multiplied: it is symmetric.
+    """
+    size = rows.shape[-1]
+    if size <= 2 * BLOCK:
+        return rows.mT @ rows
+    found = rows.new_empty(*rows.shape[:-2], size, size)
+    for first in range(0, size, BLOCK):
+        last = first + BLOCK
+        found[..., first:last, first:] = rows[..., first:last].mT @ rows[..., first:]
+        found[..., last:, first:last] = found[..., first:last, last:].mT
+    return found
 
 
 def _pair(name: str, rows: torch.Tensor) -> dict[str, torch.Tensor]:

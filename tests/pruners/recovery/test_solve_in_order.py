@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from graphs import trace
+from graphs.calls.running import run
 from pruners import budgets, solvers
 from pruners.recovery.solve_in_order import Ask, solve_in_order
 from pruners.solvers import MaskPattern
@@ -94,6 +96,83 @@ def test_one_layer_is_solved_on_moments_about_the_mean():
     assert torch.equal(found.solutions["0.weight"].mask, best)
     pruned = net.replace(found.refit.values).to_model()
     torch.testing.assert_close(pruned(x).mean(0), model(x).mean(0))
+
+
+def gpt2():
+    torch.manual_seed(0)
+    config = GPT2Config(
+        n_layer=1, n_embd=8, n_head=2, vocab_size=11, n_positions=8, bos_token_id=0, eos_token_id=0
+    )
+    model = randomized(GPT2LMHeadModel(config).double())
+    ids = torch.randint(0, 11, (40, 8))
+    return model, ({"input_ids": ids[:2]}), [{"input_ids": part} for part in ids.split(20)]
+
+
+def decoder():
+    torch.manual_seed(0)
+    layers = [nn.Conv1d(3, 8, 3), nn.ReLU(), nn.ConvTranspose1d(8, 6, 3, stride=2), nn.ReLU()]
+    model = randomized(nn.Sequential(*layers, nn.ConvTranspose1d(6, 4, 2)).double())
+    x = torch.randn(40, 3, 9, dtype=torch.float64)
+    return model, (x[:2],), [x[:20], x[20:]]
+
+
+class OverOthers(nn.Module):
+    """Attention whose queries, keys and values have weights of their own, and share a bias."""
+
+    def __init__(self):
+        super().__init__()
+        self.mix = nn.MultiheadAttention(8, 2, kdim=6, vdim=4, batch_first=True)
+        self.out = nn.Linear(8, 3)
+
+    def forward(self, x):
+        return self.out(self.mix(x[..., :8], x[..., 8:14], x[..., 14:], need_weights=False)[0])
+
+
+def attention():
+    torch.manual_seed(0)
+    model, x = randomized(OverOthers().double()), torch.randn(60, 5, 18, dtype=torch.float64)
+    return model, (x[:2],), [x]
+
+
+def encoder():
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(8, 2, 12, batch_first=True)
+    model = nn.Sequential(nn.TransformerEncoder(layer, 1), nn.Linear(8, 3))
+    x = torch.randn(60, 5, 8, dtype=torch.float64)
+    return randomized(model.double()), (x[:2],), [x]
+
+
+@pytest.mark.parametrize("make_model", [gpt2, decoder, attention, encoder])
+def test_every_kind_of_linear_map_has_its_place_in_the_order(make_model):
+    model, example, batches = make_model()
+    net = trace(model, example)
+
+    def gap(values):
+        pruned, lost = net.replace(values).to_model(), 0.0
+        with torch.no_grad():
+            for batch in batches:
+                a, b = run(pruned, batch), run(model, batch)
+                lost += float((getattr(a, "logits", a) - getattr(b, "logits", b)).square().sum())
+        return lost
+
+    whole = solve_in_order(net, model, "magnitude", asks(net, 1.0), batches)
+    assert set(whole.solutions) == set(budgets.prunable_weights(net))
+    assert gap(whole.refit.values) < 1e-9
+    wanted = asks(net, 0.6)
+    found = solve_in_order(net, model, "admm", wanted, batches)
+    statistics = input_statistics(model, batches, list(wanted))
+    alone = {
+        name: solvers.solve(
+            "admm",
+            net.tensors[name].value,
+            ask.density,
+            ask.pattern,
+            statistics=statistics[name],
+            out_dim=net.tensors[name].output_dim,
+        ).weight
+        for name, ask in wanted.items()
+    }
+    assert 0 < gap(found.refit.values) < gap(alone)
 
 
 @pytest.mark.parametrize("solver", ["low-rank", "sparse+low-rank"])

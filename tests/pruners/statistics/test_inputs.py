@@ -14,8 +14,7 @@ from torch import nn
 from pruners.budgets.rules.owl import outlier_share
 from pruners.solvers import as_matrix
 from pruners.statistics import STATISTICS, Moments, Statistics, collect, input_statistics
-from pruners.statistics.calls import LinearCalls, input_rows
-from pruners.statistics.curvature import Likelihood
+from pruners.statistics.likelihood import Likelihood
 from pruners.statistics.moments import of_rows, parts_of
 from tests.pruners.conftest import make
 
@@ -24,42 +23,6 @@ FORWARD = [name for name in STATISTICS if name not in ("gradients", "curvature")
 
 SURE = Likelihood(temperature=1.0, draws=2)
 """Nothing left to choose by the data: parts of them give what all together give."""
-
-
-@pytest.mark.filterwarnings("ignore:Using padding=.same.")
-@pytest.mark.parametrize(
-    "layer",
-    [
-        nn.Linear(6, 5),
-        nn.Conv1d(6, 4, 3, padding=1),
-        nn.Conv1d(6, 4, 4, padding="same"),
-        nn.Conv2d(6, 4, (3, 2), stride=(2, 1), padding=(1, 0), dilation=(1, 2)),
-        nn.Conv2d(6, 4, 3, groups=2, padding=1),
-        nn.Conv2d(6, 6, 3, groups=6),
-        nn.Conv2d(6, 4, 3, padding="valid"),
-        nn.Conv2d(6, 4, 3, padding=1, padding_mode="circular"),
-        nn.Conv3d(6, 2, 2, padding=1),
-    ],
-    ids=str,
-)
-def test_rows_times_matrix_is_the_layer(layer):
-    """The certificate of every unfolding: multiplying the rows gives the layer's own output."""
-    layer = layer.double()
-    layer.bias = None
-    shape = (3, 7, 6) if isinstance(layer, nn.Linear) else (3, 6, *[7] * (layer.weight.ndim - 2))
-    x = torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    calls = []
-    with LinearCalls(calls.append):
-        expected = layer(x)
-    rows, matrix = input_rows(calls[0]), as_matrix(layer.weight)
-    if isinstance(layer, nn.Linear):
-        torch.testing.assert_close((rows @ matrix.T).reshape(expected.shape), expected)
-        return
-    groups, places = layer.groups, expected.shape[2:]
-    grouped = rows.reshape(3, groups, -1, rows.shape[1])
-    by_group = matrix.reshape(groups, -1, rows.shape[1])
-    found = torch.einsum("bgpc,goc->bgop", grouped, by_group).reshape(3, -1, *places)
-    torch.testing.assert_close(found, expected)
 
 
 def test_moments_are_those_of_all_samples_in_any_split(cnn):

@@ -1,0 +1,75 @@
+"""What budgets were expected to lose, layer by layer, beside what they lost."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import TYPE_CHECKING
+
+from metaprune.report import theme, words
+from metaprune.report.markup import table
+from metaprune.report.plots import BY_THEME, plot
+from metaprune.report.schema import Entry, Report
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+ABOUT = (
+    "Expected loss is the divergence of a prediction that the removal in each layer adds to second "
+    "order. Every line is a layer: what it would lose at each share that stays; dots mark what was "
+    "chosen. All slopes are alike there, for what a further number costs."
+)
+
+MOST = 12
+"""Layers that are listed, those that are expected to lose most."""
+
+
+def expected(report: Report) -> str:
+    """A table, and for the first pruned network its curves; a sentence where there are none."""
+    entries = [entry for entry in report.entries if entry.expected]
+    if not entries:
+        return '<p class="muted">No budget was divided by expected loss.</p>'
+    rows = [
+        f"<tr><td>{escape(entry.method)}</td><td>{escape(words.asked(entry.asked))}</td>"
+        f"<td>{entry.expected['total']:.3g}</td><td>{_lost(entry)}</td></tr>"
+        for entry in entries
+    ]
+    first = entries[0]
+    losses = {name: layer["loss"] for name, layer in first.expected["layers"].items()}
+    most = sorted(losses, key=lambda name: -losses[name])[:MOST]
+    layers = [
+        f"<tr><td>{escape(name)}</td><td>{first.expected['layers'][name]['kept']:.4g}</td>"
+        f"<td>{losses[name]:.3g}</td></tr>"
+        for name in most
+    ]
+    asked = escape(words.asked(first.asked))
+    return (
+        f'<p class="muted">{ABOUT}</p>'
+        f"<table>{table(['method', 'asked', 'expected', 'lost'], rows)}</table>"
+        f"{plot(lambda axes: _draw(axes, first), 'expected loss by what stays', (10.4, 4.2))}"
+        f"<details><summary>{asked}: the layers that are expected to lose most</summary>"
+        f"<table>{table(['layer', 'kept', 'expected loss'], layers)}</table></details>"
+    )
+
+
+def _lost(entry: Entry) -> str:
+    lost = entry.expected.get("lost")
+    return "" if lost is None else f"{lost:.3g}"
+
+
+def _draw(axes: Axes, entry: Entry) -> None:
+    colour, muted = BY_THEME[theme.series(0)], BY_THEME[theme.MUTED]
+    for layer in entry.expected["layers"].values():
+        kept, losses = layer["curve"]["kept"], layer["curve"]["losses"]
+        whole = kept[-1]
+        points = [(k / whole, loss) for k, loss in zip(kept, losses, strict=True) if loss > 0]
+        if not points:
+            continue
+        axes.plot(*zip(*points, strict=True), color=muted, linewidth=0.8, alpha=0.6)
+        if layer["loss"] > 0:
+            axes.plot(layer["kept"] / whole, layer["loss"], "o", color=colour, markersize=4)
+    axes.set_yscale("log")
+    axes.set_xlabel("share that stays")
+    axes.set_ylabel("expected loss")
+    axes.grid(axis="y", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.tick_params(length=0)
