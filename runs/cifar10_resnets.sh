@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Reproduces the results table of README.md on the trained CIFAR-10 ResNets, about ten minutes on two
+# Reproduces the results table of README.md on the trained CIFAR-10 ResNets, about twenty minutes on two
 # cores, and keeps its figures for the picture that `make docs` draws:
 #   bash runs/cifar10_resnets.sh FOLDER_OF_CHECKPOINTS [folder or hub name of CIFAR-10] [output]
 set -euo pipefail
@@ -11,7 +11,7 @@ prune() {
     depth=$1 file=$2
     shift 2
     metaprune prune model="resnet$depth" model.path="$checkpoints/$file" data=cifar10 \
-        data.path="$cifar10" save=false target.speedup="[1.5,2]" compare="[global,uniform]" \
+        data.path="$cifar10" save=false target.speedup="[1.5,2]" compare="[global,metanet,uniform]" \
         latency.batch_size=0 hydra.run.dir="$out/$depth" "$@"
 }
 prune 20 resnet20-12fca82f.th

@@ -12,7 +12,12 @@ from matplotlib import pyplot as plt
 
 from metaprune.report import Report
 
-COLOURS = {"metanet": "#1f5fd0", "global": "#c2570c", "uniform": "#6b7280"}
+COLOURS = {
+    "expected-loss": "#1f5fd0",
+    "global": "#c2570c",
+    "metanet": "#0f766e",
+    "uniform": "#6b7280",
+}
 
 
 def draw(output: Path, panels: Mapping[str, Path]) -> None:

@@ -57,6 +57,11 @@ class Judge:
         with undisturbed(dense), torch.no_grad():
             self._dense = [self._predictions(dense, batch) for batch in self._batches]
 
+    @property
+    def predictions(self) -> int:
+        """How many it judges by."""
+        return sum(int(weight.sum()) for _, weight in self._dense)
+
     def __call__(self, pruned: nn.Module) -> float:
         """The divergence of a module from the dense one."""
         total = count = 0.0

@@ -37,6 +37,9 @@ solver than the one asked, and nothing is tried."""
 TRIED_ORDERS, TRIED_SHOTS = ("loss", "given"), (1, 2, 4)
 """What is tried where nothing is said."""
 
+FEWEST = 64
+"""Predictions left out that can tell one way from another: with fewer nothing is tried."""
+
 SWEEPS = 8
 """Costs of units depend on all widths: they are taken anew so often."""
 
@@ -107,8 +110,8 @@ def expected_loss_widths(
     reached in steps of equal ratio, each with curves of the network that the last one left.
 
     What is not said is tried: each way is cut, refitted, and judged on examples of the calibration
-    that it did not see; the rule "global" is one of them. Where outputs are no scores there is
-    nothing to judge by, and the first way is taken.
+    that it did not see; the rule "global" is one of them. Where outputs are no scores, or few
+    examples are left out, there is nothing to judge by, and the first way is taken.
 
     Args:
         request: what is asked.
@@ -139,6 +142,8 @@ def expected_loss_widths(
     try:
         part, judge = expected.divided()
     except NoCurvatureError:  # outputs that are no scores cannot be judged
+        return in_shots(request, expected, orders[0], tried[0])
+    if judge.predictions < FEWEST:
         return in_shots(request, expected, orders[0], tried[0])
 
     def judged(kept: Kept) -> float:
