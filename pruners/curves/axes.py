@@ -89,12 +89,14 @@ def axis_curves(
     for axis, readers in readers_of(net, sides, axes).items():
         size = net.axes[axis].size
         given = scores[axis].detach().double().cpu()
-        if order == "given":
-            ranked = given
-        else:
-            ranked = greedy([_weighed(reader) for reader in readers], size)
-            if order == "mixed":
-                ranked = _places(ranked) + _places(given)
+        ranked = given
+        if order != "given":
+            _, gone = greedy([_weighed(reader) for reader in readers], size)
+            ranked = torch.empty_like(given)
+            ranked[gone] = torch.arange(size, dtype=torch.float64)
+        if order == "mixed":
+            # Of units with the same mean, the one goes that costs less.
+            ranked = ranked + _places(given) + ranked / (2 * size)
         chosen = ranked.argsort(descending=True, stable=True)
         lost = sum((_lost(reader, chosen) for reader in readers), torch.zeros(size).double())
         found[axis] = AxisCurve(Curve.of(range(1, size + 1), lost.tolist()), chosen)
@@ -154,5 +156,5 @@ def _lost(reader: _Reader, order: torch.Tensor) -> torch.Tensor:
 
 
 def _places(scores: torch.Tensor) -> torch.Tensor:
-    """Rank of every unit from below: the higher the more worth keeping."""
-    return scores.argsort(stable=True).argsort().double()
+    """Rank of every unit from below: the higher the more worth keeping, the first of equals too."""
+    return len(scores) - 1 - scores.argsort(descending=True, stable=True).argsort().double()

@@ -13,6 +13,9 @@ from pruners.solvers import MaskPattern, solve
 GRID = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.85, 1.0)
 """Kept shares at which a solver is asked; between them losses are interpolated."""
 
+HELD = frozenset({"hessian", "norms"})
+"""What a solver may need: both sides of a weight hold it."""
+
 
 def mask_curves(
     sides: Mapping[str, Sides],
@@ -25,7 +28,7 @@ def mask_curves(
 
     Args:
         sides: of the weights.
-        solver: that prunes them, with a repair.
+        solver: that prunes them, with a repair; needs no more than `HELD`.
         pattern: of the masks; N:M has a grid of its own, the multiples of 1/M.
         grid: kept shares, ascending, the last one 1.
         two_sided: whether the solver knows the curvature.

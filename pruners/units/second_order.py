@@ -72,7 +72,7 @@ def second_order_scores(
             unit = unit_index(tensor.dims[side], axis, net.axes).repeat(taps)
             found[axis].append(Consumer.of(matrix, sums.xx, unit, damping, gradient))
     return {
-        axis: greedy(readers, net.axes[axis].size, rounds)
+        axis: greedy(readers, net.axes[axis].size, rounds)[0]
         for axis, readers in found.items()
         if readers
     }
@@ -171,7 +171,7 @@ def factored(hessian: torch.Tensor, damping: float) -> tuple[torch.Tensor, torch
     scale = torch.where(dead, 1.0, diagonal).sqrt()
     correlation = hessian / scale[:, :, None] / scale[:, None]
     for amount in (damping, *(max(damping, 1e-12) * 10**i for i in range(1, 10))):
-        correlation.diagonal(dim1=1, dim2=2).copy_(torch.where(dead, 1.0, 1.0 + amount))
+        correlation.diagonal(dim1=1, dim2=2).copy_(1.0 + amount * (~dead).to(scale))
         factor, failed = torch.linalg.cholesky_ex(correlation)
         if not failed.any():
             return factor, scale
@@ -181,28 +181,35 @@ def factored(hessian: torch.Tensor, damping: float) -> tuple[torch.Tensor, torch
     )
 
 
-def greedy(readers: list[Consumer], size: int, rounds: int = ROUNDS) -> torch.Tensor:
-    """Cost of every unit of an axis at the time it goes, (size,), float64; changes the readers.
+def greedy(
+    readers: list[Consumer], size: int, rounds: int = ROUNDS
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Take the units of an axis out, those that cost least first; changes the readers.
 
     Args:
         readers: of the axis.
         size: units of it.
         rounds: in which it is emptied.
+
+    Returns:
+        Cost of every unit at the time it goes, (size,), float64, and the units in the order in
+        which they go, (size,), int64.
     """
     result = torch.zeros(size, dtype=torch.float64)
-    left = torch.arange(size)
+    left, order = torch.arange(size), []
     step = max(1, ceil(size / rounds))
     reached = -torch.inf
     while left.numel():
         costs = torch.stack([reader.scores(left).cpu() for reader in readers]).sum(0)
-        order = costs.argsort(stable=True)[:step]
+        cheapest = costs.argsort(stable=True)[:step]
         # What is cheap only because others went before it does not go before them.
-        values = costs[order].clamp_min(reached)
-        gone = left[order]
+        values = costs[cheapest].clamp_min(reached)
+        gone = left[cheapest]
         result[gone] = values
+        order.append(gone)
         reached = values.max().item()
         left = left[~torch.isin(left, gone)]
         if left.numel():
             for reader in readers:
                 reader.remove(gone)
-    return result
+    return result, torch.cat(order) if order else left

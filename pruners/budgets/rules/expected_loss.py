@@ -24,6 +24,8 @@ from pruners.curves import (
     spend,
 )
 from pruners.curves.axes import check_order
+from pruners.curves.masks import HELD
+from pruners.solvers import build
 from pruners.solvers.zeros import MaskPattern
 from pruners.statistics import NoCurvatureError
 from pruners.units.select import MinUnits, floors, select
@@ -60,7 +62,8 @@ def expected_loss_masks(
         weights: tensor name → weight.
         density: kept share of all of them.
         expected: both sides of the weights; those that were not measured keep the common share.
-        solver: that will prune; curves of large networks are drawn with a faster one.
+        solver: that will prune; curves of large networks are drawn with a faster one, and so are
+            those of solvers that read gradients of weights.
         pattern, lower, upper: see `allocate_masks`.
         rounds: times that shares are found, each time but the first with the curvature of the
             network that the last ones leave, solved in order; None for 2, for large networks 1.
@@ -74,7 +77,8 @@ def expected_loss_masks(
     high = dict(zip(weights, bounds(upper, weights, 1.0).tolist(), strict=True))
     sizes = {name: weight.numel() for name, weight in weights.items()}
     large = sum(sizes.values()) > SMALL
-    drawn = QUICK if large else solver
+    able = solver if build(solver).needs <= HELD else QUICK
+    drawn = QUICK if large else able
 
     def once(measured: Mapping[str, Sides]) -> dict[str, float]:
         known = {n: measured[n] for n in weights if n in measured}
@@ -88,7 +92,7 @@ def expected_loss_masks(
     asked = rounds if rounds is not None else 1 if large else 2
     shares = once(expected.sides)
     for _ in range(asked - 1):
-        shares = once(expected.curved_by(expected.masked(shares, solver, zeros)))
+        shares = once(expected.curved_by(expected.masked(shares, able, zeros)))
     return shares
 
 
