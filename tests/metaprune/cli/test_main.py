@@ -87,7 +87,12 @@ def test_full_error_shows_the_traceback(run, monkeypatch):
 
 def test_prune_writes_a_run_folder_that_loads(run):
     code, out, errors = run(
-        "prune", "budget=uniform", "compare=[global,metanet]", "target.speedup=[1.5,2]", *FAST, *TINY
+        "prune",
+        "budget=uniform",
+        "compare=[global,metanet]",
+        "target.speedup=[1.5,2]",
+        *FAST,
+        *TINY,
     )
     assert code == 0, errors
     assert "speedup 2" in out
