@@ -19,7 +19,9 @@ from metaprune.report import Report
 
 def kept(report: Report) -> Report:
     """The report with its figures alone."""
-    entries = tuple(replace(entry, layers=(), notes=(), expected={}, folder=None) for entry in report.entries)
+    entries = tuple(
+        replace(entry, layers=(), notes=(), expected={}, folder=None) for entry in report.entries
+    )
     return replace(report, entries=entries, nodes=(), edges=(), config={})
 
 
