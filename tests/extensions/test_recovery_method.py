@@ -37,7 +37,8 @@ def test_it_takes_options_and_its_place_in_a_list(add):
     plain, nothing = prune([]), prune([{"row-norms": {"strength": 0.0}}])
     assert all(map(torch.equal, plain.model.parameters(), nothing.model.parameters()))
     both = prune(["order", {"row-norms": {"strength": 0.5}}], calibration=batches())
-    assert list(both.report["seconds"])[-1] == "row-norms"
+    done = [step for step in both.report["seconds"] if step != "judge"]
+    assert done[-1] == "row-norms"
     with pytest.raises(ValueError, match=r'row-norms\.strenght: .*did you mean "strength"'):
         prune([{"row-norms": {"strenght": 1.0}}])
 

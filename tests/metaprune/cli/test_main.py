@@ -64,8 +64,7 @@ def test_version(run):
         (["prune", "model=resnet20", "target.macs=50%"], 1, "model.path"),
         (["prune", "model=resnet20", "model.path=x.th", "target.macs=50%"], 1, "no checkpoint"),
         (["prune", "metanet=null", "target.macs=50%", "data.name=xx"], 1, 'unknown data set "xx"'),
-        (["prune", "metanet=null", "compare=[]", "target.macs=50%"], 1, "nothing to do"),
-        (["prune", "compare=[metanet]", "target.macs=50%"], 1, "baselines"),
+        (["prune", "compare=[metanets]", "target.macs=50%"], 1, 'unknown budget "metanets"'),
         (["inspect", "model.shape=[1,9,9]", "data.seed=x"], 1, "x"),
         (["evaluate", "model=pruned", "model.path=."], 1, "no pruned network"),
         (["demo", "metanet=nowhere"], 1, "no metanetwork 'nowhere'"),
@@ -88,7 +87,12 @@ def test_full_error_shows_the_traceback(run, monkeypatch):
 
 def test_prune_writes_a_run_folder_that_loads(run):
     code, out, errors = run(
-        "prune", "metanet=null", "compare=[uniform,global]", "target.speedup=[1.5,2]", *FAST, *TINY
+        "prune",
+        "budget=uniform",
+        "compare=[global,metanet]",
+        "target.speedup=[1.5,2]",
+        *FAST,
+        *TINY,
     )
     assert code == 0, errors
     assert "speedup 2" in out
@@ -97,8 +101,10 @@ def test_prune_writes_a_run_folder_that_loads(run):
     assert [(e.method, e.asked["speedup"]) for e in report.entries] == [
         ("uniform", 1.5),
         ("global", 1.5),
+        ("metanet", 1.5),
         ("uniform", 2.0),
         ("global", 2.0),
+        ("metanet", 2.0),
     ]
     assert all(e.achieved["speedup"] >= e.asked["speedup"] for e in report.entries)
     assert report.provenance["fingerprints"]["data"]
@@ -111,14 +117,14 @@ def test_prune_writes_a_run_folder_that_loads(run):
     saved = [entry.folder for entry in report.entries if entry.folder]
     assert len(saved) == 2
     model = metaprune.load(folder / saved[1])
-    assert sum(p.numel() for p in model.parameters()) == report.entries[2].achieved["params"]
+    assert sum(p.numel() for p in model.parameters()) == report.entries[3].achieved["params"]
     code, out, errors = run(
         "evaluate", "--json", "model=pruned", f"model.path={folder / saved[1]}", *FAST[::2]
     )
     assert code == 0, errors
     measured = json.loads(out)
-    assert measured["metrics"] == dict(report.entries[2].before)
-    assert measured["cost"]["macs"] == report.entries[2].achieved["macs"]
+    assert measured["metrics"] == dict(report.entries[3].before)
+    assert measured["cost"]["macs"] == report.entries[3].achieved["macs"]
 
 
 def test_multirun_makes_a_folder_for_each_job(run):
