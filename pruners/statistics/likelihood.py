@@ -177,7 +177,7 @@ def direction(
     rows = scores.detach().flatten(0, -2)
     drawn = torch.zeros_like(rows)
     wide = torch.promote_types(rows.dtype, torch.float32)
-    each = counted.numel() // len(generators)
+    each = counted.numel() // max(1, len(generators))  # a batch may be empty
     for i, generator in enumerate(generators):
         here = counted.flatten()[i * each : (i + 1) * each].nonzero().flatten() + i * each
         for index in here.split(at_a_time(rows)):

@@ -53,6 +53,12 @@ def test_one_number_for_every_example_is_a_prediction_of_its_own():
             torch.testing.assert_close(got[name], value)
 
 
+def test_an_empty_batch_adds_nothing():
+    model, x = seq(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)).double(), numbers(5, 3)
+    got, expected = found(model, [x[:0], x], dtype=WIDE), found(model, [x], dtype=WIDE)
+    assert all(torch.equal(got[name], value) for name, value in expected.items())
+
+
 def llama():
     torch.manual_seed(0)
     config = LlamaConfig(
