@@ -54,7 +54,7 @@ class Calibration:
         """A calibration as it is, batches of model inputs wrapped; None stays None.
 
         Raises:
-            ValueError: no batches.
+            ValueError: no batches, or no examples in them.
         """
         if given is None or isinstance(given, Calibration):
             found = given
@@ -68,6 +68,11 @@ class Calibration:
         if found is not None and not found.batches:
             raise ValueError(
                 "calibration needs at least one batch (got none); pass None to do without"
+            )
+        if found is not None and not any(map(_any_examples, found.batches)):
+            raise ValueError(
+                "calibration needs at least one example (all of its batches are empty); pass None "
+                "to do without"
             )
         return found
 
@@ -110,3 +115,9 @@ class Calibration:
             return data.task.loss(data.task.forward(model, batch), batch)
 
         return cls(data.calibration(examples, batch_size, seed), data.task.example_inputs, loss)
+
+
+def _any_examples(batch: Any) -> bool:
+    """Whether a batch holds numbers, or no tensors that could tell."""
+    tensors = [leaf for leaf in tree_leaves(batch) if isinstance(leaf, torch.Tensor)]
+    return not tensors or any(leaf.numel() for leaf in tensors)

@@ -69,7 +69,7 @@ def measure_sides(
         likelihood: see `pruners.statistics.curvature`.
 
     Raises:
-        ValueError: no batches.
+        ValueError: no batches, or numbers that are not finite.
     """
     names = list(weights)
     moments = input_moments(net, model, batches, names)
@@ -97,11 +97,26 @@ def measure_sides(
             curvature = torch.stack([blocks[g, :, g] for g in range(groups)])
         hessian = sums.xx / max(sums.count, 1.0)
         one = Sides(weight, hessian, curvature, sums.count, given is not None)
+        _refuse_infinite(name, one)
         sides[name] = one
         if one.reached and one.energy > 0:
             strengths.append(one.energy)
     strength = torch.tensor(strengths or [1.0], dtype=torch.float64).median().item()
     return {name: one if one.reached else _as_strong(one, strength) for name, one in sides.items()}
+
+
+def _refuse_infinite(name: str, one: Sides) -> None:
+    parts = {
+        "it has": one.weight,
+        "its inputs have, on the calibration,": one.hessian,
+        "the gradients at its outputs have, on the calibration,": one.curvature,
+    }
+    for part, value in parts.items():
+        if not value.isfinite().all():
+            raise ValueError(
+                f'no expected loss of "{name}": {part} numbers that are inf or NaN; look at the '
+                "weights of the model and at the calibration batches"
+            )
 
 
 def _as_strong(one: Sides, strength: float) -> Sides:

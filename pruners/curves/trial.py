@@ -51,6 +51,9 @@ def left_out(batches: Sequence[Any]) -> tuple[list[Any], list[Any]]:
 class Judge:
     """KL(dense ‖ pruned), the mean over predictions, of whole modules.
 
+    A single score is the mean of a normal distribution of variance 1, as in the curvature: its
+    divergence is half the squared difference.
+
     Args:
         dense: the module that predictions are compared with; left as it was.
         batches: inputs; padding does not count (`attention_mask`).
@@ -72,7 +75,7 @@ class Judge:
         with undisturbed(pruned), torch.no_grad():
             for batch, (expected, weight) in zip(self._batches, self._dense, strict=True):
                 found, _ = self._predictions(pruned, batch)
-                each = (expected.exp() * (expected - found)).sum(-1)
+                each = _divergence(expected, found)
                 total += float((each * weight).sum())
                 count += float(weight.sum())
         return total / max(count, 1.0)
@@ -81,7 +84,14 @@ class Judge:
     def _predictions(model: nn.Module, batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
         scores, counted = scores_of(run(model, batch), batch)
         wide = scores.to(torch.promote_types(scores.dtype, torch.float32))
-        return wide.log_softmax(-1), counted.to(wide)
+        return wide if wide.shape[-1] == 1 else wide.log_softmax(-1), counted.to(wide)
+
+
+def _divergence(expected: torch.Tensor, found: torch.Tensor) -> torch.Tensor:
+    """Of logarithms of probabilities, (..., classes), or single scores, (..., 1)."""
+    if expected.shape[-1] == 1:
+        return (expected - found).square().sum(-1) / 2
+    return (expected.exp() * (expected - found)).sum(-1)
 
 
 def cut_and_refitted(

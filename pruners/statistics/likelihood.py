@@ -128,6 +128,8 @@ def scores_of(output: Any, batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
 
     Args:
         output: of the model: a tensor, an object with `logits`, or a tree with a tensor first.
+            Classes are its last dimension; with one number for every example of the batch,
+            (examples,), each of them is a score of its own.
         batch: its input; an `attention_mask` of the shape of the predictions leaves padding out.
 
     Returns:
@@ -147,6 +149,8 @@ def scores_of(output: Any, batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
             f"{type(output).__name__ if scores is None else scores.dtype}); pass a loss, or wrap "
             "the model so that it returns them"
         )
+    if scores.ndim == 1 and _rows(batch, len(scores)):
+        scores = scores[:, None]
     rows = scores.shape[:-1]
     mask = batch.get("attention_mask") if isinstance(batch, Mapping) else None
     if isinstance(mask, torch.Tensor) and mask.shape == rows:
@@ -173,7 +177,7 @@ def direction(
     rows = scores.detach().flatten(0, -2)
     drawn = torch.zeros_like(rows)
     wide = torch.promote_types(rows.dtype, torch.float32)
-    each = counted.numel() // len(generators)
+    each = counted.numel() // max(1, len(generators))  # a batch may be empty
     for i, generator in enumerate(generators):
         here = counted.flatten()[i * each : (i + 1) * each].nonzero().flatten() + i * each
         for index in here.split(at_a_time(rows)):
@@ -214,10 +218,8 @@ def generators_of(batch: Any, counted: torch.Tensor, seed: str) -> list[torch.Ge
     Returns:
         One for every example; one for all where the batch is not divided as its predictions are.
     """
-    given = pytree.tree_leaves(as_inputs(batch))
-    leaves = [leaf for leaf in given if isinstance(leaf, torch.Tensor)]
     examples = len(counted)
-    rows = [leaf for leaf in leaves if leaf.ndim and len(leaf) == examples]
+    leaves, rows = _tensors(batch), _rows(batch, examples)
     found = []
     for i in range(examples if rows else 1):
         value = crc32(seed.encode())
@@ -229,6 +231,16 @@ def generators_of(batch: Any, counted: torch.Tensor, seed: str) -> list[torch.Ge
             value = crc32(plain.cpu().contiguous().reshape(-1).view(torch.uint8).numpy(), value)
         found.append(torch.Generator(counted.device).manual_seed(value))
     return found
+
+
+def _tensors(batch: Any) -> list[torch.Tensor]:
+    leaves = pytree.tree_leaves(as_inputs(batch))
+    return [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
+
+
+def _rows(batch: Any, examples: int) -> list[torch.Tensor]:
+    """Tensors of a batch that are divided into so many examples."""
+    return [leaf for leaf in _tensors(batch) if leaf.ndim and len(leaf) == examples]
 
 
 def _wide(scores: torch.Tensor) -> torch.Tensor:

@@ -147,6 +147,7 @@ def test_an_unreachable_target_is_refused_with_the_range():
         ({"target": {"macs": "50%"}, "budget": "metanet"}, "needs a metanetwork"),
         ({"target": {"sparsity": 0.8}, "pattern": "2:4"}, "keeps 0.5 of the weights"),
         ({"target": {"macs": "50%"}, "calibration": []}, "at least one batch"),
+        ({"target": {"macs": "50%"}, "calibration": [torch.ones(0, 4)]}, "at least one example"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(options, words):

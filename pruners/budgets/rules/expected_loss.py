@@ -44,6 +44,20 @@ SWEEPS = 8
 """Costs of units depend on all widths: they are taken anew so often."""
 
 
+def check_number(option: str, given: int | None) -> None:
+    """Refuse a number of rounds or shots that is none.
+
+    Raises:
+        ValueError: neither None nor a whole number from 1 on.
+    """
+    if given is None:
+        return
+    if isinstance(given, bool) or not isinstance(given, int):
+        raise ValueError(f"{option} takes a whole number (got {given!r})")
+    if given < 1:
+        raise ValueError(f"{option} must be at least 1 (got {given})")
+
+
 @rule("expected-loss", divides="masks")
 def expected_loss_masks(
     weights: Mapping[str, torch.Tensor],
@@ -68,8 +82,7 @@ def expected_loss_masks(
         rounds: times that shares are found, each time but the first with the curvature of the
             network that the last ones leave, solved in order; None for 2, for large networks 1.
     """
-    if rounds is not None and rounds < 1:
-        raise ValueError(f"rounds must be at least 1 (got {rounds})")
+    check_number("rounds", rounds)
     zeros = MaskPattern.parse(pattern)
     low = dict(zip(weights, bounds(lower, weights, 0.0).tolist(), strict=True))
     if zeros.m:
@@ -121,8 +134,7 @@ def expected_loss_widths(
         shots: number of steps; None tries 1, 2 and 4, for large networks 1 alone. Widths that are
             tied together are taken in one.
     """
-    if shots is not None and shots < 1:
-        raise ValueError(f"shots must be at least 1 (got {shots})")
+    check_number("shots", shots)
     if order is not None:
         check_order(order)
     numbers = sum(tensor.value.numel() for tensor in request.net.tensors.values())
@@ -169,14 +181,18 @@ def expected_loss_widths(
 
 
 def in_shots(request: Request, expected: ExpectedLoss, order: str, shots: int) -> Kept:
-    """Widths in a number of steps; see `expected_loss_widths`."""
+    """Widths in a number of steps; see `expected_loss_widths`.
+
+    What is predicted is of all that goes, on the curves of the dense network: those of a later step
+    begin at what the last one left.
+    """
     net, target = request.net, request.target
     least: MinUnits = request.min_units
     if shots > 1:
         # A share of the dense width, whatever is left of it.
         least = floors(net, request.scores, request.min_units, request.round_to)
     kept = {axis: torch.arange(net.axes[axis].size) for axis in request.scores}
-    first = expected
+    first, dense = expected, {}
     for step in range(1, shots + 1):
         asked = target if shots == 1 else target.on_the_way(net, step / shots)
         scores = {axis: request.scores[axis].detach().cpu()[index] for axis, index in kept.items()}
@@ -186,12 +202,11 @@ def in_shots(request: Request, expected: ExpectedLoss, order: str, shots: int) -
         kept = {
             axis: index[chosen[axis]] if axis in chosen else index for axis, index in kept.items()
         }
-        first.prediction = Prediction(
-            {axis: found.curve for axis, found in curves.items() if axis in chosen},
-            {axis: float(len(index)) for axis, index in chosen.items()},
-        )
+        if step == 1:
+            dense = {axis: found.curve for axis, found in curves.items() if axis in chosen}
         if step < shots:
             expected = expected.after(chosen)
+    first.prediction = Prediction(dense, {axis: float(len(kept[axis])) for axis in kept})
     return kept
 
 

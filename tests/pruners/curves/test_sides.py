@@ -164,6 +164,20 @@ def test_weights_that_nothing_measured_are_missing():
         measure_sides(case.net, case.model, [], ["q.weight"])
 
 
+@pytest.mark.parametrize(
+    ("where", "words"), [("weight", 'b.weight": it has'), ("batch", 'a.weight": its inputs')]
+)
+def test_numbers_that_are_not_finite_are_refused_where_they_begin(where, words):
+    model = randomized(Blocked().double())
+    x = torch.randn(30, 6, dtype=torch.float64)
+    net = trace(model, (x[:3],))
+    with torch.no_grad():
+        (model.b.weight if where == "weight" else x)[0, 0] = float("nan")
+    names = ["b.weight"] if where == "weight" else ["a.weight", "b.weight"]
+    with pytest.raises(ValueError, match=words):
+        measure_sides(net, model, [x], names)
+
+
 def test_energy_is_the_loss_of_everything():
     one = Sides(
         torch.ones(2, 1, 3).double(), torch.eye(3).double().expand(2, 3, 3),

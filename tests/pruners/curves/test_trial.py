@@ -81,6 +81,20 @@ def test_it_is_the_mean_divergence_of_what_is_no_padding():
     assert Judge(dense, [nothing])(pruned) == 0.0
 
 
+def test_single_scores_differ_by_half_their_square():
+    """Shaped (examples, 1) or (examples,): a softmax of one score says nothing."""
+    dense, pruned, x = (
+        nn.Linear(4, 1).double(),
+        nn.Linear(4, 1).double(),
+        torch.randn(9, 4).double(),
+    )
+    expected = ((dense(x) - pruned(x)).square() / 2).mean().item()
+    assert Judge(dense, [x])(pruned) == pytest.approx(expected)
+    flat = [nn.Sequential(one, nn.Flatten(0)) for one in (dense, pruned)]
+    judge = Judge(flat[0], list(x.split(2)))
+    assert (judge.predictions, judge(flat[1])) == (9, pytest.approx(expected))
+
+
 def test_outputs_that_are_no_scores_cannot_be_judged():
     class Label(nn.Module):
         def forward(self, x):

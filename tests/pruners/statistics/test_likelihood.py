@@ -43,6 +43,22 @@ def test_a_single_example_without_a_batch_is_one_prediction():
     assert got["2.weight"].count_nonzero() == expected["2.weight"].count_nonzero()
 
 
+def test_one_number_for_every_example_is_a_prediction_of_its_own():
+    column = seq(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1)).double()
+    flat, x = seq(*column, nn.Flatten(0)), numbers(5, 3)
+    expected = found(column, [x], dtype=WIDE)
+    for batches in ([x], list(x.split(2))):
+        got = found(flat, batches, dtype=WIDE)
+        for name, value in expected.items():
+            torch.testing.assert_close(got[name], value)
+
+
+def test_an_empty_batch_adds_nothing():
+    model, x = seq(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)).double(), numbers(5, 3)
+    got, expected = found(model, [x[:0], x], dtype=WIDE), found(model, [x], dtype=WIDE)
+    assert all(torch.equal(got[name], value) for name, value in expected.items())
+
+
 def llama():
     torch.manual_seed(0)
     config = LlamaConfig(

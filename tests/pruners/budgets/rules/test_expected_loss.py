@@ -383,6 +383,15 @@ def test_with_few_examples_the_first_way_is_taken(monkeypatch, options):
         widths(net, [x], {"macs": "50%"}, **options)
 
 
+@pytest.mark.parametrize("shots", [2, 5])
+def test_what_is_expected_is_of_all_that_goes_however_many_shots(shots):
+    _, net, x = subject("cnn")
+    _, first = widths(net, [x], {"macs": "50%"}, order="loss", shots=1)
+    kept, expected = widths(net, [x], {"macs": "50%"}, order="loss", shots=shots)
+    assert expected.prediction.curves == first.prediction.curves
+    assert expected.prediction.kept == {axis: len(index) for axis, index in kept.items()}
+
+
 def test_large_networks_are_not_tried(monkeypatch):
     _, net, x = subject("cnn")
     monkeypatch.setattr(rule, "SMALL", 10)
@@ -425,6 +434,9 @@ def test_networks_whose_gradients_are_blocked_are_divided_all_the_same(how):
         ({"order": "x"}, 'unknown order "x": expected one of loss, given, mixed'),
         ({"order": "los"}, 'did you mean "loss"'),
         ({"shots": 0}, r"shots must be at least 1 \(got 0\)"),
+        ({"shots": 1.5}, r"shots takes a whole number \(got 1.5\)"),
+        ({"shots": "2"}, r"shots takes a whole number \(got '2'\)"),
+        ({"shots": True}, r"shots takes a whole number \(got True\)"),
         ({"shot": 2}, 'does not read "shot"; did you mean "shots"'),
         ({"shots": 2, "cut": lambda *a: {}}, r"tied together .* in one shot \(got shots=2\)"),
     ],
@@ -553,10 +565,10 @@ def test_solvers_that_read_gradients_are_budgeted_too():
     assert masks(net, [x], solver="gradient-aware")[0] == masks(net, [x], solver="sparsegpt")[0]
 
 
-@pytest.mark.parametrize("rounds", [0, -1])
+@pytest.mark.parametrize("rounds", [0, -1, 1.5, "2", True])
 def test_rounds_that_make_no_sense_are_refused(rounds):
     _, net, x = subject("mlp")
-    with pytest.raises(ValueError, match=rf"rounds must be at least 1 \(got {rounds}\)"):
+    with pytest.raises(ValueError, match=rf"rounds .* \(got {rounds!r}\)"):
         masks(net, [x], rounds=rounds)
 
 
