@@ -8,7 +8,7 @@ from math import exp, log
 from pathlib import Path
 from statistics import mean
 
-from benchmarks.expected_loss import tables
+from benchmarks.expected_loss import surgeon, tables
 from benchmarks.expected_loss.cells import Records
 from benchmarks.expected_loss.prediction import spearman
 from benchmarks.expected_loss.suites import SUITES
@@ -24,6 +24,13 @@ at 16 × 16 pixels, KL to the dense network on 1,024 images that the calibration
 
 Rules without "both sides" were measured before curvature reached the solvers: their masks and
 ranks are solved for the layers' own outputs, as everything was.
+
+"""
+
+PUBLISHED = """## Against published curvature pruning
+
+LLM Surgeon (van der Ouderaa et al. 2024) from its formulas (`benchmarks/expected_loss/surgeon.py`),
+at equal data and target; its head is untouched. "decoder" is the share of weights that stays there.
 
 """
 
@@ -46,6 +53,9 @@ def page(folder: Path) -> str:
         path = folder / f"{name}.jsonl"
         if path.exists():
             parts.append(tables.of(name, [*Records(path)]))
+    published = folder / "surgeon.jsonl"
+    if published.exists():
+        parts.append(PUBLISHED + surgeon.table([*Records(published)]))
     prediction = folder / "prediction.jsonl"
     if prediction.exists():
         lines = [json.loads(text) for text in prediction.read_text("utf-8").splitlines()]
