@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.pages import architectures, records, targets, tradeoffs
+from benchmarks.pages import architectures, expected_loss, records, targets, tradeoffs
 from graphs.tools.files import write_text
 
 
@@ -46,7 +46,17 @@ def _targets(path: Path) -> None:
     write_text(path, targets.page([json.loads(line) for line in lines]))
 
 
+def _expected_loss(path: Path) -> None:
+    write_text(path, expected_loss.page(records.EXPECTED_LOSS))
+
+
 PAGES = (
+    Page(
+        records.DOCS / "expected-loss-results.md",
+        (records.EXPECTED_LOSS,),
+        "python -m benchmarks.expected_loss",
+        _expected_loss,
+    ),
     Page(
         records.DOCS / "architectures.md",
         (records.ARCHITECTURES,),

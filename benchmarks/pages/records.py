@@ -11,6 +11,9 @@ RECORDS = ROOT / "benchmarks" / "records"
 ARCHITECTURES = RECORDS / "architectures.jsonl"
 """Rows of `benchmarks.architectures`."""
 
+EXPECTED_LOSS = RECORDS / "expected_loss"
+"""Folder of rows of `benchmarks.expected_loss`."""
+
 TARGETS = RECORDS / "targets.jsonl"
 """Rows of `benchmarks.targets`."""
 

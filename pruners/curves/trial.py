@@ -23,6 +23,10 @@ SHARE, PIECES = 0.25, 8
 """Share of the calibration that judges, and pieces into which too few batches are cut."""
 
 
+SAMPLES = 4096
+"""Places of a batch that layers are fitted to on trial: twice as fast, and as good a judge."""
+
+
 def left_out(batches: Sequence[Any]) -> tuple[list[Any], list[Any]]:
     """Batches to measure on, and others to judge by.
 
@@ -111,7 +115,7 @@ def cut_and_refitted(
     base = net.replace(values).replace(compensate_norms(net, model, kept, batches))
     small = base.remove(gone)
     pruned = rebuild(small).model
-    found = refit_in_order(net, model, small, pruned, kept, batches)
+    found = refit_in_order(net, model, small, pruned, kept, batches, samples=SAMPLES)
     pruned.load_state_dict(found.values, strict=False)
     return small.replace(found.values), pruned.eval()
 

@@ -37,6 +37,7 @@ def refit_in_order(
     *,
     damping: float = DAMPING,
     form: Form | None = None,
+    samples: int | None = None,
 ) -> Refit:
     r"""Weights with which a pruned network reproduces the dense one, layer by layer.
 
@@ -57,6 +58,7 @@ def refit_in_order(
         damping: see `regression.fit`.
         form: what becomes of every best weight before the next layer sees its outputs: a mask, or
             factors.
+        samples: places of every batch that a layer is fitted to, at most; None for all.
 
     Returns:
         Values of the small network's shapes, for `small.replace`.
@@ -91,7 +93,7 @@ def refit_in_order(
         pairs: list[_Pair] = []
         try:
             for batch in batches:
-                pairs.append(_Pair(model, pruned, theirs, own, rows, batch))
+                pairs.append(_Pair(model, pruned, theirs, own, rows, batch, samples))
             for name in order:
                 into = intercept_of(small, name, small.tensors[name])
                 sums = _together(pairs, name, biased=into is not None)
@@ -176,8 +178,9 @@ class _Pair:
         own: Mapping[str, torch.Tensor],
         rows: Mapping[str, torch.Tensor | None],
         batch: Any,
+        samples: int | None,
     ) -> None:
-        self.rows = rows
+        self.rows, self.samples = rows, samples
         self.dense = Stepper(model, batch, {id(theirs[n]): n for n in rows}, after=True)
         self.small = Stepper(pruned, batch, {id(own[n]): n for n in rows})
         self.small.advance()
@@ -205,7 +208,7 @@ class _Pair:
             target = channels.movedim(-1, all_.channel_dim)
         if index is not None:
             target = target.index_select(few.channel_dim, index.to(target.device))
-        return Regression.of_call(few, target)
+        return Regression.of_call(few, target, self.samples)
 
     def leave(self, name: str) -> None:
         """Make the call, and go on to the next one."""

@@ -52,19 +52,28 @@ class Regression:
         return cls(float(x.shape[1]), x_mean, x.mT @ x, y_mean, x.mT @ y, yy)
 
     @classmethod
-    def of_call(cls, call: Call, target: torch.Tensor | None = None) -> Regression:
+    def of_call(
+        cls, call: Call, target: torch.Tensor | None = None, samples: int | None = None
+    ) -> Regression:
         """Sums over the places that a linear map or convolution sees.
 
         Args:
             call: the call; its zero-padded borders count as they are.
             target: what it should return, in the layout of its output.
+            samples: of the places, at most, drawn by a fixed seed; None for all. Neighbouring
+                places say much the same.
         """
         y = (
             None
             if target is None
             else output_blocks(target.detach(), call.channel_dim, call.groups)
         )
-        return cls.of_samples(input_blocks(call), y)
+        x = input_blocks(call)
+        if samples is not None and x.shape[1] > samples:
+            generator = torch.Generator().manual_seed(0)
+            drawn = torch.randperm(x.shape[1], generator=generator)[:samples].to(x.device)
+            x, y = x[:, drawn], None if y is None else y[:, drawn]
+        return cls.of_samples(x, y)
 
     def merge_(self, other: Regression) -> Regression:
         """Add the samples of another; in place."""

@@ -124,3 +124,43 @@ def test_density_counts_named_weights_for_sparsity_and_everything_for_params(cnn
         Target.parse({"macs": "50%"}).density(cnn.net, names)
     with pytest.raises(ValueError, match="no weights"):
         Target.parse({"sparsity": 0.5}).density(cnn.net, [])
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 7])
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"macs": "40%"},
+        {"params": "30%", "macs": "90%"},
+        {"size_mb": 0.008, "units": "60%"},
+        {"speedup": 3.0},
+        {"sparsity": 0.8},
+        {"macs": "100%"},
+    ],
+    ids=str,
+)
+def test_steps_on_the_way_have_equal_ratios_and_end_at_the_target(cnn, asked, steps):
+    target = Target.parse(asked)
+    end = target.limits(cnn.net)
+    before = {count: float(count(cnn.net)) for count in end}
+    for step in range(1, steps + 1):
+        milder = target.on_the_way(cnn.net, step / steps)
+        limits = milder.limits(cnn.net)
+        assert set(limits) == set(end)
+        for count, limit in limits.items():
+            ratio = min(1.0, end[count] / count(cnn.net)) ** (1 / steps)
+            assert limit == pytest.approx(max(before[count] * ratio, end[count]), rel=1e-9)
+        before = limits
+        # In absolute amounts: it means the same for a network that is smaller already.
+        smaller = cnn.net.remove({"conv1.out": [0, 1, 2]})
+        assert milder.limits(smaller) == pytest.approx(limits)
+    assert before == pytest.approx(end)
+
+
+def test_a_limit_above_the_dense_network_stays_where_it_is(cnn):
+    looser = Target.parse({"macs": 10 * count_macs(cnn.net), "params": "50%"})
+    for progress in (0.25, 1.0):
+        limits = looser.on_the_way(cnn.net, progress).limits(cnn.net)
+        assert limits[count_macs] == 10 * count_macs(cnn.net)
+        expected = 0.5**progress * count_params(cnn.net)
+        assert limits[count_params] == pytest.approx(expected)

@@ -144,6 +144,9 @@ def expected_loss_widths(
             f"widths that are tied together are found in one shot (got shots={shots}); leave shots "
             'out, or choose the pattern "channels"'
         )
+    if not tied:
+        least = floors(request.net, request.scores, request.min_units, request.round_to)
+        request.target.check(request.net, least)
     # What ties axes together knows the dense network alone.
     tried = (1,) if large or tied else TRIED_SHOTS
     orders = TRIED_ORDERS[:1] if large else TRIED_ORDERS

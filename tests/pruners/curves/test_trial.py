@@ -74,6 +74,7 @@ def test_it_is_the_mean_divergence_of_what_is_no_padding():
     expected = (p.exp() * (p - q)).sum(-1).mean().item()
     batch = {"tokens": tokens, "attention_mask": mask}
     assert Judge(dense, [batch])(pruned) == pytest.approx(expected)
+    assert Judge(dense, [batch]).predictions == 3
     rows = [{key: value[i : i + 1] for key, value in batch.items()} for i in range(2)]
     assert Judge(dense, rows)(pruned) == pytest.approx(expected)
     nothing = {"tokens": tokens, "attention_mask": torch.zeros_like(mask)}

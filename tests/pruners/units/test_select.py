@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from graphs.cost import count_macs
 from pruners import Target, UnreachableTargetError, measure
 from pruners.units import select, unit_scores
+from pruners.units.select import floors
 from tests.pruners.conftest import make, removed
 
 CASES = {name: make(name) for name in ("mlp", "cnn", "attention")}
@@ -136,10 +137,10 @@ def test_a_target_that_is_already_met_keeps_everything(cnn):
 )
 def test_no_axis_falls_below_its_floor(cnn, min_units, expected):
     scores = unit_scores(cnn.net)
-    floors = {a: expected if isinstance(expected, int) else expected[a] for a in scores}
-    least = count_macs(cnn.net, floors)
+    least_of = {a: expected if isinstance(expected, int) else expected[a] for a in scores}
+    least = count_macs(cnn.net, least_of)
     kept = select(cnn.net, scores, {"macs": least}, min_units=min_units)
-    assert sizes_of(kept) == floors
+    assert sizes_of(kept) == least_of
     with pytest.raises(UnreachableTargetError, match=f"between {least:,}"):
         select(cnn.net, scores, {"macs": least - 1}, min_units=min_units)
 
@@ -149,6 +150,20 @@ def test_floors_by_axis_and_on_the_grid(cnn):
     least = count_macs(cnn.net, {"conv1.out": 8, "stem.out": 4})
     kept = select(cnn.net, scores, {"macs": least}, min_units={"conv1.out": 5}, round_to=4)
     assert sizes_of(kept) == {"conv1.out": 8, "stem.out": 4}
+
+
+@pytest.mark.parametrize("round_to", [1, 4])
+@pytest.mark.parametrize("min_units", [0.05, 0.4, 5, {"stem.out": 6}, {"stem.out": 0.9}])
+def test_floors_can_be_said_before_anything_is_cut(cnn, min_units, round_to):
+    """They are what the harshest target leaves, and mean the same when given as numbers."""
+    scores = {axis: torch.rand(cnn.net.axes[axis].size) for axis in ("stem.out", "conv1.out")}
+    least = floors(cnn.net, scores, min_units, round_to)
+    count = sum(least.values())
+    kept = select(cnn.net, scores, {"units": count}, "global", min_units, round_to)
+    assert {axis: len(index) for axis, index in kept.items()} == least
+    assert floors(cnn.net, scores, least, round_to) == least
+    with pytest.raises(UnreachableTargetError):
+        select(cnn.net, scores, {"units": count - 1}, "global", least, round_to)
 
 
 def test_nothing_to_prune_is_out_of_reach(cnn):

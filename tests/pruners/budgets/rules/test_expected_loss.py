@@ -25,6 +25,12 @@ from tests.pruners.networks import mlp, randomized
 NAMES = ["attention", "cnn", "heads", "mlp", "padded"]
 
 
+@pytest.fixture(autouse=True)
+def a_few_examples_may_judge(monkeypatch):
+    """So that what is not said is tried on small calibrations too."""
+    monkeypatch.setattr(rule, "FEWEST", 1)
+
+
 def masks(net, batches, density=0.5, likelihood=None, **options):
     weights = budgets.prunable_weights(net)
     expected = ExpectedLoss(net, batches, weights, likelihood)
@@ -127,9 +133,10 @@ def test_steps_and_floors_hold_however_many_shots(round_to, min_units, shots):
     tight(net, kept, {"macs": "60%"}, round_to)
 
 
-def test_what_is_out_of_reach_is_refused():
+def test_what_is_out_of_reach_is_refused_before_any_work(monkeypatch):
     _, net, x = subject("cnn")
-    for way in WAYS[:2]:
+    monkeypatch.setattr(ExpectedLoss, "sides", None)
+    for way in WAYS:
         with pytest.raises(UnreachableTargetError, match="out of reach"):
             widths(net, [x], {"macs": "1%"}, min_units=0.9, **way)
 
@@ -325,6 +332,8 @@ def test_what_is_not_said_is_tried_and_the_best_is_taken(monkeypatch):
     )  # fmt: skip
 
     class Judge:
+        predictions = 7
+
         def __init__(self, losses):
             self.losses = iter(losses)
 
@@ -357,6 +366,21 @@ def test_what_is_not_said_is_tried_and_the_best_is_taken(monkeypatch):
     ]  # fmt: skip
     assert run([], order="given", shots=4)[2] == [("given", 4)]
     assert judged == []
+
+
+@pytest.mark.parametrize("options", [{}, {"order": "given"}, {"shots": 2}])
+def test_with_few_examples_the_first_way_is_taken(monkeypatch, options):
+    """Six judge here; one more than that is asked for."""
+    _, net, x = subject("mlp")
+    assert ExpectedLoss(net, [x]).divided()[1].predictions == 6
+    monkeypatch.setattr(rule, "FEWEST", 7)
+    monkeypatch.setattr(ExpectedLoss, "after", None)
+    first = {"order": "loss", "shots": 1} | options
+    if first["shots"] == 1:
+        same(*(widths(net, [x], {"macs": "50%"}, **o)[0] for o in (options, first)))
+    monkeypatch.setattr(rule, "FEWEST", 6)
+    with pytest.raises(TypeError):
+        widths(net, [x], {"macs": "50%"}, **options)
 
 
 @pytest.mark.parametrize("shots", [2, 5])
