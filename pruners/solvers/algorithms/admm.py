@@ -35,13 +35,13 @@ LEAST = 4, 16
 
 @dataclass(frozen=True)
 class _Scaled:
-    """The problem in units in which every input, and output, has conditional variance one."""
+    """The problem in units in which every input has conditional variance one."""
 
     matrix: torch.Tensor
-    weight: torch.Tensor  # w, (out, in)
-    hessian: torch.Tensor  # H, (in, in)
-    curvature: torch.Tensor | None  # G, (out, out); None for the identity
-    scale: torch.Tensor  # units, (in,), or (out, in) with a curvature
+    weight: torch.Tensor  # w, (out, in), in units of the inputs
+    hessian: torch.Tensor  # H, (in, in), in units of the inputs
+    curvature: torch.Tensor | None  # G, (out, out), as it is; None for the identity
+    units: torch.Tensor  # of the inputs, (in,)
     damped: Damped
 
 
@@ -57,7 +57,8 @@ class ADMM:
     - ρ is what the kept inputs leave unexplained of another one, on average (the mean pivot of a
       Cholesky factorisation), in the same units.
 
-    With `curvature` among the statistics, rows and columns are treated alike.
+    With `curvature` among the statistics, rows and columns are treated alike; rows of a block go
+    together, so none of them makes up for another.
 
     The weights it returns solve the problem up to the distance between its two sides: refit them on
     their mask, as `pruners.solvers.solve` does.
@@ -89,46 +90,44 @@ class ADMM:
         if share is None:
             share = shrinkage(hessian, statistics.get("samples"))
         damped = damp(hessian, share)
-        units = scale = damped.variances.sqrt()
-        curvature = None
-        if (given := statistics.get("curvature")) is not None:
-            outputs = damp(regular(given.to(wide)), 0.0)
-            rows = outputs.variances.sqrt()
-            scale = rows[:, None] * units
-            if not is_diagonal(outputs.hessian):
-                curvature = outputs.hessian / rows[:, None] / rows
-        weight = matrix.to(wide) * scale
+        units = damped.variances.sqrt()
+        given = statistics.get("curvature")
+        weight = matrix.to(wide) * units
         weight[:, damped.dead] = 0.0
         return _Scaled(
             matrix=matrix,
             weight=weight,
             hessian=damped.hessian / units[:, None] / units,
-            curvature=curvature,
-            scale=scale,
+            curvature=None if given is None else regular(given.to(wide)),
+            units=units,
             damped=damped,
         )
 
     def solve(self, state: _Scaled, density: float | None, pattern: MaskPattern) -> Solution:
         """Iterate; `statistics`: `iterations`, the share that `moved` last, and the `damping`."""
-        rows, columns = state.weight.shape
-        pattern.insist(rows, columns)
+        pattern.insist(*state.weight.shape)
         share = pattern.density(density)
-        damped = state.damped
+        damped, weight, scale, curvature = state.damped, state.weight, state.units, None
+        if state.curvature is not None:
+            rows = deviations(state.curvature, pattern.block[0])
+            weight, scale = weight * rows[:, None], rows[:, None] * scale
+            if not is_diagonal(state.curvature):
+                curvature = state.curvature / rows[:, None] / rows
         # In units of the conditional variances given all others.
         variances = (damped.variances / damped.hessian.diagonal()).log().mean().exp().item()
         penalty = damped.unexplained(share) / variances
         if 0 < share < 1:
             point, mask, count, moved = iterate(
-                state.weight,
-                shrinking(state.hessian, state.curvature, penalty),
+                weight,
+                shrinking(state.hessian, curvature, penalty),
                 pattern,
                 share,
                 self.iterations,
                 self.tolerance,
             )
-            result = narrowed(point.div_(state.scale).mul_(mask), state.matrix.dtype)
+            result = narrowed(point.div_(scale).mul_(mask), state.matrix.dtype)
         else:
-            mask, count, moved = pattern.top(state.weight.abs(), density), 0, 0.0
+            mask, count, moved = pattern.top(weight.abs(), density), 0, 0.0
             result = state.matrix.masked_fill(~mask, 0.0)
         result[:, damped.dead] = (state.matrix * mask)[:, damped.dead]
         kept = int(mask.sum())
@@ -178,6 +177,25 @@ def iterate(
             break
         before = mask
     return point, pattern.top(point.abs(), density), done, moved
+
+
+def deviations(curvature: torch.Tensor, height: int) -> torch.Tensor:
+    """Square roots of the conditional curvature of outputs given all outside of their block.
+
+    Args:
+        curvature: G, (out, out), positive definite.
+        height: rows of a block; 0 for all.
+
+    Returns:
+        (out,): 1 / √[G⁻¹]_ii for single rows, √G_ii where all rows go together.
+    """
+    step = height or len(curvature)
+    if step == len(curvature):
+        return curvature.diagonal().sqrt()
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(curvature))
+    blocks = inverse.unflatten(0, (-1, step)).unflatten(2, (-1, step))
+    blocks = blocks.diagonal(dim1=0, dim2=2).movedim(-1, 0)  # (out / step, step, step)
+    return torch.linalg.inv(blocks).diagonal(dim1=1, dim2=2).flatten().sqrt()
 
 
 def shrinking(
