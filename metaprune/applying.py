@@ -63,6 +63,11 @@ def apply_step(
     assert pruning.small is not None
     chain = pruning.plan if history is None else history.plan.then(pruning.plan)
     report = summary(job.dense, job.net, pruning.small, pruning.pruned, chain, pruning.masks)
+    if tried := plan.provenance.get("tried"):
+        listed = "; ".join(f"{way}: {lost:.3g}" for way, lost in tried.items())
+        pruning.notes.append(
+            f"Tried on examples left out (divergence): {listed}. The least was taken."
+        )
     if (foretold := plan.provenance.get("expected_loss")) is not None:
         report["expected_loss"] = {**foretold, "lost": _lost(job, pruning)}
         if unreached := foretold.get("unreached", []):

@@ -182,10 +182,16 @@ def foretold(evidence: Mapping[str, Any]) -> dict[str, Any]:
         evidence: that the rule read.
     """
     expected = evidence.get("expected")
-    if expected is None or expected.prediction is None:
+    if expected is None:
         return {}
-    unreached = {"unreached": expected.unreached} if expected.unreached else {}
-    return {"expected_loss": {**expected.prediction.to_json(), **unreached}}
+    tried = {way: float(f"{lost:.6g}") for way, lost in expected.tried.items()}
+    found: dict[str, Any] = {"tried": tried} if tried else {}
+    # Where no gradient arrives anywhere, losses are relative to nothing.
+    told = expected.prediction is not None and len(expected.unreached) < len(expected.sides)
+    if told:
+        unreached = {"unreached": expected.unreached} if expected.unreached else {}
+        found["expected_loss"] = {**expected.prediction.to_json(), **unreached}
+    return found
 
 
 def provenance(job: Job, settings: Settings, **more: Any) -> dict[str, Any]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 ABOUT = (
     "Expected loss is the divergence of a prediction that the removal in each layer adds to second "
     "order. Every line is a layer: what it would lose at each share that stays; dots mark what was "
-    "chosen. All slopes are alike there, for what a further number costs."
+    "chosen."
 )
 
 MOST = 12

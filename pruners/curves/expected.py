@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from graphs import Network
 
 
+APART = 100.0
+"""Times that the curvature of a pruned network may differ from the dense one's."""
+
+
 class ExpectedLoss:
     """What a network is expected to lose; measures both sides of its weights when first asked.
 
@@ -44,6 +48,8 @@ class ExpectedLoss:
         self.likelihood = likelihood or Likelihood()
         self.prediction: Prediction | None = None
         """Of the budget that was divided last, for reports."""
+        self.tried: dict[str, float] = {}
+        """Way of choosing → divergence on examples left out, where several were tried."""
         self._weights = list(weights)
         self._model = model
 
@@ -100,8 +106,21 @@ class ExpectedLoss:
         return self.net.replace(found.refit.values).to_model()
 
     def curved_by(self, model: nn.Module) -> dict[str, Sides]:
-        """The same sides with the curvature of another module of this architecture."""
+        """The same sides with the curvature of another module of this architecture.
+
+        They stay as they are where that module has lost its function: its curvature then says what
+        is left to lose, which is nothing, or explodes behind a layer that says nothing.
+
+        Args:
+            model: pruned.
+        """
         other = measure_sides(self.net, model, self.batches, list(self.sides), self.likelihood)
+        for name, one in self.sides.items():
+            if name not in other or not one.reached:
+                continue
+            before, after = (float(side.curvature.abs().sum()) for side in (one, other[name]))
+            if before > 0 and not 1 / APART <= after / before <= APART:
+                return self.sides
         return {
             name: replace(one, curvature=other[name].curvature) if name in other else one
             for name, one in self.sides.items()

@@ -10,7 +10,7 @@ from pruners.curves.curve import Curve
 from pruners.curves.sides import Sides
 from pruners.solvers import MaskPattern, solve
 
-GRID = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.85, 1.0)
+GRID = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.85, 1.0)
 """Kept shares at which a solver is asked; between them losses are interpolated."""
 
 HELD = frozenset({"hessian", "norms"})
@@ -44,6 +44,8 @@ def mask_curves(
 def _lost(one: Sides, solver: str, pattern: MaskPattern, share: float, two_sided: bool) -> float:
     if share >= 1:
         return 0.0
+    if share <= 0:
+        return one.energy
     groups = len(one.weight)
     given = {
         "hessian": one.hessian.mean(0).float(),

@@ -172,9 +172,11 @@ def expected_loss_widths(
         way = best[0], more
         lost[way] = judged(in_shots(request, part, *way))
     best = min(lost, key=lambda way: lost[way])
+    expected.tried = {f"order {each}, shots {k}": value for (each, k), value in lost.items()}
     if order is None and shots is None:
         plain = request.select(request.scores)
-        if judged(plain) < lost[best]:
+        expected.tried["one threshold over L2"] = judged(plain)
+        if expected.tried["one threshold over L2"] < lost[best]:
             expected.prediction = None
             return plain
     return in_shots(request, expected, *best)
