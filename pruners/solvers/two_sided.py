@@ -11,12 +11,16 @@ from __future__ import annotations
 import torch
 
 DAMPING = 0.05
-"""Share of its mean diagonal that is added to G: predictions on fresh data care about directions
-that those of the calibration data do not."""
+"""Share of its diagonal that is added to G: gradients of fresh data agree less than those of the
+calibration data. It is no share of the identity, so that scaling a unit where it is made, and back
+where it is read, changes nothing."""
+
+UNHEARD = 1e-6
+"""Curvature of an output without gradients, as a share of the mean: its weights go first."""
 
 
 def regular(curvature: torch.Tensor, damping: float = DAMPING) -> torch.Tensor:
-    """G with a mean diagonal of 1, and damping · I: the scale of G changes no solution.
+    """G with a mean diagonal of 1, less correlated: the scale of G changes no solution.
 
     Args:
         curvature: G, (out, out), symmetric; or its diagonal, (out,).
@@ -29,9 +33,10 @@ def regular(curvature: torch.Tensor, damping: float = DAMPING) -> torch.Tensor:
     mean = full.diagonal().mean()
     if not mean > 0:
         return torch.eye(len(full), dtype=full.dtype, device=full.device)
-    found = full / mean
-    found.diagonal().add_(damping)
-    return found / (1 + damping)
+    found = full / mean / (1 + damping)
+    strength = full.diagonal() / mean
+    found.diagonal().copy_(torch.where(strength > 0, strength, UNHEARD))
+    return found
 
 
 def is_diagonal(curvature: torch.Tensor) -> bool:

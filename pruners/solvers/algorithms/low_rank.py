@@ -8,9 +8,10 @@ the r leading eigenvectors of W H Wᵀ, its principal output directions,
 
 and that needs neither C nor its inverse: a singular Hessian is as good as any.
 
-With the curvature G of the output (`pruners.solvers.two_sided`) it is the same problem for G^½ W:
+With the curvature G = FᵀF of the output (`pruners.solvers.two_sided`) it is the same problem for
+F W, whatever root F of G is taken:
 
-    L = G^−½ U (Uᵀ G^½ W),     G^½ W H Wᵀ G^½ = U Σ² Uᵀ.
+    L = F⁻¹ U (Uᵀ F W),     F W H Wᵀ Fᵀ = U Σ² Uᵀ.
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ class _Directions:
     """The matrix and its output directions, the most important first."""
 
     matrix: torch.Tensor
-    weight: torch.Tensor  # (out, in), working precision; G^½ W with a curvature
-    back: torch.Tensor | None  # G^−½, (out, out); None for the identity
+    weight: torch.Tensor  # (out, in), working precision; F W with a curvature
+    back: torch.Tensor | None  # F⁻¹, (out, out), upper triangular; None for the identity
     hessian: torch.Tensor | None  # damped; None for the identity
     directions: torch.Tensor | None  # (out, min(out, in)); None: found for each rank
     energy: torch.Tensor  # Σ², (min(out, in),), or its sum
@@ -87,10 +88,9 @@ class LowRank:
             hessian = regular(hessian, share)
         back = None
         if (curvature := statistics.get("curvature")) is not None:
-            values, vectors = torch.linalg.eigh(weighing(curvature.to(wide)))
-            roots = values.clamp_min(torch.finfo(wide).eps * values.max()).sqrt()
-            back = (vectors / roots) @ vectors.T
-            weight = (vectors * roots) @ vectors.T @ weight
+            root = torch.linalg.cholesky(weighing(curvature.to(wide))).T
+            back = torch.linalg.inv(root)
+            weight = root @ weight
         if self.iterations:
             directions, energy = None, (through(weight, hessian) * weight).sum()
         else:

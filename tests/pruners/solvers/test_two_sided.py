@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from pruners.solvers import repair, solve, solve_many
 from pruners.solvers.algorithms.admm import deviations
+from pruners.solvers.repair import STEPS
 from pruners.solvers.two_sided import (
     fit_on_support_two_sided,
     is_diagonal,
@@ -101,9 +102,13 @@ def test_a_regular_curvature_has_no_scale_and_no_direction_without_weight():
     found = regular(g)
     torch.testing.assert_close(regular(1e6 * g), found)
     assert found.diagonal().mean().item() == pytest.approx(1.0)
-    assert torch.linalg.eigvalsh(found).min() > 0.04
-    singular = torch.outer(g[0], g[0])
-    assert torch.linalg.eigvalsh(regular(singular)).min() > 0
+    for singular in (g, torch.outer(g[0], g[0])):
+        found = regular(singular)
+        units = found.diagonal().sqrt()
+        assert torch.linalg.eigvalsh(found / units / units[:, None]).min() > 0.04
+    unheard = g.clone()
+    unheard[2], unheard[:, 2] = 0, 0
+    assert 0 < regular(unheard)[2, 2] < 1e-4
     assert torch.equal(regular(torch.zeros(3, 3)), torch.eye(3))
     assert torch.equal(regular(torch.zeros(3)), torch.eye(3))
     torch.testing.assert_close(regular(g.diagonal()), regular(g.diagonal().diag()))
@@ -338,6 +343,33 @@ def test_the_scale_of_the_curvature_changes_no_mask(pattern, density):
     for scale in (2.0**-30, 32.0, 2.0**30):
         scaled = solve("admm", weight, density, pattern, statistics=known(hessian, scale * g))
         assert torch.equal(scaled.weight, plain.weight)
+
+
+@pytest.mark.parametrize("spread", [0.3, 3.0])
+@pytest.mark.parametrize(
+    ("solver", "pattern", "density"),
+    [*(("admm", *pattern) for pattern in PATTERNS[:4]), ("low-rank", "unstructured", 0.4)],
+)
+def test_rescaled_inputs_and_outputs_are_solved_alike(solver, pattern, density, spread):
+    """Units scaled where they are made, and back where they are read: W' of D W E is D W' E."""
+    weight, hessian, g = layer()
+    generator = torch.Generator().manual_seed(1)
+    rows, columns = (
+        (spread * torch.randn(n, generator=generator, dtype=torch.float64)).exp()
+        for n in weight.shape
+    )
+    other = known(hessian / columns / columns[:, None], g / rows / rows[:, None])
+    scaled = rows[:, None] * weight * columns
+    for steps in (4, STEPS):
+        one = solve(
+            solver, weight, density, pattern, statistics=known(hessian, g), repair_steps=steps
+        )
+        two = solve(solver, scaled, density, pattern, statistics=other, repair_steps=steps)
+        assert torch.equal(one.mask, two.mask)
+        assert two.statistics["error"] == pytest.approx(one.statistics["error"], rel=1e-2)
+        if steps == 4:  # many steps of conjugate gradients let rounding grow
+            back = two.weight / rows[:, None] / columns
+            torch.testing.assert_close(back, one.weight, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("solver", ["admm", "sparsegpt", "wanda", "magnitude", "low-rank"])
