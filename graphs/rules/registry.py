@@ -46,11 +46,11 @@ import torch
 from torch import fx
 
 from graphs.rules.context import Context
-from graphs.rules.labels import Contraction
+from graphs.rules.labels import Contraction, Rank
 from graphs.tools.registry import Registry
 
 RuleFunction = Callable[..., Any]
-Labels = Callable[[fx.Node], "Contraction | None"]
+Labels = Callable[[fx.Node, Rank], Contraction | None]
 Fate = Literal[
     "product",
     "affine",

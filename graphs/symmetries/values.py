@@ -24,13 +24,13 @@ class Slot(NamedTuple):
     part: int = 0
 
 
-class Reader(NamedTuple):
-    """A weight that reads what a norm makes.
+class Weight(NamedTuple):
+    """A weight that the scale of a norm goes into.
 
     Args:
         tensor: name of the weight.
-        dim: along which it reads.
-        bias: what is added to its result, for the norm's shift; None where there is none.
+        dim: along which it meets the norm's units.
+        bias: what is added to its result; None where there is nothing, or nothing so simple.
     """
 
     tensor: str
@@ -40,37 +40,28 @@ class Reader(NamedTuple):
 
 @dataclass(frozen=True)
 class Fold:
-    """A norm whose scale differs from unit to unit, and must go into the weights that read it.
+    """A scale that differs from unit to unit, and must go into the weights beside it.
+
+    Over γ x + β, or (x − mean) γ / √(variance + ε) + β of a batch norm in evaluation mode.
 
     Args:
-        scale: name of the parameter w, where the scale is γ = w + offset.
+        scale: name of the parameter w, where γ = w + offset; None for γ = 1.
         offset: what the forward adds to w.
-        shift: name of the norm's bias β; None where it has none.
-        readers: the weights that read γ x̂ + β.
-    """
-
-    scale: str
-    offset: float
-    shift: str | None
-    readers: tuple[Reader, ...]
-
-
-@dataclass(frozen=True)
-class BatchFold:
-    """A batch norm in evaluation mode whose scale goes into the weights that make its input.
-
-    Args:
-        scale, shift, mean, variance: names of its tensors; None for a scale or shift it lacks.
-        epsilon: added to the variance.
-        writers: (weight or bias, dimension) of what makes its input.
+        shift: name of β; None where there is none.
+        mean, variance: names of a batch norm's statistics; None for other norms.
+        epsilon: what is added to the variance.
+        into: whether γ goes into the weights that read γ x + β, or into those that make x.
+        weights: these.
     """
 
     scale: str | None
+    offset: float
     shift: str | None
-    mean: str
-    variance: str
-    epsilon: float
-    writers: tuple[Slot, ...]
+    into: Literal["readers", "writers"]
+    weights: tuple[Weight, ...]
+    mean: str | None = None
+    variance: str | None = None
+    epsilon: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -115,7 +106,7 @@ class Symmetry:
     keeps_ones: bool = False
     writers: tuple[Slot, ...] = ()
     readers: tuple[Slot, ...] = ()
-    folds: tuple[Fold | BatchFold, ...] = ()
+    folds: tuple[Fold, ...] = ()
     unties: tuple[Untie, ...] = ()
     blocked: str = ""
 

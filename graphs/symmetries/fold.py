@@ -1,0 +1,99 @@
+"""Scales of norms folded into the weights beside them, so that they no longer tell units apart.
+
+W (γ x + β)             =  (W γ) x + W β                          readers
+γ (W x + b − μ)/σ + β   =  (γ/σ) W x + (γ/σ) (b − μ) + β          writers: batch norm, layer scale
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import torch
+
+from graphs.relate.structure import Structure
+from graphs.symmetries.find import symmetry
+from graphs.symmetries.shifts import way_of
+from graphs.symmetries.values import Fold
+
+Net = TypeVar("Net", bound=Structure)
+
+
+def fold_norms(net: Net, axis: str) -> Net:
+    """The same function with the norms along an axis folded into the weights around them.
+
+    Scales become one; shifts zero where they go into biases; statistics of batch norms zero and
+    one. It is computed in float64, and every tensor keeps its dtype.
+
+    Args:
+        net: the network.
+        axis: whose group is one of matrices, with nothing to untie.
+
+    Raises:
+        KeyError: there is no such axis.
+        ValueError: the axis cannot be turned, or weights have to be untied first.
+    """
+    found = symmetry(net, axis)
+    if not found.turns:
+        raise ValueError(f"the norms of {axis} cannot be folded: {found.blocked}")
+    if found.unties:
+        names = ", ".join(u.name for u in found.unties)
+        raise ValueError(f"the norms of {axis} cannot be folded yet: untie {names} first (`untie`)")
+    values = {name: t.value.to(torch.float64) for name, t in _touched(net, found.folds).items()}
+    for fold in found.folds:
+        (_into_readers if fold.into == "readers" else _into_writers)(net, fold, values)
+    return net.replace({name: v.to(net.tensors[name].value.dtype) for name, v in values.items()})
+
+
+def _touched(net: Structure, folds: tuple[Fold, ...]) -> dict[str, torch.Tensor]:
+    names: list[str | None] = []
+    for f in folds:
+        names += [f.scale, f.shift, f.mean, f.variance]
+        names += [n for w in f.weights for n in (w.tensor, w.bias)]
+    return {name: net.tensors[name] for name in names if name is not None and name in net.tensors}
+
+
+def _along(vector: torch.Tensor, value: torch.Tensor, dim: int) -> torch.Tensor:
+    """A vector over units, shaped to multiply a tensor along a dimension."""
+    return vector.flatten().view([-1 if i == dim else 1 for i in range(value.dim())])
+
+
+def _into_readers(net: Structure, fold: Fold, values: dict[str, torch.Tensor]) -> None:
+    assert fold.scale is not None
+    scale = values[fold.scale] + fold.offset
+    way = way_of(net, fold)
+    shift = values[fold.shift] if fold.shift else None
+    for weight in fold.weights:
+        value = values[weight.tensor]
+        if way == "biases":
+            assert shift is not None
+            assert weight.bias is not None
+            added = torch.tensordot(value, shift.flatten(), dims=([weight.dim], [0]))
+            values[weight.bias] = values[weight.bias] + added
+        values[weight.tensor] = value * _along(scale, value, weight.dim)
+    if shift is not None and fold.shift is not None:
+        zero = torch.zeros_like(shift)
+        values[fold.shift] = (
+            zero if way == "biases" else torch.where(shift == 0, zero, shift / scale)
+        )
+    values[fold.scale] = torch.ones_like(scale) - fold.offset
+
+
+def _into_writers(net: Structure, fold: Fold, values: dict[str, torch.Tensor]) -> None:
+    one = next(values[n] for n in (fold.scale, fold.variance) if n is not None)
+    scale = values[fold.scale] + fold.offset if fold.scale else torch.ones_like(one)
+    if fold.variance is not None:
+        scale = scale / (values[fold.variance] + fold.epsilon).sqrt()
+        # What is left of the batch norm divides by √(1 + ε).
+        scale = scale * (1 + fold.epsilon) ** 0.5
+        values[fold.variance] = torch.ones_like(values[fold.variance])
+    if fold.mean is not None and fold.shift is not None:
+        left = scale / (1 + fold.epsilon) ** 0.5
+        values[fold.shift] = values[fold.shift] - left * values[fold.mean]
+        values[fold.mean] = torch.zeros_like(values[fold.mean])
+    elif fold.mean is not None:
+        values[fold.mean] = values[fold.mean] * scale
+    if fold.scale is not None:
+        values[fold.scale] = torch.ones_like(values[fold.scale]) - fold.offset
+    for weight in fold.weights:
+        value = values[weight.tensor]
+        values[weight.tensor] = value * _along(scale, value, weight.dim)

@@ -1,0 +1,48 @@
+"""Which positions of a dimension are which unit of an axis, in which part of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+
+from graphs.axes.dims import Atom, Axis, Dim, Prod, Sum, size, unit_index
+from graphs.symmetries.states import parts
+
+
+def runs(dim: Dim, axis: str, part: int, axes: Mapping[str, Axis]) -> torch.Tensor:
+    """Positions of the units of an axis in one part of a dimension, run by run.
+
+    Args:
+        dim: the dimension.
+        axis: name of the axis.
+        part: which of its parts that run along the axis.
+        axes: the axes.
+
+    Returns:
+        int64 (runs, units of the axis): every run has each unit once.
+    """
+    units = unit_index(dim, axis, axes)
+    inside = (units >= 0) & (_part_index(dim, axis, axes) == part)
+    columns = [(inside & (units == u)).nonzero().flatten() for u in range(axes[axis].size)]
+    return torch.stack(columns, 1)
+
+
+def _part_index(dim: Dim, axis: str, axes: Mapping[str, Axis]) -> torch.Tensor:
+    """For every position, its part; -1 where it does not run along the axis."""
+    if isinstance(dim, Atom):
+        return torch.full((size(dim, axes),), 0 if dim.axis == axis else -1)
+    if isinstance(dim, Sum):
+        found, before = [], 0
+        for term in dim.terms:
+            index = _part_index(term, axis, axes)
+            found.append(torch.where(index >= 0, index + before, -1))
+            before += parts(term, axis)
+        return torch.cat(found)
+    if isinstance(dim, Prod):
+        index = torch.full((1,), -1)
+        for factor in dim.factors:
+            own = _part_index(factor, axis, axes)
+            index = torch.where(own >= 0, own, index[:, None].expand(-1, own.numel())).reshape(-1)
+        return index
+    return torch.full((size(dim, axes),), -1)
