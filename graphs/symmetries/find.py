@@ -20,12 +20,12 @@ from torch import fx
 
 from graphs.axes.dims import all_atoms
 from graphs.relate.structure import Structure
-from graphs.symmetries.along import Along, Blocked
 from graphs.symmetries.nodes import nodes_by_axis, still_nodes
-from graphs.symmetries.operators import visit
+from graphs.symmetries.passing.along import Along, Blocked
+from graphs.symmetries.passing.states import Pending, Turned, Use
+from graphs.symmetries.passing.visit import visit
 from graphs.symmetries.scales import gauges_of
 from graphs.symmetries.shifts import way_of
-from graphs.symmetries.states import Pending, Turned, Use
 from graphs.symmetries.values import Fold, Slot, Symmetry, Untie, Weight
 
 

@@ -8,6 +8,7 @@ from torch import fx
 
 from graphs.axes.dims import Dim, all_atoms
 from graphs.relate.structure import Structure
+from graphs.rules.registry import known_of
 
 
 def dims_of(net: Structure, node: fx.Node) -> tuple[Dim, ...]:
@@ -29,11 +30,23 @@ def nodes_by_axis(net: Structure) -> dict[str, list[fx.Node]]:
 
 
 def still_nodes(nodes: Iterable[fx.Node]) -> frozenset[fx.Node]:
-    """The nodes that depend on no input of the model."""
+    """The nodes that depend on no input of the model, but for which rows of a parameter they are.
+
+    The matrices that a router picks from those of all experts are parameters still.
+    """
     still: set[fx.Node] = set()
+    picked: set[fx.Node] = set()
     for node in nodes:
-        if node.op == "get_attr" or (
-            node.op == "call_function" and still.issuperset(node.all_input_nodes)
-        ):
+        if node.op == "get_attr":
             still.add(node)
-    return frozenset(still)
+        if node.op != "call_function" or not node.all_input_nodes:
+            continue
+        first, *others = node.all_input_nodes
+        known = known_of(node.target)
+        if still.issuperset(node.all_input_nodes):
+            still.add(node)
+        elif first in still:
+            picked |= {node} if known.picks == "number" else set()
+        elif first in picked and known.turns == "each" and not others:
+            picked.add(node)
+    return frozenset(still | picked)

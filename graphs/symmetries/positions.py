@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 
 from graphs.axes.dims import Atom, Axis, Dim, Prod, Sum, size, unit_index
-from graphs.symmetries.states import parts
+from graphs.symmetries.passing.states import parts
 
 
 def runs(dim: Dim, axis: str, part: int, axes: Mapping[str, Axis]) -> torch.Tensor:

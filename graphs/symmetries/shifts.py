@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 
 from graphs.relate.structure import Structure
-from graphs.symmetries.along import Blocked
+from graphs.symmetries.passing.along import Blocked
 from graphs.symmetries.values import Fold
 
 # Below this share of the largest scale a division by it would cost digits.
@@ -31,11 +31,7 @@ def way_of(net: Structure, fold: Fold) -> Literal["none", "biases", "divided"]:
     tensor = net.tensors[fold.scale] if fold.scale else None
     if tensor is None or tensor.value.is_meta:
         return "divided"
-    scale = (
-        tensor.value.to(torch.float64).abs() + 0.0
-        if not fold.offset
-        else (tensor.value.to(torch.float64) + fold.offset).abs()
-    )
+    scale = (tensor.value.to(torch.float64) + fold.offset).abs()
     shift = net.tensors[fold.shift].value
     small = (scale < _LEAST * scale.max()) & (shift != 0)
     if bool(small.any()):

@@ -36,7 +36,13 @@ def test_scale_gauges_of_a_residual_stream():
     inputs = (torch.randn(2, 4),)
     free, bound = (gauges(trace(Stream(norm), inputs)) for norm in (False, True))
     (stream,) = free["a.out"]
-    assert {name for name, _ in stream.degrees} == {"a.weight", "a.bias", "b.weight", "b.bias", "c.weight"}
+    assert {name for name, _ in stream.degrees} == {
+        "a.weight",
+        "a.bias",
+        "b.weight",
+        "b.bias",
+        "c.weight",
+    }
     (behind,) = bound["a.out"]  # between the norm and what reads it
     assert {name for name, _ in behind.degrees} == {"norm.weight", "norm.bias", "b.weight"}
     for norm in (False, True):

@@ -13,8 +13,8 @@ from graphs.axes.dims import Dim, atoms
 from graphs.relate.structure import Structure
 from graphs.rules.context import describe
 from graphs.symmetries.nodes import dims_of
-from graphs.symmetries.parity import Parity
-from graphs.symmetries.states import Found, Pending, State, Turned, Use, parts
+from graphs.symmetries.passing.parity import Parity
+from graphs.symmetries.passing.states import Found, Pending, State, Turned, Use, parts
 from graphs.symmetries.values import Slot
 
 

@@ -43,6 +43,7 @@ class Turned:
         needs: "ones", "orthogonal": what M must be for the operators on the way, where that is not
             yet settled, because a parameter may turn out to be no vector of units but a scale.
         pending: a norm's scale that waits to be folded.
+        direct: whether nothing multiplies γ x + β before it is read, so that β may go into biases.
         makers: slots of the weights that made it, as long as nothing else is in it.
         broken: why a value of parameters alone cannot be turned.
     """
@@ -51,6 +52,7 @@ class Turned:
     slots: frozenset[Slot] = frozenset()
     needs: frozenset[str] = frozenset()
     pending: Pending | None = None
+    direct: bool = True
     makers: frozenset[Slot] = frozenset()
     broken: str = ""
 
