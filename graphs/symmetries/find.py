@@ -24,6 +24,7 @@ from graphs.symmetries.nodes import nodes_by_axis, still_nodes
 from graphs.symmetries.passing.along import Along, Blocked
 from graphs.symmetries.passing.states import Pending, Turned, Use
 from graphs.symmetries.passing.visit import visit
+from graphs.symmetries.positions import entries_beside
 from graphs.symmetries.scales import gauges_of
 from graphs.symmetries.shifts import way_of
 from graphs.symmetries.values import Fold, Slot, Symmetry, Untie, Weight
@@ -182,6 +183,11 @@ def _fold(net: Structure, pending: Pending, places: list[tuple[Weight, str]]) ->
         pending.epsilon,
     )
     way_of(net, fold)
+    for name in (n for n in (fold.scale, fold.shift, fold.variance) if n is not None):
+        for w in fold.weights:
+            tensor = w.tensor if w.tensor in net.tensors else net.source.aliases[w.tensor]
+            if entries_beside(net, name, tensor, w.dim) is None:
+                raise Blocked(f"{name} and {w.tensor}, which reads it, are laid out in two ways")
     return fold
 
 

@@ -12,8 +12,9 @@ import torch
 
 from graphs.relate.structure import Structure
 from graphs.symmetries.find import symmetry
+from graphs.symmetries.positions import entries_beside
 from graphs.symmetries.shifts import way_of
-from graphs.symmetries.values import Fold
+from graphs.symmetries.values import Fold, Weight
 
 Net = TypeVar("Net", bound=Structure)
 
@@ -52,9 +53,15 @@ def _touched(net: Structure, folds: tuple[Fold, ...]) -> dict[str, torch.Tensor]
     return {name: net.tensors[name] for name in names if name is not None and name in net.tensors}
 
 
-def _along(vector: torch.Tensor, value: torch.Tensor, dim: int) -> torch.Tensor:
-    """A vector over units, shaped to multiply a tensor along a dimension."""
-    return vector.flatten().view([-1 if i == dim else 1 for i in range(value.dim())])
+def _beside(
+    net: Structure, vector: torch.Tensor, weight: Weight, value: torch.Tensor, scale: str, rest: int
+) -> torch.Tensor:
+    """A vector over units, in the places of a weight's dimension; `rest` where there are none."""
+    index = entries_beside(net, scale, weight.tensor, weight.dim)
+    assert index is not None, "the fold was found for weights that have the units"
+    index = index.to(vector.device)
+    spread = torch.where(index >= 0, vector.flatten()[index.clamp_min(0)], rest)
+    return spread.view([-1 if i == weight.dim else 1 for i in range(value.dim())])
 
 
 def _into_readers(net: Structure, fold: Fold, values: dict[str, torch.Tensor]) -> None:
@@ -66,10 +73,11 @@ def _into_readers(net: Structure, fold: Fold, values: dict[str, torch.Tensor]) -
         value = values[weight.tensor]
         if way == "biases":
             assert shift is not None
+            assert fold.shift is not None
             assert weight.bias is not None
-            added = torch.tensordot(value, shift.flatten(), dims=([weight.dim], [0]))
-            values[weight.bias] = values[weight.bias] + added
-        values[weight.tensor] = value * _along(scale, value, weight.dim)
+            read = value * _beside(net, shift, weight, value, fold.shift, 0)
+            values[weight.bias] = values[weight.bias] + read.sum(weight.dim)
+        values[weight.tensor] = value * _beside(net, scale, weight, value, fold.scale, 1)
     if shift is not None and fold.shift is not None:
         zero = torch.zeros_like(shift)
         values[fold.shift] = (
@@ -79,8 +87,9 @@ def _into_readers(net: Structure, fold: Fold, values: dict[str, torch.Tensor]) -
 
 
 def _into_writers(net: Structure, fold: Fold, values: dict[str, torch.Tensor]) -> None:
-    one = next(values[n] for n in (fold.scale, fold.variance) if n is not None)
-    scale = values[fold.scale] + fold.offset if fold.scale else torch.ones_like(one)
+    name = fold.scale or fold.variance
+    assert name is not None
+    scale = values[name] + fold.offset if fold.scale else torch.ones_like(values[name])
     if fold.variance is not None:
         scale = scale / (values[fold.variance] + fold.epsilon).sqrt()
         # What is left of the batch norm divides by √(1 + ε).
@@ -96,4 +105,4 @@ def _into_writers(net: Structure, fold: Fold, values: dict[str, torch.Tensor]) -
         values[fold.scale] = torch.ones_like(values[fold.scale]) - fold.offset
     for weight in fold.weights:
         value = values[weight.tensor]
-        values[weight.tensor] = value * _along(scale, value, weight.dim)
+        values[weight.tensor] = value * _beside(net, scale, weight, value, name, 1)

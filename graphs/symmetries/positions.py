@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import torch
 
 from graphs.axes.dims import Atom, Axis, Dim, Prod, Sum, size, unit_index
+from graphs.relate.structure import Structure
 from graphs.symmetries.passing.states import parts
 
 
@@ -26,6 +27,24 @@ def runs(dim: Dim, axis: str, part: int, axes: Mapping[str, Axis]) -> torch.Tens
     inside = (units >= 0) & (_part_index(dim, axis, axes) == part)
     columns = [(inside & (units == u)).nonzero().flatten() for u in range(axes[axis].size)]
     return torch.stack(columns, 1)
+
+
+def entries_beside(net: Structure, scale: str, weight: str, dim: int) -> torch.Tensor | None:
+    """For every position of a weight's dimension, the entry of a scale that meets it there.
+
+    Args:
+        net: the network.
+        scale: name of a tensor that runs along one dimension (others have size 1).
+        weight, dim: of the weight.
+
+    Returns:
+        int64 positions, -1 where none meets it; None where the two are laid out in two ways.
+    """
+    tensor, place = net.tensors[scale], net.tensors[weight].dims[dim]
+    own = next((d for d, n in zip(tensor.dims, tensor.value.shape, strict=True) if n > 1), None)
+    if own == place:
+        return torch.arange(size(place, net.axes))
+    return unit_index(place, own.axis, net.axes) if isinstance(own, Atom) else None
 
 
 def _part_index(dim: Dim, axis: str, axes: Mapping[str, Axis]) -> torch.Tensor:
