@@ -58,7 +58,7 @@ def contract(axis: Along, node: fx.Node, given: Given) -> State | None:
     needs: frozenset[str] = frozenset()
     if found.addend is not None:
         added = given.get(found.addend[0])
-        needs = _added(axis, node, added, where - axis.rank(node) + axis.rank(found.addend[0]), one)
+        needs = _added(axis, node, added, found.addend[1].find(found.result[where]), one)
         makers |= added.slots if makers and isinstance(added, Turned) else frozenset()
     alone = len(node.users) == 1
     return Turned({where: one.sides}, needs=needs, makers=makers if alone else frozenset())
