@@ -40,6 +40,9 @@ class Blocks(AxesPattern):
         """See `metaprune.patterns.base.Pattern`."""
         return IMITATION
 
+    def eased(self, job: Job, settings: Settings) -> None:
+        """Nothing: see `metaprune.patterns.base.Pattern`."""
+
     def plan(self, job: Job, settings: Settings) -> Plan:
         """See `metaprune.patterns.base.Pattern`."""
         net, target = job.net, target_of(settings)
