@@ -87,28 +87,26 @@ class Moves:
         return found + [f"{ORDERS}/{axis}" for axis in self.orders]
 
     def then(self, other: Moves) -> Moves:
-        """Both as one, on axes that the first one leaves alone.
+        """Both as one.
 
         Raises:
-            ValueError: the second one turns what the first one turned or reordered, or needs what
-                comes before turning.
+            ValueError: the second ones undo ties, fold, or turn what the first ones reordered.
         """
         if not self:
             return other
         if other.unties or other.folds or {*self.turns, *self.orders} & {*other.turns}:
-            raise ValueError("what was turned cannot be folded or turned again in one step")
-        taken = {*self.turns, *self.orders} & {*other.orders}
-        if taken:
-            raise ValueError(f"the axis {sorted(taken)[0]!r} was turned before")
+            raise ValueError("moves cannot undo ties, fold or turn again after others")
         tensors = {**self.tensors, **other.tensors}
-        part = {name: tensors[name] for name in sorted(tensors)}
-        both = replace(
+        for axis in {*self.orders} & {*other.orders}:
+            name = f"{ORDERS}/{axis}"
+            tensors[name] = self.tensors[name][other.tensors[name]]
+        return replace(
             self,
             turns={**self.turns, **other.turns},
             orders={**self.orders, **other.orders},
-            tensors=part,
+            digest=_digest(tensors),
+            tensors=tensors,
         )
-        return replace(both, digest=_digest(part))
 
     def holding(self, tensors: Mapping[str, torch.Tensor]) -> Moves:
         """The same moves with their matrices and orders.

@@ -5,6 +5,7 @@ says where weights turn with axes, `importance` what single weights are then wor
 `descent` find rotations. What is found are moves (`pruners.moves`), which plans keep.
 """
 
+from pruners.transformations.auto import Auto
 from pruners.transformations.base import (
     TRANSFORMATIONS,
     Found,
@@ -12,11 +13,14 @@ from pruners.transformations.base import (
     Transformation,
     transformation,
 )
+from pruners.transformations.permute import Permute
 from pruners.transformations.rotate import Rotate
 
 __all__ = [
     "TRANSFORMATIONS",
+    "Auto",
     "Found",
+    "Permute",
     "Request",
     "Rotate",
     "Transformation",

@@ -1,7 +1,7 @@
 """Transformations: changes of a network that keep its function and make it easier to prune.
 
-    found = parse({"rotate": {"descent": 100}}).find(request)
-    found.moves.apply(net)
+found = parse({"rotate": {"descent": 100}}).find(request)
+found.moves.apply(net)
 """
 
 from __future__ import annotations

@@ -93,7 +93,7 @@ class Weight:
         )
 
     def importance(self, matrices: Matrices) -> torch.Tensor:
-        """p in turned axes, (out, in)."""
+        """Importance p in turned axes, (out, in)."""
         value = self.matrix
         for site in self.rows.sites:
             value = _turned(value, matrices, site)

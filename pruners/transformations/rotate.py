@@ -10,13 +10,12 @@ import torch
 
 from graphs.symmetries.values import Symmetry
 from pruners.budgets import maskable
-from pruners.curves import Sides, measure_sides
 from pruners.moves import Moves
-from pruners.solvers.matrix import as_matrix
 from pruners.solvers.zeros import MaskPattern
 from pruners.transformations.base import Found, Request, prepared, transformation
 from pruners.transformations.closed import eigenbasis
 from pruners.transformations.descent import Objective, descend
+from pruners.transformations.evidence import sides_of
 from pruners.transformations.importance import Matrices, Weight, importances
 from pruners.transformations.sites import Site, sites
 
@@ -53,7 +52,7 @@ class Rotate:
         net, moves = prepared(request.net, request.zeros)
         weights = [n for n, reason in maskable(net, request.zeros).items() if reason is None]
         data = self.data and bool(request.batches)
-        measured = _sides(net, request.batches if data else (), weights)
+        measured = sides_of(net, request.batches if data else (), weights)
         turning = _turning(net, list(measured))
         if not turning:
             return Found(notes=(_refusal(net),))
@@ -106,7 +105,7 @@ class Rotate:
 def _roots(weights: Mapping[str, Weight]) -> Objective:
     """Σ √p: small where few weights hold all importance, as a 1-norm is."""
     tiny = torch.finfo(torch.float32).tiny
-    return lambda m: sum(  # type: ignore[return-value]
+    return lambda m: sum(
         (p.clamp_min(tiny).sqrt().sum() for p in importances(weights, m)), torch.zeros(())
     )
 
@@ -126,22 +125,6 @@ def _going(
 
 def _single(matrices: Matrices) -> dict[str, torch.Tensor]:
     return {axis: matrix.float() for axis, matrix in matrices.items()}
-
-
-def _sides(net: Network, batches: Sequence[Any], names: Sequence[str]) -> dict[str, Sides]:
-    """Both sides of weights without groups; without batches inputs and outputs count alike."""
-    if batches:
-        found = measure_sides(net, net.to_model(), batches, names)
-    else:
-        found = {name: _bare(net, name) for name in names}
-    return {name: one for name, one in found.items() if len(one.weight) == 1}
-
-
-def _bare(net: Network, name: str) -> Sides:
-    tensor = net.tensors[name]
-    weight = as_matrix(tensor.value.detach(), tensor.output_dim).double()
-    rows, columns = (torch.eye(n).to(weight)[None] for n in weight.shape)
-    return Sides(weight[None], columns, rows, 0.0, False)
 
 
 def _turning(net: Network, weights: Sequence[str]) -> dict[str, tuple[Symmetry, list[Site]]]:
