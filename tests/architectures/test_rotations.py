@@ -50,7 +50,7 @@ def test_outputs_class_and_checkpoint_stay(name, tmp_path):
     net = trace(model, inputs)
     moved, names = turned_everywhere(net)
     rotated = [net.symmetries()[n] for n in names if net.symmetries()[n].group == "rotations"]
-    assert max(len(s.writers) + len(s.readers) for s in rotated) > 5  # all layers' weights
+    assert max(len(s.writers) + len(s.readers) for s in rotated) > 4  # the weights of all layers
     expected = outputs(model, inputs)
     back = moved.to_model()
     assert type(back) is type(model)

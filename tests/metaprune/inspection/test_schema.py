@@ -22,7 +22,8 @@ def test_json_is_the_whole_of_it(resnet, llama):
 
 KINDS = {
     "format": int, "model": str, "inputs": str, "cost": dict, "reachable": dict,
-    "min_units": float, "groups": list, "exactness": dict, "left_alone": list, "modules": dict,
+    "min_units": float, "groups": list, "exactness": dict, "left_alone": list, "turning": list,
+    "not_turning": list, "modules": dict,
     "layers": list, "check": dict, "graph": dict, "notes": list, "seconds": dict,
 }  # fmt: skip
 """Keys of the document and their types, as docs/inspect.md has them."""
