@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from metaprune import documents
 
-FORMAT = 1
+FORMAT = 2
 WHAT, REMEDY = "an inspection", "inspect the model again"
 
 
