@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -14,7 +13,6 @@ from metaprune import Calibration
 from training import data as datasets
 from training import sources
 from training.data.core import Data
-from training.data.split import Split, fingerprint
 from training.meta.soft import divergence
 from training.zoo.members import load_member
 
@@ -42,24 +40,8 @@ def cifar10(path: Path) -> Data:
 
 @cache
 def cifar16(path: Path) -> Data:
-    """CIFAR-10 at 16 × 16 pixels: means of 2 × 2 pixels, rounded."""
-    whole = datasets.load("cifar10", path=str(path), train_size=ZOO_TRAINING)
-    splits = [_halved(split) for split in (whole.train, whole.validation, whole.test)]
-    return replace(
-        whole,
-        train=splits[0],
-        validation=splits[1],
-        test=splits[2],
-        shape=(3, 16, 16),
-        fingerprint=fingerprint(splits),
-    )
-
-
-def _halved(split: Split) -> Split:
-    """Images of half the size, (N, H, W, C) uint8; they are not augmented."""
-    n, height, width, channels = split.inputs.shape
-    squares = split.inputs.float().view(n, height // 2, 2, width // 2, 2, channels)
-    return replace(split, inputs=squares.mean((2, 4)).round().to(torch.uint8), augment=None)
+    """CIFAR-10 at 16 × 16 pixels, as the small networks were trained on it."""
+    return datasets.load("cifar10", path=str(path), size=16, train_size=ZOO_TRAINING)
 
 
 def resnet(checkpoints: Path, depth: int) -> nn.Module:

@@ -6,6 +6,7 @@ W (γ x + β)             =  (W γ) x + W β                          readers
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TypeVar
 
 import torch
@@ -39,18 +40,37 @@ def fold_norms(net: Net, axis: str) -> Net:
     if found.unties:
         names = ", ".join(u.name for u in found.unties)
         raise ValueError(f"the norms of {axis} cannot be folded yet: untie {names} first (`untie`)")
-    values = {name: t.value.to(torch.float64) for name, t in _touched(net, found.folds).items()}
+    values = _Values(net, found.folds)
     for fold in found.folds:
         (_into_readers if fold.into == "readers" else _into_writers)(net, fold, values)
-    return net.replace({name: v.to(net.tensors[name].value.dtype) for name, v in values.items()})
+        values.leave(fold)
+    return net.replace(values)
 
 
-def _touched(net: Structure, folds: tuple[Fold, ...]) -> dict[str, torch.Tensor]:
-    names: list[str | None] = []
-    for f in folds:
-        names += [f.scale, f.shift, f.mean, f.variance]
-        names += [n for w in f.weights for n in (w.tensor, w.bias)]
-    return {name: net.tensors[name] for name in names if name is not None and name in net.tensors}
+class _Values(dict[str, torch.Tensor]):
+    """Tensors in float64 as long as a fold is still to meet them, then in their own dtype again."""
+
+    def __init__(self, net: Structure, folds: tuple[Fold, ...]) -> None:
+        super().__init__()
+        self.net = net
+        self.left = Counter(name for fold in folds for name in _names(fold))
+
+    def __missing__(self, name: str) -> torch.Tensor:
+        self[name] = self.net.tensors[name].value.to(torch.float64)
+        return self[name]
+
+    def leave(self, fold: Fold) -> None:
+        """Round what no other fold meets."""
+        self.left.subtract(_names(fold))
+        for name in _names(fold):
+            if not self.left[name]:
+                self[name] = self[name].to(self.net.tensors[name].value.dtype)
+
+
+def _names(fold: Fold) -> set[str]:
+    norm = (fold.scale, fold.shift, fold.mean, fold.variance)
+    around = (name for weight in fold.weights for name in (weight.tensor, weight.bias))
+    return {name for name in (*norm, *around) if name is not None}
 
 
 def _beside(
@@ -64,7 +84,7 @@ def _beside(
     return spread.view([-1 if i == weight.dim else 1 for i in range(value.dim())])
 
 
-def _into_readers(net: Structure, fold: Fold, values: dict[str, torch.Tensor]) -> None:
+def _into_readers(net: Structure, fold: Fold, values: _Values) -> None:
     assert fold.scale is not None
     scale = values[fold.scale] + fold.offset
     way = way_of(net, fold)
@@ -86,7 +106,7 @@ def _into_readers(net: Structure, fold: Fold, values: dict[str, torch.Tensor]) -
     values[fold.scale] = torch.ones_like(scale) - fold.offset
 
 
-def _into_writers(net: Structure, fold: Fold, values: dict[str, torch.Tensor]) -> None:
+def _into_writers(net: Structure, fold: Fold, values: _Values) -> None:
     name = fold.scale or fold.variance
     assert name is not None
     scale = values[name] + fold.offset if fold.scale else torch.ones_like(values[name])

@@ -52,14 +52,19 @@ def turned(net: Net, found: Symmetry, matrix: torch.Tensor) -> Net:
         matrix: float64, (units, units) or (units of `per`, units, units).
     """
     against = torch.linalg.inv(matrix).mT if found.group == "invertible" else matrix
-    values: dict[str, torch.Tensor] = {}
-    for slots, factor in ((found.writers, matrix), (found.readers, against)):
-        for slot in slots:
-            value = values.get(slot.tensor, net.tensors[slot.tensor].value.to(torch.float64))
-            values[slot.tensor] = _turn(net, value, slot, found, factor)
-    return net.replace(
-        {name: value.to(net.tensors[name].value.dtype) for name, value in values.items()}
-    )
+    sides = ((found.writers, matrix), (found.readers, against))
+    slots: dict[str, list[tuple[Slot, torch.Tensor]]] = {}
+    for side, factor in sides:
+        for slot in side:
+            slots.setdefault(slot.tensor, []).append((slot, factor))
+    values = {}
+    for name, turns in slots.items():
+        value = net.tensors[name].value
+        exact = value.to(torch.float64)
+        for slot, factor in turns:
+            exact = _turn(net, exact, slot, found, factor)
+        values[name] = exact.to(value.dtype)
+    return net.replace(values)
 
 
 def _turn(

@@ -20,6 +20,8 @@ from training.data.tasks import Classification
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
+PIXELS = 32
+"""A side of an image, as it is stored."""
 
 
 @dataset("cifar10")
@@ -28,31 +30,47 @@ def cifar10(
     path: str = "uoft-cs/cifar10",
     mean: tuple[float, float, float] = MEAN,
     std: tuple[float, float, float] = STD,
+    size: int = PIXELS,
     augment: bool = True,
     train_size: int | None = None,
     validation: int = 5000,
     seed: int = 0,
 ) -> Data:
-    """Load CIFAR-10: (3, 32, 32) images, 10 classes, 10,000 test images.
+    """Load CIFAR-10: (3, size, size) images, 10 classes, 10,000 test images.
 
     Args:
         path: a folder of `train-*.parquet` and `test-*.parquet`, or a hub name.
         mean, std: of the normalisation, per channel, for images in [0, 1].
-        augment: random crops (4 pixels of padding) and mirrored images in training batches.
+        size: pixels a side, 32 or a divisor of it: means of squares of pixels, rounded.
+        augment: random crops (an eighth of the side as padding) and mirrored images in training
+            batches.
         train_size: use only this many training images (after validation is set aside).
         validation: how many of the 50,000 training images are held out.
         seed: of the choice of the validation images.
 
     Raises:
         FileNotFoundError: if a local folder holds no such files.
-        ValueError: if the columns are not `img` and `label`.
+        ValueError: if the columns are not `img` and `label`, or the size is no divisor of 32.
     """
+    if size < 1 or PIXELS % size:
+        raise ValueError(f"size must be a divisor of {PIXELS} (got {size})")
     normalise = Normalise(tuple(mean), tuple(std))
-    crop = CropFlip(padding=4) if augment else None
-    train, held_out = hold_out(Split(*_decoded(path, "train"), normalise, crop), validation, seed)
+    crop = CropFlip(padding=size // 8) if augment else None
+    fitted, tested = (_of_size(path, split, size) for split in ("train", "test"))
+    train, held_out = hold_out(Split(*fitted, normalise, crop), validation, seed)
     train = train.take(train_size)
-    splits = (train, held_out, Split(*_decoded(path, "test"), normalise))
-    return Data("cifar10", *splits, Classification(10), (3, 32, 32), 10, fingerprint(splits))
+    splits = (train, held_out, Split(*tested, normalise))
+    return Data("cifar10", *splits, Classification(10), (3, size, size), 10, fingerprint(splits))
+
+
+def _of_size(path: str, split: str, size: int) -> tuple[Tensor, Tensor]:
+    """Return (N, size, size, 3) uint8 images and (N,) int64 labels."""
+    images, labels = _decoded(path, split)
+    if size == PIXELS:
+        return images, labels
+    side = PIXELS // size
+    squares = images.float().unflatten(2, (size, side)).unflatten(1, (size, side))
+    return squares.mean((2, 4)).round().to(torch.uint8), labels
 
 
 @lru_cache(maxsize=4)

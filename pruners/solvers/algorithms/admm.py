@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 
@@ -71,6 +72,7 @@ class ADMM:
     """
 
     masked, factored = True, False
+    draft: ClassVar[Mapping[str, Any]] = {"iterations": 30}
     needs: frozenset[str] = frozenset({"hessian"})
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Half-size images are means of squares; subjects judge on images that calibration lacks."""
+"""Subjects judge on images that calibration lacks."""
 
 import torch
 from torch import nn
@@ -15,15 +15,6 @@ def _split(count: int) -> Split:
     stored = torch.randint(0, 256, (count, 4, 4, 3), generator=generator, dtype=torch.uint8)
     labels = torch.randint(0, 5, (count,), generator=generator)
     return Split(stored, labels, lambda x: x.float().permute(0, 3, 1, 2) / 255)
-
-
-def test_half_size_images_are_rounded_means_of_squares() -> None:
-    whole = _split(5)
-    half = images._halved(whole)
-    square = whole.inputs[3, 2:4, 0:2, 1].float()
-    assert half.inputs.shape == (5, 2, 2, 3)
-    assert half.inputs.dtype == torch.uint8
-    assert int(half.inputs[3, 1, 0, 1]) == int(square.mean().round())
 
 
 def test_calibration_and_judged_images_are_apart_and_drawn_by_the_seed() -> None:

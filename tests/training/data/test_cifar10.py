@@ -3,6 +3,7 @@ from __future__ import annotations
 import datasets as hub
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from tests.training.data.conftest import rows
@@ -33,6 +34,23 @@ class TestCifar10:
         assert loaded.test.targets.tolist() == [*range(10), 0, 1]
         stored = rows(loaded.train) | rows(loaded.validation)
         assert stored == {image.tobytes() for image in pixels["train"]}
+
+    @pytest.mark.parametrize("size", [16, 8, 1])
+    def test_smaller_images_are_rounded_means_of_squares(self, folder, size):
+        path, pixels = folder
+        loaded = data.load("cifar10", path=str(path), validation=2, size=size)
+        side = 32 // size
+        assert loaded.shape == (3, size, size)
+        assert loaded.test.inputs.shape == (12, size, size, 3)
+        square = pixels["test"][3, -side:, :side, 1].astype(np.float32)
+        assert int(loaded.test.inputs[3, -1, 0, 1]) == int(np.round(square.mean()))
+        shifted, _ = loaded.train.batch(torch.arange(4), torch.Generator().manual_seed(0))
+        assert shifted.shape == (4, 3, size, size)
+
+    @pytest.mark.parametrize("size", [0, 12, 64])
+    def test_a_size_that_no_square_gives(self, folder, size):
+        with pytest.raises(ValueError, match="divisor of 32"):
+            data.load("cifar10", path=str(folder[0]), validation=2, size=size)
 
     def test_the_cache_on_disk_gives_the_same(self, folder):
         path, _ = folder

@@ -6,14 +6,14 @@ from collections import Counter
 import pytest
 import torch
 
-from tests.training.zoo.conftest import IMAGES
+from tests.training.zoo.conftest import IMAGES, TEXT
 from training import zoo
 from training.zoo import Spec, registry
 
 
-@pytest.mark.parametrize("family", [*IMAGES, "llama"])
+@pytest.mark.parametrize("family", [*IMAGES, *TEXT])
 def test_a_specification_is_all_there_is(family):
-    shape = (15,) if family == "llama" else (1, 8, 8)
+    shape = (15,) if family in TEXT else (1, 8, 8)
     spec = zoo.sample(5, shape, 10, (family,))
     again = Spec.from_json(spec.to_json())
     assert again == spec == zoo.sample(5, shape, 10, (family,))

@@ -2,7 +2,7 @@
 
 from training.zoo.families import (  # noqa: F401 (registered)
     dense,
-    llama,
+    language_models,
     mlp,
     residual,
     separable,

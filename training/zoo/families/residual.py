@@ -15,13 +15,13 @@ from training.zoo.registry import family
 
 
 def sample(rng: random.Random, shape: tuple[int, ...]) -> dict[str, Any]:
-    """Draw 2 or 3 stages; the width doubles or grows by half between them."""
+    """Draw 2 or 3 stages of 1 to 4 blocks; the width doubles or grows by half between them."""
     large = shape[-1] >= 32
     widths = [draw_width(rng, 8, 20 if large else 16)]
     for _ in range(2 if large else rng.randint(1, 2)):
         widths.append(round(widths[-1] * rng.choice([1.5, 2.0, 2.0]) / 4) * 4)
     return {
-        "blocks": [rng.randint(1, 2) for _ in widths],
+        "blocks": [rng.randint(1, 4) for _ in widths],
         "widths": widths,
         "shortcut": rng.choice(["pad", "project"]),
         "inner": rng.choice([0.5, 1.0, 1.0, 1.0, 1.5]),

@@ -1,0 +1,65 @@
+"""Streams that may be rotated: in float32 the function stays, and so do class and checkpoint."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from graphs import Network, trace
+from graphs.symmetries.members import random_member
+from metaprune.testing.checking import gap
+from tests.architectures import ARCHITECTURES, available, build
+from tests.architectures.laws import outputs
+
+LANGUAGE = (
+    "Llama Qwen2 Qwen3 Qwen2Moe Qwen3Moe Mistral Mixtral Gemma Phi Phi3 Olmo Olmoe StableLm "
+    "Starcoder2 Cohere Cohere2 Granite Glm SmolLM3 Nemotron Helium Persimmon SeedOss Ernie4_5 "
+    "HunYuanDenseV1 Apertus Arcee DiffLlama GptOss Lfm2 DeepseekV2 DeepseekV3 MiniCPM3 GPTNeo "
+    "GPTJ GPTBigCode CodeGen GPTNeoX OPT Falcon Mpt BioGpt Mamba FalconMamba Mamba2 Jamba Bamba"
+)
+OTHERS = (
+    "GPT2LMHeadModel EuroBertForMaskedLM ViTForImageClassification BeitForImageClassification "
+    "DeiTForImageClassificationWithTeacher ViTMSNForImageClassification "
+    "Dinov2ForImageClassification WhisperForConditionalGeneration "
+    "MoonshineForConditionalGeneration"
+)
+NAMES = [*(f"{name}ForCausalLM" for name in LANGUAGE.split()), *OTHERS.split()]
+QUICK = {"LlamaForCausalLM", "GPT2LMHeadModel", "ViTForImageClassification"}
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+def turned_everywhere(net: Network) -> tuple[Network, list[str]]:
+    """Every axis turned by a random member of its group, and the names of those that were."""
+    generator = torch.Generator().manual_seed(0)
+    names = [name for name, found in net.symmetries().items() if found.turns]
+    for name in names:
+        net = net.untie(name)
+        net = net.fold_norms(name)
+        net = net.rotate(name, random_member(net, net.symmetries()[name], generator))
+    return net, names
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in NAMES],
+)
+def test_outputs_class_and_checkpoint_stay(name, tmp_path):
+    if not available(ARCHITECTURES[name]):
+        pytest.skip(f"{ARCHITECTURES[name].needs} cannot be imported here")
+    model, inputs = build(name, torch.float32)
+    net = trace(model, inputs)
+    moved, names = turned_everywhere(net)
+    rotated = [net.symmetries()[n] for n in names if net.symmetries()[n].group == "rotations"]
+    assert max(len(s.writers) + len(s.readers) for s in rotated) > 4  # the weights of all layers
+    expected = outputs(model, inputs)
+    back = moved.to_model()
+    assert type(back) is type(model)
+    assert gap(expected, outputs(back, inputs)) < 1e-5
+    back.save_pretrained(tmp_path)
+    opened = type(model).from_pretrained(tmp_path, torch_dtype=torch.float32).eval()
+    assert gap(expected, outputs(opened, inputs)) < 1e-5
+
+
+def test_forty_architectures_have_a_stream_that_may_be_rotated():
+    assert len(NAMES) >= 40
+    assert set(ARCHITECTURES) >= set(NAMES) >= QUICK
