@@ -18,8 +18,9 @@ class Rule:
     """One row of the tables.
 
     Args:
-        settings: of `metaprune.Settings`: `budget`, `transform`, and `metanet`, `solver`, `recovery`, ... where
-            they are not the usual ones (no metanetwork, the solver and recovery of the pattern).
+        settings: of `metaprune.Settings`: `budget`, `transform`, and `metanet`, `solver`,
+            `recovery`, ... where they are not the usual ones (no metanetwork, the solver and
+            recovery of the pattern).
         solved: whether masks are judged as the solver leaves them while the budget is sought
             (`pruners.budgets.solving`); of patterns of masks alone.
         always: whether it is measured for patterns that leave no choice too, such as 2:4.
@@ -84,6 +85,7 @@ def _transformed(name: str, settings: Mapping[str, Any]) -> dict[str, Rule]:
         "closed form": {"rotate": {}},
         "descent 100": {"rotate": {"descent": 100}},
         "descent 300": {"rotate": {"descent": 300}},
+        "descent 100, permute": {"rotate": {"descent": 100}, "permute": {}},
     }
     return {
         f"{name}, {way}": Rule({**settings, "transform": asked}, always=True)

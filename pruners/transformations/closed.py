@@ -1,6 +1,6 @@
 r"""Rotations in closed form: eigenbases of sums of symmetric matrices that turn with an axis.
 
-With data     Σ C / tr C + Σ WᵀW / tr WᵀW + Σ WᵀGW / tr WᵀGW      over the weights that read the axis
+With data     Σ C / tr C + Σ WᵀW / tr WᵀW + Σ WᵀGW / tr WᵀGW    over weights that read the axis
 without       Σ WᵀW / tr WᵀW, and Σ WWᵀ / tr WWᵀ over those that make it
 
 C is the second moment of what is read, G the curvature at the outputs of the reader; every sum is

@@ -17,14 +17,16 @@ from dataclasses import dataclass
 import torch
 
 from pruners.curves import Sides
-from pruners.solvers.two_sided import regular
 from pruners.transformations.sites import Site
 
 Matrices = Mapping[str, torch.Tensor]
 """Axis → matrix (units, units), or (units of another axis, units, units)."""
 
-DAMPING = 0.01
-"""Share of the mean of its diagonal that is added to H before it is inverted."""
+INPUTS, OUTPUTS = 0.01, 0.05
+"""Damping of H and G before they are inverted; see `damped`."""
+
+LEAST = 1e-6
+"""Least damping, as a share of the mean of the diagonal."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +44,11 @@ class Side:
     blocks: Sequence[torch.Tensor]
 
     @classmethod
-    def of(cls, matrix: torch.Tensor, sites: Sequence[Site], dtype: torch.dtype) -> Side:
-        """The side of H or G, (n, n), positive definite."""
+    def of(
+        cls, matrix: torch.Tensor, sites: Sequence[Site], damping: float, dtype: torch.dtype
+    ) -> Side:
+        """The side of H or G, (n, n), symmetric."""
+        matrix = damped(matrix, damping, uniform=bool(sites))
         inverse = torch.cholesky_inverse(torch.linalg.cholesky(matrix)).to(dtype)
         blocks = [inverse[s.index[:, :, None], s.index[:, None, :]] for s in sites]
         return cls(inverse.diagonal().clone(), sites, blocks)
@@ -64,13 +69,11 @@ class Weight:
     Args:
         matrix: W, (out, in).
         rows, columns: both sides of it.
-        strength: by which G was divided: importance is in the unit of the predictions' divergence.
     """
 
     matrix: torch.Tensor
     rows: Side
     columns: Side
-    strength: float
 
     @classmethod
     def of(cls, one: Sides, sites: Sequence[Site], dtype: torch.dtype = torch.float32) -> Weight:
@@ -81,15 +84,11 @@ class Weight:
             sites: where it turns.
             dtype: in which importance is computed.
         """
-        hessian, curvature = one.hessian[0], one.curvature[0]
-        damped = hessian.clone()
-        damped.diagonal().add_(DAMPING * hessian.diagonal().mean().clamp_min(1e-30))
         made, read = ([s for s in sites if s.rows is rows] for rows in (True, False))
         return cls(
             one.weight[0].to(dtype),
-            Side.of(regular(curvature), made, dtype),
-            Side.of(damped, read, dtype),
-            float(curvature.diagonal().mean()),
+            Side.of(one.curvature[0], made, OUTPUTS, dtype),
+            Side.of(one.hessian[0], read, INPUTS, dtype),
         )
 
     def importance(self, matrices: Matrices) -> torch.Tensor:
@@ -101,7 +100,28 @@ class Weight:
         for site in self.columns.sites:
             value = _turned(value, matrices, site)
         outputs, inputs = self.rows.turned(matrices), self.columns.turned(matrices)
-        return value.T.square() / outputs[:, None] / inputs * (self.strength / 2)
+        return value.T.square() / outputs[:, None] / inputs / 2
+
+
+def damped(matrix: torch.Tensor, share: float, *, uniform: bool) -> torch.Tensor:
+    """H or G made positive definite, the same by whatever member of the group it is turned.
+
+    Args:
+        matrix: (n, n), symmetric, no negative eigenvalues.
+        share: of its diagonal that is added.
+        uniform: whether the mean of the diagonal is added everywhere, which no rotation changes,
+            and not each entry's own, which no scaling changes.
+
+    Returns:
+        (n, n); the identity for 0, where no weight is worth more than others.
+    """
+    diagonal = matrix.diagonal()
+    mean = diagonal.mean()
+    if not mean > 0:
+        return torch.eye(len(matrix)).to(matrix)
+    found = matrix.clone()
+    found.diagonal().add_(share * mean if uniform else share * diagonal + LEAST * mean)
+    return found
 
 
 def importances(weights: Mapping[str, Weight], matrices: Matrices) -> Iterator[torch.Tensor]:
