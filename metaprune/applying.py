@@ -50,7 +50,8 @@ def apply_step(
     pruning = _begun(job, plan, folder)
     if plan.moves is not None:
         pruning.seconds["transform"] = round(perf_counter() - started, 4)
-    pruning.notes += plan.provenance.get("transform", {}).get("notes", [])
+    told = dict(plan.provenance.get("transform", {}))
+    pruning.notes += told.pop("notes", [])
     pruning.held = {} if history is None else history.masks
     if Advisor.of_plan(plan.provenance) is not None:
         with pruning.step("metanetwork"):
@@ -83,6 +84,8 @@ def apply_step(
                 "Counted as average ones in the budget, because no gradient reaches them: "
                 f"{len(unreached)} weights ({listed})."
             )
+    if told:
+        report["transform"] = told
     report["notes"], report["seconds"] = pruning.notes, pruning.seconds
     report["repaired"] = [list(repair) for repair in rebuilt.repaired]
     report["varied"] = {name: dict(values) for name, values in rebuilt.varied.items()}

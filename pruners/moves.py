@@ -65,8 +65,9 @@ class Moves:
         """
         turning = {axis: matrix.detach().cpu().double() for axis, matrix in (turns or {}).items()}
         ordering = {axis: order.detach().cpu().long() for axis, order in (orders or {}).items()}
-        tensors = {f"{TURNS}/{axis}": value for axis, value in turning.items()}
-        tensors |= {f"{ORDERS}/{axis}": value for axis, value in ordering.items()}
+        # Laid out as a file gives them back: products of others round differently.
+        tensors = {f"{TURNS}/{axis}": value.contiguous() for axis, value in turning.items()}
+        tensors |= {f"{ORDERS}/{axis}": value.contiguous() for axis, value in ordering.items()}
         return cls(
             tuple(unties),
             tuple(folds),
