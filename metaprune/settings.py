@@ -43,7 +43,7 @@ class Settings:
 
     Args:
         transform: changes that keep the function (`pruners.transformations`), for masks: "rotate",
-            or in order by name with options, `{"rotate": {"descent": 100}, "permute": {}}`; "auto"
+            or in order by name with options, `{"rotate": {"descent": 300}, "permute": {}}`; "auto"
             tries them on left-out examples; None does without.
 
     How it is chosen:

@@ -81,8 +81,8 @@ def _transformed(name: str, settings: Mapping[str, Any]) -> dict[str, Rule]:
     """Rules for each transformation under these settings."""
     ways: Mapping[str, Mapping[str, Any] | None] = {
         "as it is": None,
-        "closed form without data": {"rotate": {"data": False}},
-        "closed form": {"rotate": {}},
+        "closed form without data": {"rotate": {"descent": 0, "data": False}},
+        "closed form": {"rotate": {"descent": 0}},
         "descent 100": {"rotate": {"descent": 100}},
         "descent 300": {"rotate": {"descent": 300}},
         "descent 100, permute": {"rotate": {"descent": 100}, "permute": {}},

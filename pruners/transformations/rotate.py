@@ -36,11 +36,11 @@ class Rotate:
     its second half makes the importance of what goes small, of the least M − N of every group.
 
     Args:
-        descent: steps of it; 0 for the closed form.
+        descent: steps of it; 0 for the closed form alone, which N:M does not gain by.
         data: whether calibration counts; without, or where there is none, weights alone do.
     """
 
-    descent: int = 0
+    descent: int = 100
     data: bool = True
 
     def __post_init__(self) -> None:

@@ -19,8 +19,8 @@ from tests.pruners.networks import randomized
 from tests.pruners.transformations.networks import CASES, EXACT, case, outputs, request
 
 MODES = {
-    "closed form": Rotate(),
-    "without data": Rotate(data=False),
+    "closed form": Rotate(descent=0),
+    "without data": Rotate(descent=0, data=False),
     "descent": Rotate(descent=6),
 }
 
@@ -92,7 +92,7 @@ def test_another_basis_gives_the_same_network_up_to_signs(data):
     draw = torch.Generator().manual_seed(2)
     other = net.rotate(axis, random_member(net, net.symmetries()[axis], draw))
     found = [
-        Rotate(data=data).find(request(n, n.to_model(), asked.batches)).moves.apply(n)
+        Rotate(descent=0, data=data).find(request(n, n.to_model(), asked.batches)).moves.apply(n)
         for n in (net, other)
     ]
     for name, tensor in found[0].tensors.items():
@@ -138,7 +138,7 @@ def test_the_same_input_gives_the_same_matrices():
 
 
 def test_a_tied_head_is_untied_and_its_cost_said():
-    found = Rotate().find(case("Llama"))
+    found = Rotate(descent=0).find(case("Llama"))
     assert found.moves.unties == ("lm_head.weight",)
     assert "Untied, so that norms could be folded: lm_head.weight, 384 parameters more." in (
         found.notes
@@ -156,7 +156,7 @@ def test_what_cannot_be_turned_says_why():
 
 def test_a_blocked_stream_is_named():
     model = lively(Stream(on_the_stream=torch.relu))
-    found = Rotate().find(request(trace(model, tokens()), model, [tokens()]))
+    found = Rotate(descent=0).find(request(trace(model, tokens()), model, [tokens()]))
     assert not found.moves
     assert "relu" in found.notes[0]
 
