@@ -1,18 +1,19 @@
-r"""Descent over rotations: M ← exp(−η S) M, S the skew part of ∂L/∂M Mᵀ, its steps those of Adam.
+r"""Descent over rotations: M ← (I + η S / 2)⁻¹ (I − η S / 2) M, S skew, its steps those of Adam.
 
-M stays a rotation by construction, and nothing is differentiated through an exponential; beside M
-itself there are its gradient and two moments in memory.
+S is the skew part of ∂L/∂M Mᵀ, and the Cayley transform of a skew matrix is a rotation, so M stays
+one by construction (Wen & Yin 2013, eq. 7). Beside M there are its gradient and two moments in
+memory, and what one term of the objective needs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from math import cos, pi
 
 import torch
 
-Objective = Callable[[Mapping[str, torch.Tensor]], torch.Tensor]
-"""Axis → matrix, float32; a scalar."""
+Objective = Sequence[Callable[[Mapping[str, torch.Tensor]], torch.Tensor]]
+"""Terms of a sum: (axis → matrix, float32) → a scalar."""
 
 RATE, BETAS, TINY = 0.05, (0.9, 0.95), 1e-30
 
@@ -42,10 +43,9 @@ def descend(
     for step in range(steps):
         angle = rate * (1 + cos(pi * step / steps)) / 2
         leaves = {axis: m.float().requires_grad_() for axis, m in points.items()}
-        with torch.enable_grad():
-            slopes = torch.autograd.grad(objective(leaves), list(leaves.values()))
-        for (axis, point), slope in zip(points.items(), slopes, strict=True):
-            skew = slope.double() @ point.mT
+        slopes = _slopes(objective, leaves)
+        for axis, point in points.items():
+            skew = slopes[axis] @ point.mT
             skew = (skew - skew.mT) / 2
             if axis in ones:
                 skew = without_ones(skew)
@@ -56,8 +56,27 @@ def descend(
             move = mean / spread.sqrt().clamp_min(TINY)
             if axis in ones:
                 move = without_ones(move)
-            points[axis] = torch.linalg.matrix_exp(-angle * move) @ point
+            points[axis] = _cayley(angle * move) @ point
     return {axis: orthogonal(point) for axis, point in points.items()}
+
+
+def _slopes(objective: Objective, leaves: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The gradient of a sum, term by term, float64."""
+    found = {axis: torch.zeros_like(leaf, dtype=torch.float64) for axis, leaf in leaves.items()}
+    for term in objective:
+        with torch.enable_grad():
+            value = term(leaves)
+        slopes = torch.autograd.grad(value, list(leaves.values()), allow_unused=True)
+        for total, slope in zip(found.values(), slopes, strict=True):
+            if slope is not None:
+                total += slope
+    return found
+
+
+def _cayley(skew: torch.Tensor) -> torch.Tensor:
+    """(I + A/2)⁻¹ (I − A/2), a rotation by about −A."""
+    one = torch.eye(skew.shape[-1], dtype=skew.dtype, device=skew.device)
+    return torch.linalg.solve(one + skew / 2, one - skew / 2)
 
 
 def without_ones(matrix: torch.Tensor) -> torch.Tensor:

@@ -91,6 +91,11 @@ class Weight:
             Side.of(one.hessian[0], read, INPUTS, dtype),
         )
 
+    @property
+    def sites(self) -> list[Site]:
+        """Where it turns."""
+        return [*self.rows.sites, *self.columns.sites]
+
     def importance(self, matrices: Matrices) -> torch.Tensor:
         """Importance p in turned axes, (out, in)."""
         value = self.matrix

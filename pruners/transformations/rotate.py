@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -98,29 +98,42 @@ class Rotate:
         if self.descent - grouped:
             found = descend(found, _roots(weights), self.descent - grouped, ones)
         if grouped:
-            found = descend(found, lambda m: _going(weights, m, None, zeros), grouped, ones)
+            found = descend(found, _groups(weights, zeros), grouped, ones)
         return found
 
 
 def _roots(weights: Mapping[str, Weight]) -> Objective:
     """Σ √p: small where few weights hold all importance, as a 1-norm is."""
     tiny = torch.finfo(torch.float32).tiny
-    return lambda m: sum(
-        (p.clamp_min(tiny).sqrt().sum() for p in importances(weights, m)), torch.zeros(())
-    )
+
+    def of(weight: Weight) -> Callable[[Matrices], torch.Tensor]:
+        return lambda m: weight.importance(m).clamp_min(tiny).sqrt().sum()
+
+    return [of(weight) for weight in weights.values() if weight.sites]
+
+
+def _groups(weights: Mapping[str, Weight], zeros: MaskPattern) -> Objective:
+    """Σ p over the least M − N of every group."""
+
+    def of(weight: Weight) -> Callable[[Matrices], torch.Tensor]:
+        return lambda m: _least(weight.importance(m), zeros)
+
+    return [of(weight) for weight in weights.values() if weight.sites]
 
 
 def _going(
-    weights: Mapping[str, Weight], matrices: Matrices, share: float | None, zeros: MaskPattern
+    weights: Mapping[str, Weight], matrices: Matrices, share: float, zeros: MaskPattern
 ) -> torch.Tensor:
     """Σ p over the weights that go: the least of every group for N:M, else the least of all."""
     if zeros.m:
-        least = zeros.m - zeros.n
-        groups = [p.reshape(-1, zeros.m) for p in importances(weights, matrices)]
-        return torch.stack([g.topk(least, largest=False)[0].sum() for g in groups]).sum()
-    assert share is not None
+        return torch.stack([_least(p, zeros) for p in importances(weights, matrices)]).sum()
     every = torch.cat([p.flatten() for p in importances(weights, matrices)])
     return every.sort()[0][: round((1 - share) * len(every))].sum()
+
+
+def _least(importance: torch.Tensor, zeros: MaskPattern) -> torch.Tensor:
+    groups = importance.reshape(-1, zeros.m)
+    return groups.topk(zeros.m - zeros.n, largest=False)[0].sum()
 
 
 def _single(matrices: Matrices) -> dict[str, torch.Tensor]:
