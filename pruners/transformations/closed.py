@@ -51,7 +51,8 @@ def eigenbasis(
             sums[kind] = sums.get(kind, 0.0) + torch.where(size > 0, total / size, 0.0)
     whole = sum((torch.where(_trace(s) > 0, s / _trace(s), 0.0) for s in sums.values()), 0.0)
     if not isinstance(whole, torch.Tensor):
-        return torch.eye(shape[-1], dtype=torch.float64).expand(*shape).clone()
+        device = sides[sites[0].weight].weight.device
+        return torch.eye(shape[-1], dtype=torch.float64, device=device).expand(*shape).clone()
     vectors = torch.linalg.eigh((whole + whole.mT) / 2)[1].flip(-1).mT
     strongest = vectors.gather(-1, vectors.abs().argmax(-1, keepdim=True))
     found = vectors * strongest.sign()

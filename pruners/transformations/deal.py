@@ -30,14 +30,14 @@ def dealt(importances: Sequence[torch.Tensor], n: int, m: int, seed: int = 0) ->
     worth = torch.cat(list(importances))
     units = worth.shape[1]
     draw = torch.Generator().manual_seed(seed)
-    starts = torch.arange(units), _by_rank(worth, m)
+    starts = torch.arange(units, device=worth.device), _by_rank(worth, m)
     order = min(starts, key=lambda o: float(_lost(worth[:, o].unflatten(1, (-1, m)), n).sum()))
     groups = order.view(-1, m).clone()
     if len(groups) < 2:
         return order
     for _ in range(ROUNDS):
         matched = torch.randperm(len(groups), generator=draw)[: len(groups) // 2 * 2].view(2, -1)
-        groups = _swapped(worth, groups, matched, n)
+        groups = _swapped(worth, groups, matched.to(groups.device), n)
     return groups.flatten()
 
 

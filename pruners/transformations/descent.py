@@ -15,7 +15,10 @@ import torch
 Objective = Sequence[Callable[[Mapping[str, torch.Tensor]], torch.Tensor]]
 """Terms of a sum: (axis → matrix, float32) → a scalar."""
 
-RATE, BETAS, TINY = 0.05, (0.9, 0.95), 1e-30
+RATE, BETAS = 0.05, (0.9, 0.95)
+
+QUIET = 1e-4
+"""What Adam adds to the size of a slope, as a share of the largest: rounding is no direction."""
 
 
 def descend(
@@ -53,7 +56,8 @@ def descend(
             second[axis].lerp_(skew.square(), 1 - BETAS[1])
             mean = first[axis] / (1 - BETAS[0] ** (step + 1))
             spread = second[axis] / (1 - BETAS[1] ** (step + 1))
-            move = mean / spread.sqrt().clamp_min(TINY)
+            size = spread.sqrt()
+            move = mean / (size + QUIET * size.max()).clamp_min(torch.finfo(size.dtype).tiny)
             if axis in ones:
                 move = without_ones(move)
             points[axis] = _cayley(angle * move) @ point

@@ -45,9 +45,8 @@ class Permute:
             if not worth:
                 continue
             order = dealt(worth, zeros.n, zeros.m)
-            was, now = (
-                _lost(worth, o, zeros.n, zeros.m) for o in (torch.arange(len(order)), order)
-            )
+            given = torch.arange(len(order), device=order.device)
+            was, now = (_lost(worth, o, zeros.n, zeros.m) for o in (given, order))
             if now < was:
                 orders[axis] = order
                 before, after = before + was, after + now

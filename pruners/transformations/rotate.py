@@ -74,7 +74,7 @@ class Rotate:
         }
         ones = frozenset(axis for axis, (symmetry, _) in turning.items() if symmetry.keeps_ones)
         found = self._descended(start, turned, request.zeros, ones)
-        identity = {axis: torch.eye(m.shape[-1]).expand_as(m) for axis, m in start.items()}
+        identity = {axis: torch.eye(m.shape[-1]).to(m).expand_as(m) for axis, m in start.items()}
         share = request.density
         before, after = (
             float(_going(turned, _single(m), share, request.zeros)) for m in (identity, found)

@@ -59,16 +59,18 @@ def sites(net: Network, symmetry: Symmetry, weights: Iterable[str]) -> list[Site
         if symmetry.per is not None and symmetry.per not in atoms(dim):
             return None
         shape = [-1 if i == slot.dim else 1 for i in range(tensor.value.ndim)]
-        along = torch.arange(tensor.value.shape[slot.dim]).view(shape).expand(tensor.value.shape)
+        device = tensor.value.device
+        along = torch.arange(tensor.value.shape[slot.dim], device=device).view(shape)
+        along = along.expand(tensor.value.shape)
         matrix = as_matrix(along, tensor.output_dim)
         place = matrix[:, 0] if rows else matrix[0]
         starts = runs(dim, symmetry.axis, slot.part, net.axes)
         # A kernel has one run for every tap.
         order = place.argsort(stable=True).view(tensor.value.shape[slot.dim], -1)
-        index = order[starts].transpose(1, 2).flatten(0, 1)
+        index = order[starts.to(device)].transpose(1, 2).flatten(0, 1)
         which = None
         if symmetry.per is not None:
             units = unit_index(dim, symmetry.per, net.axes)
-            which = units[starts[:, 0]].repeat_interleave(order.shape[1])
+            which = units[starts[:, 0]].repeat_interleave(order.shape[1]).to(device)
         found.append(Site(slot.tensor, symmetry.axis, rows, index, which))
     return found
