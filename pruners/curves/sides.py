@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from pruners.recovery.refit import input_moments, intercept_of
-from pruners.solvers.matrix import as_matrix
+from pruners.solvers.matrix import as_matrix, rows_of
 from pruners.statistics import Likelihood, NoCurvatureError, collect
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ class Sides:
     Args:
         weight: W, (groups, out, in), float64.
         hessian: H per place, (groups, in, in): about the mean where an intercept can be fitted.
+            Slices of a stack (experts) are groups, each with the places that are routed to it.
         curvature: G, summed over the places of a prediction, (groups, out, out).
         samples: places that H is of.
         reached: whether gradients reached the outputs; where they did not, G is the identity, as
@@ -84,7 +85,7 @@ def measure_sides(
         if intercept_of(net, name, tensor) is None:
             sums = sums.about_zero()
         groups = len(sums.xx)
-        matrix = as_matrix(tensor.value.detach(), tensor.output_dim).to(sums.xx)
+        matrix = as_matrix(tensor.value.detach(), rows_of(net, name)).to(sums.xx)
         given = found.get(name, {}).get("curvature")
         weight = matrix.unflatten(0, (groups, -1))
         size = weight.shape[1]
@@ -95,8 +96,8 @@ def measure_sides(
         else:
             blocks = given.to(weight).reshape(groups, size, groups, size)
             curvature = torch.stack([blocks[g, :, g] for g in range(groups)])
-        hessian = sums.xx / max(sums.count, 1.0)
-        one = Sides(weight, hessian, curvature, sums.count, given is not None)
+        hessian = sums.xx / sums.count.clamp_min(1.0)[:, None, None]
+        one = Sides(weight, hessian, curvature, float(sums.count.mean()), given is not None)
         _refuse_infinite(name, one)
         sides[name] = one
         if one.reached and one.energy > 0:

@@ -113,12 +113,13 @@ def solve_in_order(
         if ask is None:
             return None if masked is None else masked(name, weight, sums)
         dtype = torch.promote_types(net.tensors[name].value.dtype, torch.float32)
-        hessian = sums.xx.mean(0) / sums.count
+        count = float(sums.count.mean())
+        hessian = sums.xx.mean(0) / count
         given = {
             **(statistics or {}).get(name, {}),
             "hessian": hessian.to(dtype),
             "norms": hessian.diagonal().clamp_min(0).sqrt().to(dtype),
-            "samples": torch.tensor(sums.count),
+            "samples": torch.tensor(count),
         }
         found = solve(
             solver,

@@ -8,15 +8,17 @@ x what goes into the layer, g the gradient of the log-likelihood at what comes o
 independent (the Kronecker-factored Fisher of Martens & Grosse 2015, eq. 1–4). The expectation is
 over the network's own predictions, so there are no labels (`pruners.statistics.likelihood`).
 
-Groups of a convolution are layers of their own: between them G is 0. Places of a layer, and uses of
-a weight that the forward reads several times, add up.
+Groups of a convolution are layers of their own, and so are the slices of a stack of matrices (the
+experts of a mixture): between them G is 0. The groups of a transposed convolution, whose weight has
+the same rows for all of them, share their sum. Places of a layer, and uses of a weight that the
+forward reads several times, add up.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from warnings import warn
 
@@ -41,7 +43,7 @@ from pruners.statistics.likelihood import (
 )
 from pruners.statistics.moments import gram
 from pruners.statistics.recompute import recomputed
-from pruners.statistics.rows import output_blocks
+from pruners.statistics.rows import of_slices, output_blocks, output_rows
 
 LARGEST = 4096
 """Outputs beyond which only the diagonal of G is kept."""
@@ -132,10 +134,15 @@ class OutputGradients:
         if not output.requires_grad:
             output = _Begun.apply(self.start, output)
         # What the hook holds stays in memory: not the input.
-        channel_dim, groups = call.channel_dim, call.groups
+        made_by = replace(call, input=call.input[:0].detach(), bias=None)
 
         def form(gradient: torch.Tensor) -> None:
-            self._form(name, output_blocks(gradient.detach(), channel_dim, groups))
+            if made_by.slices is None:
+                blocks = output_blocks(gradient.detach(), made_by.channel_dim, made_by.groups)
+                self._form(name, blocks if made_by.blocks > 1 else blocks.flatten(0, 1)[None])
+            else:
+                rows = output_rows(gradient.detach(), made_by.channel_dim)
+                self._form_slices(name, rows, made_by)
 
         output.register_hook(form)
         return output
@@ -158,6 +165,18 @@ class OutputGradients:
             found = gram(rows[0].to(dtype))
         else:
             found = _block_diagonal(gram(rows.to(dtype)))
+        self._add(name, found)
+
+    def _form_slices(self, name: str, rows: torch.Tensor, call: Call) -> None:
+        """Add gradients, (places, out), at the slices of a stack that they come from."""
+        rows = rows.to(torch.promote_types(rows.dtype, self._dtype))
+        each = of_slices(rows, call)
+        if rows.shape[1] == 1 or call.groups * rows.shape[1] > LARGEST:
+            self._add(name, torch.cat([part.square().sum(0) for part in each]))
+        else:
+            self._add(name, _block_diagonal(torch.stack([gram(part) for part in each])))
+
+    def _add(self, name: str, found: torch.Tensor) -> None:
         self.sums[name] = self.sums[name].add_(found) if name in self.sums else found
 
 
