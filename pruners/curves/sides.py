@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -27,7 +27,7 @@ class Sides:
             Slices of a stack (experts) are groups, each with the places that are routed to it.
         curvature: G, summed over the places of a prediction, (groups, out, out).
         samples: places that H is of.
-        reached: whether gradients reached the outputs; where they did not, G is the identity, as
+        unreached: why no gradient reaches the outputs, if none does: G is then the identity, as
             strong as it is on an average weight.
     """
 
@@ -35,7 +35,12 @@ class Sides:
     hessian: torch.Tensor
     curvature: torch.Tensor
     samples: float
-    reached: bool = True
+    unreached: str | None = None
+
+    @property
+    def reached(self) -> bool:
+        """Whether gradients reach the outputs."""
+        return self.unreached is None
 
     def loss(self, change: torch.Tensor) -> float:
         """Expected loss of a change of the weight, (groups, out, in)."""
@@ -74,11 +79,12 @@ def measure_sides(
     """
     names = list(weights)
     moments = input_moments(net, model, batches, names)
+    found, reasons = {}, dict[str, str]()
     try:
         seen = collect(model, batches, list(moments), ("curvature",), likelihood=likelihood)
-        found = seen.tensors()
-    except NoCurvatureError:
-        found = {}
+        found, reasons = seen.tensors(), seen.unreached
+    except NoCurvatureError as error:
+        reasons = dict.fromkeys(moments, str(error))
     sides, strengths = {}, []
     for name, sums in moments.items():
         tensor, sums = net.tensors[name], sums.double()
@@ -97,7 +103,7 @@ def measure_sides(
             blocks = given.to(weight).reshape(groups, size, groups, size)
             curvature = torch.stack([blocks[g, :, g] for g in range(groups)])
         hessian = sums.xx / sums.count.clamp_min(1.0)[:, None, None]
-        one = Sides(weight, hessian, curvature, float(sums.count.mean()), given is not None)
+        one = Sides(weight, hessian, curvature, float(sums.count.mean()), reasons.get(name))
         _refuse_infinite(name, one)
         sides[name] = one
         if one.reached and one.energy > 0:
@@ -123,4 +129,4 @@ def _refuse_infinite(name: str, one: Sides) -> None:
 def _as_strong(one: Sides, strength: float) -> Sides:
     """A weight that no gradient reached, with the expected loss of an average one."""
     scale = strength / one.energy if one.energy > 0 else 1.0
-    return Sides(one.weight, one.hessian, one.curvature * scale, one.samples, False)
+    return replace(one, curvature=one.curvature * scale)

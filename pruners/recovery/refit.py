@@ -12,6 +12,7 @@ from torch import nn
 
 from graphs.axes.dims import kept_positions
 from graphs.calls.running import run, undisturbed
+from graphs.tools.words import counted
 from pruners.norms import norm_means
 from pruners.recovery.compensation import bias_of
 from pruners.recovery.regression import DAMPING, Fit, Regression, fit
@@ -45,7 +46,7 @@ class Refit:
     @property
     def status(self) -> str:
         """One sentence for a person."""
-        done = f"{len(self.errors)} consumers of removed units refitted"
+        done = f"{counted(len(self.errors), 'consumer')} of removed units refitted"
         if self.errors:
             pairs = torch.tensor(list(self.errors.values()), dtype=torch.float64)
             before, after = pairs.mean(0).tolist()

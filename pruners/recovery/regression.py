@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from pruners.statistics.calls import Call
-from pruners.statistics.rows import column_blocks, input_blocks, of_slices, output_blocks
+from pruners.statistics.calls.rows import column_blocks, input_blocks, of_slices, output_blocks
 
 DAMPING = 1e-3
 """Share of the variance of every input that is added to it; from 1e-4 to 1e-1 pruned ResNets were

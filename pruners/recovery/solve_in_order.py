@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from graphs.tools.words import counted
 from pruners.recovery.refit import Refit
 from pruners.recovery.refit_in_order import refit_in_order
 from pruners.recovery.regression import Regression
@@ -70,8 +71,8 @@ class InOrder:
             return "No layer was pruned in order."
         mean = sum(after for _, after in pairs) / len(pairs)
         return (
-            f"{len(pairs)} layers pruned in order, each for the outputs of the dense one (mean "
-            f"output error {mean:.3g})."
+            f"{counted(len(pairs), 'layer')} pruned in order, each for the outputs of the dense "
+            f"one (mean output error {mean:.3g})."
         )
 
 

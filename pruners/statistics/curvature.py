@@ -28,6 +28,7 @@ from torch.utils import _pytree as pytree
 
 from graphs.calls.running import run
 from pruners.statistics.calls import Call, LinearCalls, Watched
+from pruners.statistics.calls.rows import of_slices, output_blocks, output_rows
 from pruners.statistics.likelihood import (
     CHUNK,
     FEW,
@@ -43,14 +44,13 @@ from pruners.statistics.likelihood import (
 )
 from pruners.statistics.moments import gram
 from pruners.statistics.recompute import recomputed
-from pruners.statistics.rows import of_slices, output_blocks, output_rows
 
 LARGEST = 4096
 """Outputs beyond which only the diagonal of G is kept."""
 
 UNREAD = "no linear map or convolution that is measured reads it"
 BOTH_WAYS = "it is multiplied from both sides"
-SWITCHED_OFF = "the forward switches gradients off where it is read (no_grad)"
+SWITCHED_OFF = "the forward switches gradients off where it is read (no_grad, inference_mode)"
 CUT_OFF = "the output does not depend on it smoothly (detach, argmax or whole numbers)"
 
 
@@ -127,7 +127,7 @@ class OutputGradients:
         name = self._watched.name(call)
         if name is None:
             return None
-        if not torch.is_grad_enabled():
+        if not torch.is_grad_enabled() or torch.is_inference_mode_enabled():
             self.called.setdefault(name, SWITCHED_OFF)
             return None
         self.called[name] = CUT_OFF
@@ -256,7 +256,7 @@ def _pass(
 ) -> None:
     """A forward pass, and a backward pass for each draw; `carried` takes the predictions in."""
     for batch in batches:
-        batch = pytree.tree_map_only(torch.Tensor, torch.Tensor.detach, batch)
+        batch = pytree.tree_map_only(torch.Tensor, _plain, batch)
         with torch.enable_grad(), LinearCalls(after=watch.after):
             scores, counted = scores_of(run(model, batch), batch)
         if counted.ndim == 0:
@@ -267,6 +267,11 @@ def _pass(
         end = _Drawn.apply(scores, _drawing(scores, counted, temperature, batch, seeds))
         del scores  # the draws let go of them
         _pull_back(end, watch, len(draws), "output")
+
+
+def _plain(value: torch.Tensor) -> torch.Tensor:
+    """Without a graph before it; what inference mode made may not take part in one."""
+    return value.clone() if value.is_inference() else value.detach()
 
 
 class _Drawn(torch.autograd.Function):
@@ -303,13 +308,19 @@ def _drawing(
     return draw
 
 
+def _why_none(watch: OutputGradients) -> str:
+    if not watch.called:
+        return "no linear map or convolution that is measured reads one"
+    if set(watch.called.values()) == {SWITCHED_OFF}:
+        return "the forward switches gradients off (no_grad, inference_mode)"
+    return "the forward blocks gradients (detach, argmax or whole numbers)"
+
+
 def _pull_back(end: torch.Tensor, watch: OutputGradients, passes: int, what: str) -> None:
     """Backward passes from a scalar to where the graph starts."""
     if not end.requires_grad:
         raise NoCurvatureError(
-            f"the {what} does not depend smoothly on any measured weight: the forward blocks "
-            "gradients (no_grad, detach, argmax or whole numbers), or calls none of them; there is "
-            'no curvature to measure, so choose another budget, such as budget="uniform"'
+            f"the {what} does not depend smoothly on any measured weight: {_why_none(watch)}"
         )
     for left in reversed(range(passes)):
         torch.autograd.grad(end, watch.start, retain_graph=left > 0, allow_unused=True)

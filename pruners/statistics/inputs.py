@@ -11,12 +11,12 @@ from torch import nn
 from graphs.calls.running import run, undisturbed
 from pruners.solvers.matrix import as_matrix
 from pruners.statistics.calls import Call, LinearCalls, Watched
+from pruners.statistics.calls.rows import column_blocks, input_blocks, output_blocks, output_rows
 from pruners.statistics.collected import Statistics
 from pruners.statistics.curvature import curvature
 from pruners.statistics.gradients import LossFunction, squared_gradients
 from pruners.statistics.likelihood import Likelihood, NoCurvatureError
 from pruners.statistics.moments import Moments, embedded, of_rows, parts_of
-from pruners.statistics.rows import column_blocks, input_blocks, output_blocks, output_rows
 
 DEFAULT = ("norms", "hessian")
 
@@ -154,7 +154,7 @@ def _curve(
     dtype: torch.dtype,
 ) -> None:
     """Gradients at the outputs of weights, by backward passes of their own."""
-    with undisturbed(model):
+    with torch.inference_mode(False), torch.enable_grad(), undisturbed(model):
         for parameter in model.parameters():
             parameter.requires_grad_(False)
         found = curvature(model, batches, watched, likelihood, dtype)

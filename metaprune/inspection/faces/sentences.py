@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from graphs.tools.words import counted
 from metaprune.inspection.schema import Alone, Findings, Group
 from metaprune.report import words
 
@@ -12,14 +13,7 @@ _PLURALS = {"vocabulary": "vocabulary entries"}
 
 def units(count: int, kind: str) -> str:
     """`16 channels`, `1 head`."""
-    if count == 1:
-        return f"1 {kind}"
-    return f"{count:,} {_PLURALS.get(kind, kind + 's')}"
-
-
-def counted(count: int, noun: str) -> str:
-    """`1 group`, `2 groups`."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+    return counted(count, kind, _PLURALS.get(kind))
 
 
 def summary(found: Findings) -> str:

@@ -44,18 +44,20 @@ SWEEPS = 8
 """Costs of units depend on all widths: they are taken anew so often."""
 
 
+MOST = 16
+"""Rounds or shots: each measures and solves the network anew, and more than a few gain nothing."""
+
+
 def check_number(option: str, given: int | None) -> None:
     """Refuse a number of rounds or shots that is none.
 
     Raises:
-        ValueError: neither None nor a whole number from 1 on.
+        ValueError: neither None nor a whole number from 1 to `MOST`.
     """
     if given is None:
         return
-    if isinstance(given, bool) or not isinstance(given, int):
-        raise ValueError(f"{option} takes a whole number (got {given!r})")
-    if given < 1:
-        raise ValueError(f"{option} must be at least 1 (got {given})")
+    if isinstance(given, bool) or not isinstance(given, int) or not 1 <= given <= MOST:
+        raise ValueError(f"{option} takes a whole number from 1 to {MOST} (got {given!r})")
 
 
 @rule("expected-loss", divides="masks")

@@ -12,7 +12,7 @@ from pruners.curves import Sides, measure_sides
 from pruners.solvers import as_matrix
 from pruners.statistics import Likelihood
 from pruners.statistics.calls import LinearCalls
-from pruners.statistics.rows import input_blocks
+from pruners.statistics.calls.rows import input_blocks
 from tests.pruners.conftest import make
 from tests.pruners.networks import randomized
 from tests.pruners.recovery.test_refit import CONSUMERS, consumer

@@ -12,8 +12,8 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from pruners.statistics import Likelihood, collect
 from pruners.statistics import curvature as room
 from pruners.statistics.calls import LinearCalls
+from pruners.statistics.calls.rows import output_blocks
 from pruners.statistics.curvature import LARGEST
-from pruners.statistics.rows import output_blocks
 from tests.pruners.networks import randomized
 from tests.pruners.statistics.curved import NETWORKS, ONE, WIDE, found, network, seq
 

@@ -8,7 +8,7 @@ from transformers.pytorch_utils import Conv1D
 
 from pruners.solvers import as_matrix
 from pruners.statistics.calls import Call, LinearCalls, Watched
-from pruners.statistics.rows import (
+from pruners.statistics.calls.rows import (
     column_blocks,
     input_blocks,
     of_slices,

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from pruners.statistics.calls import Call
+from pruners.statistics.calls.linear import Call
 
 
 def input_blocks(call: Call) -> torch.Tensor:

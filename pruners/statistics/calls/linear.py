@@ -10,7 +10,7 @@ itself and an exported graph are watched like any other:
 
 A view of a whole parameter (`weight.T`, a kernel of one tap as a matrix) counts as the parameter.
 So does a slice of a stack of matrices, as mixtures of experts hold them, whether one slice is used
-alone, all at once, or the one that every token is routed to (`pruners.statistics.stacks`).
+alone, all at once, or the one that every token is routed to (`pruners.statistics.calls.stacks`).
 Not seen: other parts of a parameter (packed projections of attention over another sequence), einsum
 and bilinear maps.
 """
@@ -27,8 +27,8 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from pruners.solvers.matrix import Rows
-from pruners.statistics.recurrent import is_recurrent, unrolled
-from pruners.statistics.stacks import note_gathered, part_of, slices_of
+from pruners.statistics.calls.recurrent import is_recurrent, unrolled
+from pruners.statistics.calls.stacks import note_gathered, part_of, slices_of
 
 
 @dataclass(frozen=True)
