@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 from warnings import warn
 
 import torch
@@ -99,11 +99,25 @@ def curvature(
         if likelihood.loss_fn is not None:
             predictions = _of_loss(model, batches, watch, likelihood.loss_fn)
         else:
-            predictions = _of_scores(model, batches, watch, likelihood)
+            predictions = of_scores(model, batches, watch, likelihood)
     unreached = {name: watch.called.get(name, UNREAD) for name in watched.parameters}
     sums = {name: found for name, found in watch.sums.items() if name not in watched.both}
     unreached |= dict.fromkeys(watched.both, BOTH_WAYS)
     return Curvature(sums, predictions, {n: r for n, r in unreached.items() if n not in sums})
+
+
+class Watch(Protocol):
+    """What is formed inside backward passes."""
+
+    start: torch.Tensor
+    """What the graph depends on, in place of the parameters."""
+    sums: dict[str, torch.Tensor]
+    """Name → what was formed so far."""
+    called: dict[str, str]
+    """Name → why no gradient comes, if none does."""
+
+    def after(self, call: Call, output: torch.Tensor) -> torch.Tensor | None:
+        """See `LinearCalls`."""
 
 
 class OutputGradients:
@@ -132,7 +146,7 @@ class OutputGradients:
             return None
         self.called[name] = CUT_OFF
         if not output.requires_grad:
-            output = _Begun.apply(self.start, output)
+            output = begun(self.start, output)
         # What the hook holds stays in memory: not the input.
         made_by = replace(call, input=call.input[:0].detach(), bias=None)
 
@@ -151,8 +165,7 @@ class OutputGradients:
         """For `LinearCalls`, when a block is computed once more: the same graph, without hooks."""
         if output.requires_grad or not torch.is_grad_enabled() or not self._watched.name(call):
             return None
-        begun: torch.Tensor = _Begun.apply(self.start, output)
-        return begun
+        return begun(self.start, output)
 
     def _form(self, name: str, rows: torch.Tensor) -> None:
         """Add gradients, (groups, samples, out of a group)."""
@@ -178,6 +191,12 @@ class OutputGradients:
 
     def _add(self, name: str, found: torch.Tensor) -> None:
         self.sums[name] = self.sums[name].add_(found) if name in self.sums else found
+
+
+def begun(start: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
+    """The output as it is, in a graph that begins here."""
+    found: torch.Tensor = _Begun.apply(start, output)
+    return found
 
 
 class _Begun(torch.autograd.Function):
@@ -216,9 +235,7 @@ def _of_loss(
     return float(len(batches))
 
 
-def _of_scores(
-    model: nn.Module, batches: Sequence[Any], watch: OutputGradients, asked: Likelihood
-) -> float:
+def of_scores(model: nn.Module, batches: Sequence[Any], watch: Watch, asked: Likelihood) -> float:
     """Backward passes from scores; the number of predictions, times draws.
 
     What is to be chosen shows when the first draw at the lowest temperature is made. Mostly that
@@ -248,7 +265,7 @@ def _of_scores(
 def _pass(
     model: nn.Module,
     batches: Sequence[Any],
-    watch: OutputGradients,
+    watch: Watch,
     temperature: float,
     draws: range,
     seed: int,
@@ -308,7 +325,7 @@ def _drawing(
     return draw
 
 
-def _why_none(watch: OutputGradients) -> str:
+def _why_none(watch: Watch) -> str:
     if not watch.called:
         return "no linear map or convolution that is measured reads one"
     if set(watch.called.values()) == {SWITCHED_OFF}:
@@ -316,7 +333,7 @@ def _why_none(watch: OutputGradients) -> str:
     return "the forward blocks gradients (detach, argmax or whole numbers)"
 
 
-def _pull_back(end: torch.Tensor, watch: OutputGradients, passes: int, what: str) -> None:
+def _pull_back(end: torch.Tensor, watch: Watch, passes: int, what: str) -> None:
     """Backward passes from a scalar to where the graph starts."""
     if not end.requires_grad:
         raise NoCurvatureError(
