@@ -76,7 +76,7 @@ def measured(job: Job) -> units.Damage:
 
 def expected(job: Job) -> units.Damage:
     """What it is expected to be, to second order (`pruners.curves.branches`)."""
-    return branch_losses(job.net, job.batches).of
+    return branch_losses(job.net, job.net.to_model(), job.batches).of
 
 
 def _achieved(net: Network, small: Network) -> dict[str, float]:

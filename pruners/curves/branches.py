@@ -18,9 +18,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
+from torch.utils import _pytree as pytree
 
+from graphs import trace
 from graphs.build.interpreter import Running
-from graphs.depth.branches import blocks
+from graphs.calls.running import undisturbed
 from pruners.statistics import Likelihood
 from pruners.statistics.calls import Call
 from pruners.statistics.curvature import CUT_OFF, begun, of_scores
@@ -48,58 +51,69 @@ class BranchLosses:
 
 
 def branch_losses(
-    net: Network, batches: Sequence[Any], likelihood: Likelihood | None = None
+    net: Network,
+    model: nn.Module,
+    batches: Sequence[Any],
+    likelihood: Likelihood | None = None,
 ) -> BranchLosses:
     """Expected losses of all residual branches, by a forward pass and one back for each draw.
 
+    The model is traced once for every shape of batches, so that values between its modules are
+    known.
+
     Args:
-        net: the network; its own program is run.
-        batches: inputs like those it was traced with, in any number.
+        net: the network of this model.
+        model: left as it was.
+        batches: inputs of the model.
         likelihood: of what gradients are taken; no loss.
 
     Raises:
-        ValueError: batches of other sizes than the traced inputs.
         NoCurvatureError: an output without scores, or one that does not depend on the branches.
     """
-    watch = BranchGradients(net)
-    with torch.inference_mode(False), torch.enable_grad():
-        predictions = of_scores(watch.model, list(batches), watch, likelihood or Likelihood())
-    return BranchLosses(tuple(watch.names), watch.products() / max(predictions, 1.0))
+    watch = BranchGradients([block.name for block in net.blocks()])
+    with torch.inference_mode(False), torch.enable_grad(), undisturbed(model):
+        traced = _Traced(model, watch)
+        predictions = of_scores(traced, list(batches), watch, likelihood or Likelihood())
+    return BranchLosses(watch.names, watch.products() / max(predictions, 1.0))
 
 
 class BranchGradients:
     """Forms s = Σ_places gᵀ b of every branch and example inside the backward pass.
 
     Args:
-        net: the network.
+        names: of blocks.
     """
 
-    def __init__(self, net: Network) -> None:
-        found = blocks(net)
-        self.names = [block.name for block in found]
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = tuple(names)
         self.start = torch.zeros((), requires_grad=True)
-        self.called = dict.fromkeys(self.names, CUT_OFF)
+        self.called = dict.fromkeys(names, CUT_OFF)
         self.sums: dict[str, torch.Tensor] = {}
         """Name of a block → s of all examples so far, (examples · draws,), float64."""
         self._added: dict[str, torch.Tensor] = {}
-        then: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {}
-        graph = {node.name: node for node in net.program.graph.nodes}
-        for block in found:
-            ends = [n.name for n in graph[block.sum].all_input_nodes if n.name != block.stream]
-            then[ends[0]] = self._keeping(block.name)
-            then[block.sum] = self._watching(block.name)
-        tensors = {name: tensor.value.detach() for name, tensor in net.tensors.items()}
-        self.model = Running(net, tensors, then)
 
     def after(self, call: Call, output: torch.Tensor) -> None:
         """For `LinearCalls`: weights themselves are not watched."""
 
     def products(self) -> torch.Tensor:
-        """Σ s sᵀ, (n, n)."""
+        """Σ s sᵀ, (n, n); 0 for blocks that no gradient reaches."""
         most = max((len(value) for value in self.sums.values()), default=0)
         none = torch.zeros(most, dtype=torch.float64)
+        if not self.names:
+            return none.new_zeros(0, 0)
         rows = torch.stack([self.sums.get(name, none).cpu() for name in self.names])
         return rows @ rows.T
+
+    def at(self, net: Network) -> dict[str, Callable[[torch.Tensor], torch.Tensor]]:
+        """Name of a node of this network's program → what is done with its value."""
+        graph = {node.name: node for node in net.program.graph.nodes}
+        found: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {}
+        for block in net.blocks():
+            if block.name in self.names:
+                (end,) = (n for n in graph[block.sum].all_input_nodes if n.name != block.stream)
+                found[end.name] = self._keeping(block.name)
+                found[block.sum] = self._watching(block.name)
+        return found
 
     def _keeping(self, name: str) -> Callable[[torch.Tensor], torch.Tensor]:
         def keep(value: torch.Tensor) -> torch.Tensor:
@@ -121,3 +135,21 @@ class BranchGradients:
             return value
 
         return watch
+
+
+class _Traced(nn.Module):
+    """A model as its program, traced for every shape of inputs."""
+
+    def __init__(self, model: nn.Module, watch: BranchGradients) -> None:
+        super().__init__()
+        self._model, self._watch = model, watch
+        self._programs: dict[Any, Running] = {}
+
+    def forward(self, *args: Any, **kwargs: Any) -> list[torch.Tensor]:
+        leaves = pytree.tree_leaves((args, kwargs))
+        kind = tuple((v.shape, v.dtype) if isinstance(v, torch.Tensor) else v for v in leaves)
+        if kind not in self._programs:
+            net = trace(self._model, kwargs or args)
+            tensors = {name: tensor.value.detach() for name, tensor in net.tensors.items()}
+            self._programs[kind] = Running(net, tensors, self._watch.at(net))
+        return self._programs[kind](*args, **kwargs)
