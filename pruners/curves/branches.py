@@ -13,7 +13,7 @@ to cost, and no pruned network is evaluated.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -39,14 +39,17 @@ class BranchLosses:
     Args:
         names: of blocks (`net.blocks()`).
         products: E[s sᵀ], summed over the examples and divided by predictions, (n, n), float64.
+        within: name of a block → those that hold it, and go with it.
     """
 
     names: tuple[str, ...]
     products: torch.Tensor
+    within: Mapping[str, frozenset[str]]
 
     def of(self, gone: Iterable[str]) -> float:
         """Expected loss without these blocks together."""
-        index = [self.names.index(name) for name in gone]
+        named = set(gone)
+        index = [self.names.index(name) for name in named if not self.within[name] & named]
         return float(self.products[index][:, index].sum()) / 2
 
 
@@ -70,11 +73,16 @@ def branch_losses(
     Raises:
         NoCurvatureError: an output without scores, or one that does not depend on the branches.
     """
-    watch = BranchGradients([block.name for block in net.blocks()])
+    found = {block.name: set(block.tensors) for block in net.blocks()}
+    watch = BranchGradients([*found])
     with torch.inference_mode(False), torch.enable_grad(), undisturbed(model):
         traced = _Traced(model, watch)
         predictions = of_scores(traced, list(batches), watch, likelihood or Likelihood())
-    return BranchLosses(watch.names, watch.products() / max(predictions, 1.0))
+    within = {
+        name: frozenset(other for other, held in found.items() if inside < held)
+        for name, inside in found.items()
+    }
+    return BranchLosses(watch.names, watch.products() / max(predictions, 1.0), within)
 
 
 class BranchGradients:

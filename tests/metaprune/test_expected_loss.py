@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import metaprune
+from pruners.curves import mask_curves
 from tests.metaprune.networks import cnn, images, mlp
 
 X = torch.randn(64, 8, generator=torch.Generator().manual_seed(0))
@@ -231,3 +232,23 @@ def test_models_that_were_made_for_inference_are_refused_with_words():
         model = nn.Sequential(nn.Linear(8, 4))
     with pytest.raises(metaprune.TraceError, match=r"0.weight was made in torch.inference_mode"):
         prune("unstructured", model)
+
+
+def test_masks_beside_low_rank_are_divided_by_the_curves_of_their_own_solver(monkeypatch):
+    from pruners.budgets.rules import expected_loss
+
+    asked = []
+
+    def noted(sides, solver, *given):
+        asked.append(solver)
+        return mask_curves(sides, solver, *given)
+
+    monkeypatch.setattr(expected_loss, "mask_curves", noted)
+    target = {"sparsity": 0.4}
+    result = prune("sparse+low-rank", target=target, budget="expected-loss")
+    assert set(asked) == {"sparse+low-rank"}
+    assert result.plan.achieved["sparsity"] == pytest.approx(0.4, abs=0.02)
+    assert result.plan.provenance["expected_loss"]["total"] > 0
+    assert prune("sparse+low-rank", target=target).plan.budget == metaprune.patterns.parse(
+        "sparse+low-rank"
+    ).default_budget(True)

@@ -94,3 +94,18 @@ def test_masks_move_up_with_their_layers() -> None:
             assert torch.equal(short.masks[f"{after}.body.{leaf}.weight"], mask)
             weight = short.model.get_parameter(f"{after}.body.{leaf}.weight")
             assert not weight[~mask].any()
+
+
+def test_blocks_are_divided_by_expected_loss_where_it_is_asked_for() -> None:
+    given = {"pattern": "blocks", "target": {"macs": "60%"}, "calibration": BATCHES}
+    model = stack()
+    result = metaprune.prune(model, BATCHES[0], budget="expected-loss", **given)
+    assert result.plan.budget == "expected-loss"
+    assert set(result.plan.dropped) == {"2.body", "4.body"}
+    assert result.plan == Plan.from_json(result.plan.to_json())
+    divergence = result.plan.provenance["divergence"]
+    assert list(divergence) == list(result.plan.dropped)
+    assert sorted(divergence.values()) == list(divergence.values())
+    assert metaprune.plan(model, BATCHES[0], **given).budget == "imitation"
+    with pytest.raises(ValueError, match='budget "expected-loss" of "blocks" reads no options'):
+        metaprune.plan(model, BATCHES[0], budget={"rule": "expected-loss", "shots": 2}, **given)
