@@ -79,7 +79,7 @@ def apply_step(
                 f"({first_of(names)}), because no gradient reaches the outputs: {reason}."
             )
     if why := plan.provenance.get("no_expected_loss"):
-        pruning.notes.append(f"Budget divided by what layers lose of their own outputs: {why}.")
+        pruning.notes.append(f"Budget divided {why}.")
     report["notes"], report["seconds"] = pruning.notes, pruning.seconds
     report["repaired"] = [list(repair) for repair in rebuilt.repaired]
     report["varied"] = {name: dict(values) for name, values in rebuilt.varied.items()}

@@ -191,7 +191,8 @@ def foretold(evidence: Mapping[str, Any]) -> dict[str, Any]:
     unreached = expected.unreached
     if unreached and len(unreached) == len(expected.sides):
         # Where no gradient arrives anywhere, losses are relative to nothing.
-        return {**found, "no_expected_loss": next(iter(unreached.values()))}
+        why = next(iter(unreached.values()))
+        return {**found, "no_expected_loss": f"by what layers lose of their own outputs: {why}"}
     more = {"unreached": unreached} if unreached else {}
     return {**found, "expected_loss": {**expected.prediction.to_json(), **more}}
 

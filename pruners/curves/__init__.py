@@ -12,16 +12,21 @@ from pruners.curves.expected import ExpectedLoss
 from pruners.curves.masks import mask_curves
 from pruners.curves.sides import Sides, measure_sides
 from pruners.curves.spend import spend
+from pruners.curves.trial import FEWEST, Judge, dropped_and_refitted, left_out
 
 __all__ = [
+    "FEWEST",
     "AxisCurve",
     "BranchLosses",
     "Curve",
     "ExpectedLoss",
+    "Judge",
     "Prediction",
     "Sides",
     "axis_curves",
     "branch_losses",
+    "dropped_and_refitted",
+    "left_out",
     "mask_curves",
     "measure_sides",
     "spend",

@@ -14,6 +14,7 @@ from pruners.budgets.problems.widths import unit_cost
 from pruners.budgets.registry import rule
 from pruners.budgets.rules.global_threshold import most_worth
 from pruners.curves import (
+    FEWEST,
     AxisCurve,
     Curve,
     ExpectedLoss,
@@ -36,9 +37,6 @@ solver than the one asked, and nothing is tried."""
 
 TRIED_ORDERS, TRIED_SHOTS = ("loss", "given"), (1, 2, 4)
 """What is tried where nothing is said."""
-
-FEWEST = 64
-"""Predictions left out that can tell one way from another: with fewer nothing is tried."""
 
 SWEEPS = 8
 """Costs of units depend on all widths: they are taken anew so often."""

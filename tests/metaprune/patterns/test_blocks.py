@@ -99,13 +99,15 @@ def test_masks_move_up_with_their_layers() -> None:
 def test_blocks_are_divided_by_expected_loss_where_it_is_asked_for() -> None:
     given = {"pattern": "blocks", "target": {"macs": "60%"}, "calibration": BATCHES}
     model = stack()
-    result = metaprune.prune(model, BATCHES[0], budget="expected-loss", **given)
+    result = metaprune.prune(model, BATCHES[0], **given)
     assert result.plan.budget == "expected-loss"
     assert set(result.plan.dropped) == {"2.body", "4.body"}
     assert result.plan == Plan.from_json(result.plan.to_json())
     divergence = result.plan.provenance["divergence"]
     assert list(divergence) == list(result.plan.dropped)
     assert sorted(divergence.values()) == list(divergence.values())
-    assert metaprune.plan(model, BATCHES[0], **given).budget == "imitation"
+    assert metaprune.plan(model, BATCHES[0], **given) == result.plan
+    other = metaprune.plan(model, BATCHES[0], budget="imitation", **given)
+    assert (other.budget, other.dropped) == ("imitation", result.plan.dropped)
     with pytest.raises(ValueError, match='budget "expected-loss" of "blocks" reads no options'):
         metaprune.plan(model, BATCHES[0], budget={"rule": "expected-loss", "shots": 2}, **given)
