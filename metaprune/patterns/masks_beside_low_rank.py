@@ -72,8 +72,8 @@ class MasksBesideLowRank:
         return solvers_for(masks=True, factors=True)
 
     def default_budget(self, measured: bool) -> str:
-        """Uniform, as it is published (Zhang & Papyan 2025, OATS)."""
-        return "uniform"
+        """Expected loss where it is measured; else uniform (Zhang & Papyan 2025, OATS)."""
+        return "expected-loss" if measured and "expected-loss" in self.budgets() else "uniform"
 
     def default_solver(self, measured: bool) -> str:
         """See `metaprune.patterns.base.Pattern`."""
