@@ -63,9 +63,10 @@ def _moved(axis: Along, node: fx.Node, operand: fx.Node, state: Turned, made: li
         rest = iter(sides)
         return {i: tuple(next(rest) for _ in range(n)) for i, n in zip(made, counts, strict=True)}
     start = named_arguments(node).get("start")
-    if len(made) == 1 and operator_name(node.target) in ("slice", "narrow"):
+    known = start is None or isinstance(start, int)
+    if known and len(made) == 1 and operator_name(node.target) in ("slice", "narrow"):
         whole = axis.dims(operand)[place]
-        first = _parts_before(axis, whole, int(start or 0))
+        first = _parts_before(axis, whole, start or 0)
         if first is not None:
             return {made[0]: sides[first : first + counts[0]]}
     raise Blocked(f"parts of it are laid out in another way by {describe(node)}")

@@ -31,7 +31,7 @@ def test_scales_become_one():
     scale = net.tensors["norm.weight"].value
     expected = net.tensors["up.weight"].value * scale
     torch.testing.assert_close(after.tensors["up.weight"].value, expected)
-    assert after.symmetries()["embed.out"].ready
+    assert after.symmetry("embed.out").ready
 
 
 def test_a_stored_offset_is_respected():
@@ -58,7 +58,7 @@ def test_a_shift_without_room_blocks():
     model = lively(Stream())
     with torch.no_grad():
         model.last.weight[2] = 1e-9
-    found = trace(model, tokens()).symmetries()["embed.out"]
+    found = trace(model, tokens()).symmetry("embed.out")
     assert found.blocked == (
         "the shift last.bias has nowhere to go: head.weight has no bias for it, and last.weight "
         "is too small at 1 units to divide by"
@@ -66,7 +66,7 @@ def test_a_shift_without_room_blocks():
     with torch.no_grad():
         model.last.bias[2] = 0
     net = trace(model, tokens())
-    assert way_of(net, net.symmetries()["embed.out"].folds[1]) == "divided"
+    assert way_of(net, net.symmetry("embed.out").folds[1]) == "divided"
     after = net.fold_norms("embed.out").to_model()
     torch.testing.assert_close(after(*tokens()), model(*tokens()), rtol=1e-10, atol=1e-10)
 
