@@ -16,6 +16,7 @@ from graphs.rules.registry import Turning
 from graphs.symmetries.members import dimension
 from graphs.symmetries.passing.visit import HANDLERS
 from graphs.symmetries.values import Untie
+from metaprune import testing
 from tests.graphs.symmetries.networks import (
     FEATURES,
     Attention,
@@ -128,6 +129,54 @@ def test_an_operator_without_a_word_blocks():
         rule("dropout")(lambda ctx, x, *args: x.dims)
         blocked = trace(model, (torch.randn(2, 3),)).symmetry("0.out")
     assert "no matrix passes aten.dropout" in blocked.blocked
+
+
+class Written(nn.Module):
+    """A stream that is written to in place, before and behind a view of it."""
+
+    def __init__(self, write) -> None:
+        super().__init__()
+        self.first, self.last, self.write = nn.Linear(3, 6), nn.Linear(6, 2, bias=False), write
+        self.scale = nn.Parameter(torch.rand(6) + 0.5)
+
+    def forward(self, x):
+        x = self.first(x)
+        self.write(self, x)
+        return self.last(x)
+
+
+def scale_itself(model, x):
+    x.mul_(model.scale)
+
+
+def scale_a_view(model, x):
+    x.view(-1, 6).mul_(model.scale)
+
+
+def add_to_a_view(model, x):
+    x.view(-1, 6).add_(model.scale)
+
+
+def put_ones(model, x):
+    x[..., :1, :] = torch.ones(())
+
+
+@pytest.mark.parametrize(
+    ("write", "reason"),
+    [
+        (scale_itself, ""),
+        (add_to_a_view, ""),
+        (scale_a_view, r"written to in place at aten\.mul_"),
+        (put_ones, r"no matrix passes|other numbers|told apart"),
+    ],
+)
+def test_what_is_written_in_place_is_followed_or_blocks(write, reason):
+    model, x = lively(Written(write)), torch.randn(2, 4, 3, dtype=torch.float64)
+    net = trace(model, (x,))
+    s = net.symmetry(net.tensors["first.weight"].axes_made[0])
+    assert s.turns is not bool(reason), s.blocked
+    assert re.search(reason, s.blocked)
+    testing.assert_rotation_invariant(net, (x,))
 
 
 def test_every_word_of_a_rule_has_a_function():
