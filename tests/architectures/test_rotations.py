@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -61,6 +63,27 @@ def test_outputs_class_and_checkpoint_stay(name, tmp_path):
     back.save_pretrained(tmp_path)
     opened = type(model).from_pretrained(tmp_path, torch_dtype=torch.float32).eval()
     assert gap(expected, outputs(opened, inputs)) < 1e-5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["stories260K", "TinyStories-656K"])
+def test_perplexity_of_a_real_llama_stays(name):
+    root = os.environ.get("METAPRUNE_DATA")
+    if root is None:
+        pytest.skip(f"set METAPRUNE_DATA to a folder with models/{name}")
+    transformers = pytest.importorskip("transformers")
+    model = transformers.AutoModelForCausalLM.from_pretrained(Path(root) / "models" / name).eval()
+    net = trace(model, (torch.arange(8)[None],))
+    moved, names = turned_everywhere(net)
+    assert len(names) == 1 + model.config.num_hidden_layers
+    torch.manual_seed(0)
+    text = model.generate(torch.full((8, 1), 1), do_sample=True, max_length=120, eos_token_id=None)
+
+    def perplexity(model):
+        with torch.no_grad():
+            return float(model(text, labels=text).loss.exp())
+
+    assert perplexity(moved.to_model()) == pytest.approx(perplexity(model), rel=1e-5)
 
 
 def test_forty_architectures_have_a_stream_that_may_be_rotated():
