@@ -2,7 +2,7 @@
 
 Nothing here knows an architecture or a name: an axis is followed through the traced program, every
 operator is asked by its rule what becomes of M x, and what is left of the general linear group is
-the answer (`operators`, with the conditions that it collects on M):
+the answer (`passing`, with the conditions that it collects on M):
 
     nothing asked               any invertible M, one for each unit of the axes that stand beside
     M⁻ᵀ = M                     rotations: a mean of squares, a tied weight that makes and reads
