@@ -8,18 +8,26 @@ Everything below works on the value (`graphs.relate.structure.Structure`) and kn
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Self
 
+import torch
 from torch import nn
 
 from graphs.build.inplace import prune_in_place
 from graphs.build.rebuild import rebuild
 from graphs.depth.branches import Block, blocks
 from graphs.depth.drop import drop
+from graphs.relate.renaming import named_like
 from graphs.relate.structure import Structure
 from graphs.relate.trace import structure_of
+from graphs.symmetries.find import symmetries, symmetry
+from graphs.symmetries.fold import fold_norms
+from graphs.symmetries.scales import rescale
+from graphs.symmetries.turn import rotate
+from graphs.symmetries.untie import untied
+from graphs.symmetries.values import Symmetry
 
 
 @dataclass(frozen=True, repr=False)
@@ -66,6 +74,73 @@ class Network(Structure):
             KeyError: no such block.
         """
         return drop(self, names)
+
+    def symmetries(self) -> Mapping[str, Symmetry]:
+        """Axis name → the largest group that acts on it; see `graphs.symmetries.find`."""
+        return symmetries(self)
+
+    def symmetry(self, axis: str) -> Symmetry:
+        """The largest group that acts on one axis.
+
+        Raises:
+            KeyError: there is no such axis.
+        """
+        return symmetry(self, axis)
+
+    def rotate(self, axis: str, matrix: torch.Tensor) -> Self:
+        """The same function with the features of an axis turned by a matrix.
+
+        Args:
+            axis: whose group is one of matrices and needs no fold and no untying
+                (`symmetry(axis).ready`).
+            matrix: M (units, units), or (units of `per`, units, units); a feature vector x becomes
+                M x. Orthogonal for `rotations`.
+
+        Raises:
+            ValueError: M is no member of the group of the axis, with the reason.
+        """
+        return rotate(self, axis, matrix)
+
+    def rescale(self, axis: str, scales: torch.Tensor, gauge: int = 0) -> Self:
+        """The same function with units scaled where they are made, and back where they are read.
+
+        Args:
+            axis: with at least one scale gauge (`graphs.symmetries.scales.gauges`).
+            scales: one number for each unit: positive, or not zero where the gauge is linear.
+            gauge: which of its gauges.
+
+        Raises:
+            ValueError: the axis has no such gauge, or a number is none of its scales.
+        """
+        return rescale(self, axis, scales, gauge)
+
+    def fold_norms(self, axis: str) -> Self:
+        """The same function with the norms along an axis folded into the weights around them.
+
+        Their scales become one. See `graphs.symmetries.fold`.
+
+        Args:
+            axis: whose group is one of matrices.
+
+        Raises:
+            ValueError: it has none, or weights have to be untied first.
+        """
+        return fold_norms(self, axis)
+
+    def untie(self, name: str) -> Network:
+        """The same function with values of its own for a tied tensor.
+
+        The network is traced again, and its axes keep their names. A configuration that asks for
+        tied embeddings follows.
+
+        Args:
+            name: state-dict name that gets them; or of an axis, for all that its symmetry asks for.
+
+        Raises:
+            ValueError: it is not tied.
+        """
+        names = [u.name for u in self.symmetry(name).unties] if name in self.axes else [name]
+        return named_like(trace(*untied(self, names)), self) if names else self
 
     # PyG and networkx take seconds to import: they are asked for where a view is.
 

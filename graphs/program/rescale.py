@@ -94,7 +94,7 @@ def _fused(node: fx.Node) -> Any:
     weight = node.args[2] if len(node.args) > 2 else None
     if not isinstance(weight, fx.Node):
         return None
-    found = _parameter(weight)
+    found = parameter_of(weight)
     stated = len(node.args) > 3 and isinstance(node.args[3], float)
     return found and (*found, (node if stated else None, 3))
 
@@ -130,7 +130,7 @@ def scale_after(node: fx.Node, dim_atoms: frozenset[str], dims: Mapping[str, Any
         other = here.args[1] if here.args[0] is before else here.args[0]
         if not isinstance(other, fx.Node):
             continue
-        found = _parameter(other)
+        found = parameter_of(other)
         if found is not None and dim_atoms <= dims.get(found[0], frozenset()):
             return (*found, (epsilon, 1)) if joined and name == "mul" else None
         if joined:
@@ -145,7 +145,7 @@ def _copies(node: fx.Node) -> bool:
     return known.entries == "same" or operator_name(node.target) == "dropout"
 
 
-def _parameter(node: fx.Node) -> tuple[str, float] | None:
+def parameter_of(node: fx.Node) -> tuple[str, float] | None:
     """(name, offset) of a parameter that reaches `node` through casts and added numbers only."""
     offset = 0.0
     while node.op == "call_function":

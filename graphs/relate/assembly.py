@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
@@ -60,7 +60,7 @@ class _Final:
     def __call__(self, dim: Dim) -> Dim:
         found = self.found.get(id(dim))
         if found is None:
-            found = self.found[id(dim)] = dim, _renamed(self.resolve(dim), self.naming)
+            found = self.found[id(dim)] = dim, renamed_dim(self.resolve(dim), self.naming)
         return found[1]
 
 
@@ -124,7 +124,7 @@ def _program(
         constants=walk.constants,
         dims=dims,
         arguments={
-            node: {where: _map_dims(value, final) for where, value in given.items()}
+            node: {where: map_dims(value, final) for where, value in given.items()}
             for node, given in walk.facts.arguments.items()
         },
         costs=tuple(replace(c, dims=tuple(map(final, c.dims))) for c in walk.facts.costs),
@@ -172,18 +172,19 @@ def _free(label: str, taken: set[str]) -> str:
     return name
 
 
-def _renamed(dim: Dim, naming: Mapping[str, str]) -> Dim:
+def renamed_dim(dim: Dim, naming: Mapping[str, str]) -> Dim:
     """`dim` over named axes."""
     if isinstance(dim, Atom):
         return Atom(naming[dim.axis])
     if isinstance(dim, Prod):
-        return Prod(tuple(_renamed(f, naming) for f in dim.factors))
+        return Prod(tuple(renamed_dim(f, naming) for f in dim.factors))
     if isinstance(dim, Sum):
-        return Sum(tuple(_renamed(t, naming) for t in dim.terms))
+        return Sum(tuple(renamed_dim(t, naming) for t in dim.terms))
     return dim
 
 
-def _map_dims(value: Any, final: Any) -> Any:
+def map_dims(value: Any, final: Callable[[Dim], Dim]) -> Any:
+    """An argument of a call with other dimensions inside."""
     return mapped(
         lambda leaf: (
             replace(leaf, dim=final(leaf.dim))

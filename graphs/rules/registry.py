@@ -19,6 +19,20 @@ can be rewritten for smaller shapes, and what a dead unit becomes (`zero=`):
     "value"    zero when the third operand is (attention: a zero query still attends)
     "never"    not zero (softmax)
     "map"      found by applying the operator to zeros (relu yes, sigmoid no), all operands zero
+
+and what becomes of a vector over units that is multiplied by a matrix (`turns=`, used by
+`graphs.symmetries`); f is linear where it says nothing else:
+
+    "each"     it is multiplied by the same matrix: f acts on the other dimensions, or copies
+    "sum", "product", "quotient", "square"     entry by entry
+    "join"     results are side by side: a concatenation, a choice by places
+    "choice"   like join, of one of two values by a condition
+    "pad"      like each, where the new positions are zero
+    "reduce", "variance", "length"     sums, variances and lengths, along it or along others
+    "contract" sums of products, as `labels=` states them
+    "attention", "norm", "batch norm"     what their names say
+    "made"     numbers that are the same for all units
+    ""         something else, or not known
 """
 
 from __future__ import annotations
@@ -29,11 +43,14 @@ from functools import cache
 from typing import Any, Literal
 
 import torch
+from torch import fx
 
 from graphs.rules.context import Context
+from graphs.rules.labels import Contraction, Rank
 from graphs.tools.registry import Registry
 
 RuleFunction = Callable[..., Any]
+Labels = Callable[[fx.Node, Rank], Contraction | None]
 Fate = Literal[
     "product",
     "affine",
@@ -51,6 +68,27 @@ Fate = Literal[
     "map",
 ]
 """What becomes of a dead unit; see the top of this file."""
+
+Turning = Literal[
+    "",
+    "each",
+    "sum",
+    "product",
+    "quotient",
+    "square",
+    "join",
+    "choice",
+    "pad",
+    "reduce",
+    "variance",
+    "length",
+    "contract",
+    "attention",
+    "norm",
+    "batch norm",
+    "made",
+]
+"""What becomes of a vector of units that is turned; see the top of this file."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +109,8 @@ class Rule:
     numbers: Literal["", "kept", "read", "kept or read"] = ""
     training: int | None = None
     spelled: Callable[..., Any] | None = None
+    turns: Turning = ""
+    labels: Labels | None = None
 
     @property
     def normalises(self) -> bool:
@@ -96,6 +136,8 @@ def rule(
     numbers: Literal["", "kept", "read", "kept or read"] = "",
     training: int | None = None,
     spelled: Callable[..., Any] | None = None,
+    turns: Turning = "",
+    labels: Labels | None = None,
 ) -> Callable[[RuleFunction], RuleFunction]:
     """Register a rule for operators by name, with what else is known of them.
 
@@ -119,6 +161,8 @@ def rule(
             do ("kept"), or they are used to look something up, which the rule states ("read").
         training: the position of the flag that tells training from evaluation.
         spelled: the operator to call instead where an argument follows a size that changed.
+        turns: what becomes of a vector of units that is turned; see the top of this file.
+        labels: for "contract", which dimensions are summed over and which pass.
 
     Raises:
         ValueError: an operator has a rule already.
@@ -140,6 +184,8 @@ def rule(
             numbers=numbers,
             training=training,
             spelled=spelled,
+            turns=turns,
+            labels=labels,
         )
         for name in names:
             RULES.add(name, known)

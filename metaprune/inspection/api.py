@@ -26,6 +26,7 @@ from metaprune.inspection.facts.layers import layers
 from metaprune.inspection.facts.left_alone import left_alone
 from metaprune.inspection.facts.modules import modules
 from metaprune.inspection.facts.notes import notes
+from metaprune.inspection.facts.turning import turning
 from metaprune.inspection.schema import Findings
 from pruners import Target, measure
 from pruners.targets import SPARED
@@ -101,6 +102,7 @@ def inspect(
         curves = expected(net, model, given.model_inputs)
         seconds["expected"] = time.perf_counter() - begun
     found = groups(net)
+    turned, not_turned = turning(net)
     dense = measure(net)
     return Inspection(
         model=type(model).__name__,
@@ -111,6 +113,8 @@ def inspect(
         groups=found,
         exactness=classes(found),
         left_alone=left_alone(net.axes.values()),
+        turning=turned,
+        not_turning=not_turned,
         modules=modules(net, model, by_torch if counted.torch_macs is not None else None),
         layers=layers(net),
         check=counted,

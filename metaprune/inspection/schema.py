@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from metaprune import documents
 
-FORMAT = 1
+FORMAT = 2
 WHAT, REMEDY = "an inspection", "inspect the model again"
 
 
@@ -57,6 +57,37 @@ class Alone:
     places: tuple[str, ...]
     axes: tuple[str, ...]
     remedy: str = ""
+
+
+@dataclass(frozen=True)
+class Turning:
+    """An axis whose features may be multiplied by matrices without changing the function.
+
+    Args:
+        axis: name of the axis.
+        units: number of features.
+        kind: what a unit is.
+        group: "rotations" or "invertible".
+        keeps_ones: whether members keep the vector of ones (behind a LayerNorm).
+        per: how many matrices there are, one for each unit of another axis; 1 for one in all.
+        per_kind: what the units of that axis are.
+        freedom: how many numbers may be chosen freely.
+        folds: norm scales that must be folded into weights first.
+        unties: tied tensors that must get values of their own first.
+        params_added: parameters that the network then has more.
+    """
+
+    axis: str
+    units: int
+    kind: str
+    group: str
+    keeps_ones: bool
+    per: int
+    per_kind: str
+    freedom: int
+    folds: int
+    unties: tuple[str, ...]
+    params_added: int
 
 
 @dataclass(frozen=True)
@@ -142,6 +173,8 @@ class Findings:
         groups: what may be pruned.
         exactness: class → {"groups": how many, "meaning": in words}, for the classes that occur.
         left_alone: what is not, by reason.
+        turning: axes whose features may be turned by matrices.
+        not_turning: the other groups, by what stands in the way.
         modules: path → cost, for modules that have one, in order.
         layers: what multiplies, in order.
         check: against torch's own counter.
@@ -161,6 +194,8 @@ class Findings:
     groups: tuple[Group, ...]
     exactness: Mapping[str, Mapping[str, Any]]
     left_alone: tuple[Alone, ...]
+    turning: tuple[Turning, ...]
+    not_turning: tuple[Alone, ...]
     modules: Mapping[str, Module]
     layers: tuple[Layer, ...]
     check: Check
@@ -187,6 +222,8 @@ class Findings:
         parts = {
             "groups": documents.build_all(Group, content.get("groups"), WHAT),
             "left_alone": documents.build_all(Alone, content.get("left_alone"), WHAT),
+            "turning": documents.build_all(Turning, content.get("turning"), WHAT),
+            "not_turning": documents.build_all(Alone, content.get("not_turning"), WHAT),
             "layers": documents.build_all(Layer, content.get("layers"), WHAT),
             "modules": {
                 path: documents.build(Module, module, WHAT)

@@ -3,6 +3,7 @@
     assert_round_trip(model, inputs)              to_model(trace(model)) == model, bit for bit
     assert_permutation_invariant(model, inputs)   permuting axes leaves the function
     assert_scale_invariant(model, inputs)         scaling units and back leaves the function
+    assert_rotation_invariant(model, inputs)      turning features by matrices leaves the function
     assert_lossless(model, inputs)                removing dead units does what their class says
     assert_equivariant(metanet, model, inputs)    permuting an axis permutes what the metanet says
     certify(model, inputs)                        all laws of a model at once, as a `Certificate`
@@ -13,8 +14,9 @@ much a network declares. Every law also takes a `Network` in place of a model, w
 it is, weights and dtype included.
 
 `laws` and `certificate` are what users call. Each law has a file: `permutations`, `scales`,
-`removal` (with `masked_statistics`). Below them, `subject` is what is tested, `alterations` make
-other networks of it, `checking` compares, and `first_difference` finds where a law breaks.
+`matrices`, `removal` (with `masked_statistics`). Below them, `subject` is what is tested,
+`alterations` make other networks of it, `checking` compares, and `first_difference` finds where a
+law breaks.
 """
 
 from metaprune.testing.alterations import kill, lively
@@ -25,6 +27,7 @@ from metaprune.testing.laws import (
     assert_equivariant,
     assert_lossless,
     assert_permutation_invariant,
+    assert_rotation_invariant,
     assert_round_trip,
     assert_scale_invariant,
 )
@@ -38,6 +41,7 @@ __all__ = [
     "assert_equivariant",
     "assert_lossless",
     "assert_permutation_invariant",
+    "assert_rotation_invariant",
     "assert_round_trip",
     "assert_scale_invariant",
     "certify",

@@ -13,6 +13,7 @@ from graphs.axes.dims import EXACTNESS
 from graphs.calls.running import as_inputs
 from metaprune.testing.checking import Checked
 from metaprune.testing.laws import TOLERANCE, assert_round_trip
+from metaprune.testing.matrices import matrix_law
 from metaprune.testing.permutations import group_size, permutation_law, silent_axes
 from metaprune.testing.removal import REPAIRED, removal_law
 from metaprune.testing.scales import scale_law
@@ -49,6 +50,8 @@ class Certificate:
             symmetries that are declared and wrong; a fall of this number finds those that went
             missing.
         scales: kind of axis → number of independent scale factors.
+        matrices: kind of axis → how many numbers the rotations and invertible matrices of its axes
+            may choose freely.
         axes: class of exactness → names of the axes.
         frozen: name of a frozen axis → why.
         silent: axes about which the permutations say nothing, because breaking them on purpose
@@ -59,6 +62,7 @@ class Certificate:
     laws: tuple[Law, ...]
     permutations: dict[str, float]
     scales: dict[str, int]
+    matrices: dict[str, int]
     axes: dict[str, tuple[str, ...]]
     frozen: dict[str, str]
     silent: tuple[str, ...]
@@ -92,6 +96,8 @@ class Certificate:
         lines.append(f"  permutations declared        {sizes or 'none'}")
         scales = ", ".join(f"{kind} {n}" for kind, n in self.scales.items())
         lines.append(f"  scale factors                {scales or 'none'}")
+        matrices = ", ".join(f"{kind} {n}" for kind, n in self.matrices.items())
+        lines.append(f"  freedom of matrices          {matrices or 'none'}")
         counts = ", ".join(f"{kind} {len(names)}" for kind, names in self.axes.items())
         lines.append(f"  axes                         {counts}")
         if self.silent:
@@ -130,6 +136,8 @@ def certify(
     laws.append(_law("permutation", permutation_law(subject, tolerance, one_by_one)))
     scaling, scales = scale_law(subject, max(tolerance, REPAIRED))
     laws.append(_law("scale", scaling))
+    turning, matrices = matrix_law(subject, tolerance)
+    laws.append(_law("matrix", turning))
     for removal in removal_law(subject, tolerance):
         laws.append(_law(f"removal, {removal.exactness}", removal.checked, removal.note))
     classes = {
@@ -140,6 +148,7 @@ def certify(
         laws=tuple(laws),
         permutations=group_size(net),
         scales=scales,
+        matrices=matrices,
         axes={kind: names for kind, names in classes.items() if names},
         frozen={a.name: a.frozen for a in net.axes.values() if a.frozen is not None},
         silent=tuple(silent_axes(subject, tolerance)),

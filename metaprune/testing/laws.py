@@ -13,6 +13,7 @@ from graphs.build.rebuild import graph_model
 from graphs.calls.running import as_inputs, outputs
 from metaprune.testing.alterations import reordered
 from metaprune.testing.checking import gap
+from metaprune.testing.matrices import matrix_law
 from metaprune.testing.permutations import batches, orders, permutation_law
 from metaprune.testing.removal import removal_law
 from metaprune.testing.scales import scale_law
@@ -128,6 +129,31 @@ def assert_scale_invariant(
         AssertionError: naming the axis.
     """
     checked, _ = scale_law(prepared(subject, example_inputs, seed), tolerance)
+    checked.require()
+
+
+def assert_rotation_invariant(
+    subject: nn.Module | Network,
+    example_inputs: Any,
+    *,
+    seed: int = 0,
+    tolerance: float = TOLERANCE,
+) -> None:
+    """Turning axes by random members of their groups of matrices leaves the function as it is.
+
+    Rotations where a mean of squares is taken, invertible matrices elsewhere; see
+    `graphs.symmetries`. Norms are folded and ties undone first, where the group asks for that.
+
+    Args:
+        subject: a model, or a network to take as it is.
+        example_inputs: tuple of arguments or dict of keywords.
+        seed: of weights and matrices.
+        tolerance: largest difference of any output, relative to its largest magnitude above 1.
+
+    Raises:
+        AssertionError: naming the axis.
+    """
+    checked, _ = matrix_law(prepared(subject, example_inputs, seed), tolerance)
     checked.require()
 
 

@@ -13,7 +13,8 @@ from graphs import Axis, Network
 from graphs.axes.dims import Dim, kept_positions, size
 from graphs.calls.running import quiet_evaluation
 from graphs.rules.registry import known_of, operator_name
-from metaprune.testing.subject import Outputs, Subject, dims_of
+from graphs.symmetries.nodes import dims_of
+from metaprune.testing.subject import Outputs, Subject
 
 
 def masked_statistics(

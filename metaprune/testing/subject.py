@@ -12,7 +12,6 @@ from torch.func import functional_call
 from torch.utils import _pytree as pytree
 
 from graphs import Axis, Network, trace
-from graphs.axes.dims import Dim
 from graphs.build.rebuild import graph_model
 from graphs.calls.running import as_inputs, outputs
 from metaprune.testing.alterations import WIDE, lively, raised, widened
@@ -126,11 +125,3 @@ def prepared_from(net: Network, inputs: Any, seed: int) -> Subject:
     generator = torch.Generator().manual_seed(seed)
     inputs = pytree.tree_map_only(torch.Tensor, widened, inputs)
     return Subject(lively(raised(net), generator), inputs, generator, wide=True)
-
-
-def dims_of(net: Network, node: fx.Node) -> tuple[Dim, ...]:
-    """Dimensions of the tensor or value of a node; none where they are not known."""
-    if node.op == "get_attr":
-        tensor = net.tensors.get(str(node.target))
-        return tensor.dims if tensor else ()
-    return net.program.dims.get(node.name, ())

@@ -14,7 +14,7 @@ _UNARY = (
     "threshold exp exp2 expm1 log log1p log2 log10 sqrt rsqrt reciprocal sign sgn signbit "
     "sin cos tan asin acos atan sinh cosh asinh acosh atanh erf erfc erfinv sinc logit lgamma "
     "digamma special_expit special_log_ndtr special_ndtr deg2rad rad2deg floor ceil round trunc "
-    "fix frac square clamp clip clamp_min clamp_max feature_alpha_dropout "
+    "fix frac clamp clip clamp_min clamp_max feature_alpha_dropout "
     "rrelu isnan isinf isfinite logical_not bitwise_not nan_to_num positive zero "
     "_assert_tensor_metadata cpu cuda"
 )
@@ -53,16 +53,18 @@ def _still(*args: Any) -> bool:
 
 @rule(*_UNARY.split())
 @rule("relu", "leaky_relu", "abs", homogeneous=True)
-@rule("neg", homogeneous=True, shifts=True)
+@rule("neg", homogeneous=True, shifts=True, turns="each")
 @rule(
     *("to", "_to_copy", "type_as", "clone", "detach", "alias", "contiguous"),
     *("lift_fresh", "lift_fresh_copy"),
     entries="same",
     homogeneous=True,
     numbers="kept",
+    turns="each",
 )
-@rule("dropout", homogeneous=True, training=2)
-@rule("alpha_dropout", "feature_dropout", training=2)
+@rule("square", turns="square")
+@rule("dropout", homogeneous=True, training=2, turns="each")
+@rule("alpha_dropout", "feature_dropout", training=2, turns="each")
 def unary(ctx: Context, x: Value, *args: Any, **kwargs: Any) -> Dims:
     """Entry by entry; the dimensions pass through."""
     return broadcast(ctx, [x, *_operands(*args)]) if ctx.shapes else ()
@@ -74,14 +76,14 @@ def native_dropout(ctx: Context, x: Value, *args: Any, **kwargs: Any) -> Any:
     return x.dims, x.dims
 
 
-@rule("pow")
+@rule("pow", turns="square")
 def power(ctx: Context, x: Any, exponent: Any, **kwargs: Any) -> Dims:
     """Entry by entry."""
     return broadcast(ctx, _operands(x, exponent))
 
 
 @rule(*_ADDITIVE.split())
-@rule("add", "sub", homogeneous=True, shifts=True)
+@rule("add", "sub", homogeneous=True, shifts=True, turns="sum")
 def additive(ctx: Context, *args: Any, **kwargs: Any) -> Dims:
     """Entry by entry over several operands."""
     return broadcast(ctx, _operands(*args, *kwargs.values()))
@@ -93,13 +95,13 @@ def both(ctx: Context, *args: Any) -> Dims:
     return broadcast(ctx, _operands(*args))
 
 
-@rule("where", "masked_fill", zero="choice")
+@rule("where", "masked_fill", zero="choice", turns="choice")
 def choose(ctx: Context, *args: Any, **kwargs: Any) -> Dims:
     """Entry by entry one of two values; zero where both are."""
     return broadcast(ctx, _operands(*args, *kwargs.values()))
 
 
-@rule("mul", "multiply", zero="product", shifts=True)
+@rule("mul", "multiply", zero="product", shifts=True, turns="product")
 def multiply(ctx: Context, a: Any, b: Any, **kwargs: Any) -> Dims:
     """Entry by entry; zero where either operand is. A multiplied parameter is a scale."""
     if not _still(a, b):
@@ -108,7 +110,7 @@ def multiply(ctx: Context, a: Any, b: Any, **kwargs: Any) -> Dims:
     return broadcast(ctx, _operands(a, b))
 
 
-@rule("div", "true_divide", "divide", zero="first", shifts=True)
+@rule("div", "true_divide", "divide", zero="first", shifts=True, turns="quotient")
 def divide(ctx: Context, a: Any, b: Any, **kwargs: Any) -> Dims:
     """Entry by entry; zero where the numerator is. A divisor is like a variance, never zero."""
     if not _still(a, b):

@@ -10,7 +10,7 @@ from graphs.rules.context import Context, Dims, Extent, Value
 from graphs.rules.registry import rule
 
 
-@rule("batch_norm", zero="affine-norm", training=5)
+@rule("batch_norm", zero="affine-norm", training=5, turns="batch norm")
 @rule("native_batch_norm", "_native_batch_norm_legit_no_training", zero="affine-norm")
 def batch_norm(
     ctx: Context,
@@ -52,7 +52,7 @@ def instance_norm(
     return result
 
 
-@rule("layer_norm", "native_layer_norm", zero="affine-norm", statistic=True)
+@rule("layer_norm", "native_layer_norm", zero="affine-norm", statistic=True, turns="norm")
 def layer_norm(
     ctx: Context,
     x: Value,
@@ -68,7 +68,7 @@ def layer_norm(
     return _trailing_norm(ctx, x, normalized_shape, weight, bias)
 
 
-@rule("rms_norm", "_fused_rms_norm", zero="unit-norm", statistic=True)
+@rule("rms_norm", "_fused_rms_norm", zero="unit-norm", statistic=True, turns="norm")
 def rms_norm(
     ctx: Context,
     x: Value,

@@ -46,7 +46,8 @@ def _is_square(node: fx.Node) -> bool:
     return name == "square" or (name == "pow" and args[1] == 2)
 
 
-@rule("mean", "nanmean", zero="move", ends=True, homogeneous=True, statistic=True)
+@rule("mean", zero="move", ends=True, homogeneous=True, statistic=True, turns="reduce")
+@rule("nanmean", zero="move", ends=True, homogeneous=True, statistic=True)
 def mean(ctx: Context, x: Value, *args: Any, **kwargs: Any) -> Dims:
     """A mean of squares over units is a root-mean-square norm's: exact up to a rescale."""
     gone = _reduced(ctx, x)
@@ -59,14 +60,21 @@ def mean(ctx: Context, x: Value, *args: Any, **kwargs: Any) -> Dims:
     return _remaining(ctx, x, gone)
 
 
-@rule("sum", "nansum", zero="move", ends=True, homogeneous=True)
+@rule("sum", zero="move", ends=True, homogeneous=True, turns="reduce")
+@rule("nansum", zero="move", ends=True, homogeneous=True)
 @rule("any", "count_nonzero", zero="move", ends=True)
 def total(ctx: Context, x: Value, *args: Any, **kwargs: Any) -> Dims:
     """Zero units add nothing."""
     return _remaining(ctx, x, _reduced(ctx, x))
 
 
-@rule("var", "std", "var_mean", "std_mean", zero="move", ends=True, statistic=True)
+@rule(
+    *("var", "std", "var_mean", "std_mean"),
+    zero="move",
+    ends=True,
+    statistic=True,
+    turns="variance",
+)
 def variance(ctx: Context, x: Value, *args: Any, **kwargs: Any) -> Any:
     """Changes with the units it is taken over."""
     gone = _reduced(ctx, x)
@@ -76,7 +84,7 @@ def variance(ctx: Context, x: Value, *args: Any, **kwargs: Any) -> Any:
     return dims if len(ctx.shapes) == 1 else (dims, dims)
 
 
-@rule("linalg_vector_norm", "norm", zero="move", ends=True)
+@rule("linalg_vector_norm", "norm", zero="move", ends=True, turns="length")
 def vector_norm(ctx: Context, x: Value, order: Any = 2, *args: Any, **kwargs: Any) -> Dims:
     """(Σ |x|^p)^(1/p): zero units add nothing for p ≥ 0, and none is the largest for p = ∞."""
     gone = _reduced(ctx, x)

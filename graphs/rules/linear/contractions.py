@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from graphs.axes.dims import Dim, Fixed, atoms, product
+from graphs.rules import labels
 from graphs.rules.context import Context, Dims, Extent, Pinned, Value
 from graphs.rules.entries.elementwise import broadcast
 from graphs.rules.registry import rule
 
 
-@rule("linear", zero="affine", ends=True)
+@rule("linear", zero="affine", ends=True, turns="contract", labels=labels.linear)
 def linear(ctx: Context, x: Value, weight: Value, bias: Value | None = None) -> Dims:
     """Y = x Wᵀ + b, W (out, in)."""
     ctx.role(weight, "weight", consumed=(1,) if len(weight.dims) == 2 else (0,))
@@ -27,7 +28,7 @@ def linear(ctx: Context, x: Value, weight: Value, bias: Value | None = None) -> 
     return (*x.dims[:-1], out)
 
 
-@rule("embedding", zero="affine", ends=True)
+@rule("embedding", zero="affine", ends=True, turns="contract", labels=labels.embedding)
 def embedding(ctx: Context, weight: Value, index: Value, *args: Any, **kwargs: Any) -> Dims:
     """Rows of W (vocabulary, features) by index."""
     ctx.role(weight, "embedding", consumed=(0,))
@@ -37,7 +38,14 @@ def embedding(ctx: Context, weight: Value, index: Value, *args: Any, **kwargs: A
     return (*index.dims, weight.dims[1])
 
 
-@rule("conv1d", "conv2d", "conv3d", zero="affine", ends=True, convolves="forward")
+@rule(
+    *("conv1d", "conv2d", "conv3d"),
+    zero="affine",
+    ends=True,
+    convolves="forward",
+    turns="contract",
+    labels=labels.convolution,
+)
 def convolution(
     ctx: Context,
     x: Value,
@@ -57,6 +65,8 @@ def convolution(
     zero="affine",
     ends=True,
     convolves="transposed",
+    turns="contract",
+    labels=labels.convolution,
 )
 def transposed_convolution(
     ctx: Context,
@@ -155,13 +165,25 @@ def _heads(ctx: Context, batch: Sequence[Dim], features: Sequence[Dim]) -> None:
         ctx.solver.set_kind(dim, "head feature")
 
 
-@rule("matmul", "mm", "bmm", "mv", "dot", zero="product", ends=True)
+@rule(
+    *("matmul", "mm", "bmm", "mv", "dot"),
+    zero="product",
+    ends=True,
+    turns="contract",
+    labels=labels.matmul,
+)
 def matmul(ctx: Context, a: Value, b: Value) -> Dims:
     """Product of matrices, with broadcast batch dimensions."""
     return _matmul(ctx, a, b)
 
 
-@rule("addmm", "baddbmm", "addmv", zero="bias-first", ends=True)
+@rule(
+    *("addmm", "baddbmm", "addmv"),
+    zero="bias-first",
+    ends=True,
+    turns="contract",
+    labels=labels.matmul,
+)
 def addmm(ctx: Context, bias: Value, a: Value, b: Value, **kwargs: Any) -> Dims:
     """Bias + a b."""
     dims = _matmul(ctx, a, b)
@@ -170,7 +192,7 @@ def addmm(ctx: Context, bias: Value, a: Value, b: Value, **kwargs: Any) -> Dims:
     return broadcast(ctx, [product_value, bias])
 
 
-@rule("scaled_dot_product_attention", zero="value", ends=True)
+@rule("scaled_dot_product_attention", zero="value", ends=True, turns="attention")
 def attention(
     ctx: Context,
     query: Value,
@@ -213,7 +235,7 @@ def attention(
     return (*lead, query.dims[-2], value.dims[-1])
 
 
-@rule("einsum", zero="product", ends=True)
+@rule("einsum", zero="product", ends=True, turns="contract", labels=labels.einsum)
 def einsum(ctx: Context, equation: str, operands: Sequence[Value], **kwargs: Any) -> Dims:
     """Sum over the letters that the result does not name."""
     inputs, arrow, result = equation.replace(" ", "").partition("->")

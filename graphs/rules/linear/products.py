@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from graphs.rules import labels
 from graphs.rules.context import Context, Dims, Value
 from graphs.rules.entries.elementwise import broadcast
 from graphs.rules.registry import rule
 
 
-@rule("bilinear", zero="affine", ends=True)
+@rule("bilinear", zero="affine", ends=True, turns="contract", labels=labels.bilinear)
 def bilinear(ctx: Context, a: Value, b: Value, weight: Value, bias: Value | None = None) -> Dims:
     """y_k = aᵀ W_k b + bias_k, W (out, in of a, in of b)."""
     ctx.role(weight, "weight", consumed=(1, 2))

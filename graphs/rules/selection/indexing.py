@@ -41,7 +41,7 @@ def _either(ctx: Context, a: Dim, b: Dim) -> Dim:
     return next((d for d in map(ctx.solver.resolve, (a, b)) if atoms(d)), merged)
 
 
-@rule("gather", zero="first", ends=True, numbers="read")
+@rule("gather", zero="first", ends=True, numbers="read", turns="each")
 def gather(ctx: Context, x: Value, dim: int, places: Value, **kwargs: Any) -> Dims:
     """out[i][j] = x[places[i][j]][j] for dim = 0."""
     if not x.dims:
@@ -61,7 +61,15 @@ def take_along_dim(ctx: Context, x: Value, places: Value, dim: int | None = None
     return tuple(_pointwise(ctx, x, dim % len(x.dims), places))
 
 
-@rule("index_select", zero="move", ends=True, picks="number", homogeneous=True, numbers="read")
+@rule(
+    "index_select",
+    zero="move",
+    ends=True,
+    picks="number",
+    homogeneous=True,
+    numbers="read",
+    turns="each",
+)
 def index_select(ctx: Context, x: Value, dim: int, places: Value) -> Dims:
     """Positions of one dimension by number."""
     dim %= max(len(x.dims), 1)
@@ -69,7 +77,7 @@ def index_select(ctx: Context, x: Value, dim: int, places: Value) -> Dims:
     return (*x.dims[:dim], *places.dims, *x.dims[dim + 1 :])
 
 
-@rule("index_put", zero="choice")
+@rule("index_put", zero="choice", turns="join")
 def index_put(
     ctx: Context, x: Value, indices: Sequence[Value | None], values: Value, *args: Any
 ) -> Dims:
@@ -88,7 +96,8 @@ def index_put(
     return x.dims
 
 
-@rule("scatter", "scatter_add", "scatter_reduce", zero="choice")
+@rule("scatter", "scatter_reduce", zero="choice")
+@rule("scatter_add", zero="choice", turns="join")
 def scatter(
     ctx: Context, x: Value, dim: int, places: Value, source: Any, *args: Any, **kwargs: Any
 ) -> Dims:
@@ -105,7 +114,8 @@ def scatter(
     return x.dims
 
 
-@rule("index_add", "index_copy", "index_reduce", "index_fill", zero="choice")
+@rule("index_reduce", "index_fill", zero="choice")
+@rule("index_add", "index_copy", zero="choice", turns="join")
 def index_add(
     ctx: Context, x: Value, dim: int, places: Value, source: Any, *args: Any, **kwargs: Any
 ) -> Dims:
@@ -121,7 +131,7 @@ def index_add(
     return x.dims
 
 
-@rule("slice_scatter", "select_scatter", zero="choice")
+@rule("slice_scatter", "select_scatter", zero="choice", turns="join")
 def slice_scatter(ctx: Context, x: Value, source: Value, dim: int = 0, *args: Any) -> Dims:
     """X with a slice or one position along `dim` replaced."""
     dim %= len(x.dims)

@@ -17,7 +17,7 @@ from graphs.rules.selection.routing import has_units, looked_up
 MOST_PARTS = 64
 
 
-@rule("unbind", zero="move", ends=True, picks="place", homogeneous=True)
+@rule("unbind", zero="move", ends=True, picks="place", homogeneous=True, turns="each")
 def unbind(ctx: Context, x: Value, dim: int = 0) -> Any:
     """One result for each position: the positions are told apart, none of them can go."""
     dim %= len(x.dims)
@@ -33,7 +33,15 @@ def unbind(ctx: Context, x: Value, dim: int = 0) -> Any:
     return tuple((*x.dims[:dim], *x.dims[dim + 1 :]) for _ in ctx.shapes)
 
 
-@rule("select", zero="move", ends=True, picks="place", entries="moved", numbers="kept")
+@rule(
+    "select",
+    zero="move",
+    ends=True,
+    picks="place",
+    entries="moved",
+    numbers="kept",
+    turns="each",
+)
 def select(ctx: Context, x: Value, dim: int, index: Any) -> Dims:
     """One position: it is told apart from the others, which stay free."""
     dim %= len(x.dims)
@@ -59,6 +67,7 @@ def select(ctx: Context, x: Value, dim: int, index: Any) -> Dims:
     picks="number",
     entries="moved",
     numbers="kept or read",
+    turns="each",
 )
 def index(ctx: Context, x: Value, indices: Sequence[Value | None]) -> Dims:
     """Advanced indexing: the indexed dimensions give way to those of the (broadcast) tables.

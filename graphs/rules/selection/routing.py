@@ -13,6 +13,7 @@ from typing import Any
 from torch import fx
 
 from graphs.axes.dims import Dim, Fixed, atoms
+from graphs.rules import labels
 from graphs.rules.context import Context, Dims, Extent, Value
 from graphs.rules.registry import known_of, operator_name, rule
 
@@ -80,7 +81,7 @@ def top_k(ctx: Context, x: Value, k: Any, dim: int = -1, *args: Any, **kwargs: A
     return picked, picked
 
 
-@rule(*_GROUPED, zero="product", ends=True)
+@rule(*_GROUPED, zero="product", ends=True, turns="contract", labels=labels.grouped)
 def grouped_matmul(
     ctx: Context,
     x: Value,

@@ -10,7 +10,7 @@ from graphs.rules.context import Context, Dims, Extent, Value
 from graphs.rules.registry import operator_name, rule
 
 
-@rule("zeros", "new_zeros", zero="zero", ends=True, makes=True)
+@rule("zeros", "new_zeros", zero="zero", ends=True, makes=True, turns="made")
 def zeros(ctx: Context, *args: Any, **kwargs: Any) -> Dims:
     """Zero everywhere: its dimensions take on whatever they meet."""
     return constant(ctx, *args, **kwargs)
@@ -21,6 +21,7 @@ def zeros(ctx: Context, *args: Any, **kwargs: Any) -> Dims:
     zero="never",
     ends=True,
     makes=True,
+    turns="made",
 )
 def constant(ctx: Context, *args: Any, **kwargs: Any) -> Dims:
     """The same number everywhere: its dimensions take on whatever they meet."""
@@ -35,13 +36,13 @@ def constant(ctx: Context, *args: Any, **kwargs: Any) -> Dims:
     return dims
 
 
-@rule("zeros_like", zero="zero", makes=True)
+@rule("zeros_like", zero="zero", makes=True, turns="made")
 def zeros_like(ctx: Context, x: Value, *args: Any, **kwargs: Any) -> Dims:
     """Zero everywhere, over another value's dimensions."""
     return x.dims
 
 
-@rule("ones_like", "full_like", "empty_like", zero="never", makes=True)
+@rule("ones_like", "full_like", "empty_like", zero="never", makes=True, turns="made")
 def constant_like(ctx: Context, x: Value, *args: Any, **kwargs: Any) -> Dims:
     """The same number everywhere, over another value's dimensions."""
     return x.dims

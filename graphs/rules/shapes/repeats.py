@@ -10,7 +10,7 @@ from graphs.rules.context import Context, Dims, Extent, Value
 from graphs.rules.registry import rule
 
 
-@rule("repeat", "tile", zero="move")
+@rule("repeat", "tile", zero="move", turns="each")
 def repeat(ctx: Context, x: Value, repeats: Sequence[Any]) -> Dims:
     """Whole dimensions one after another: position = copy × place."""
     rank = len(ctx.shape)
@@ -31,7 +31,7 @@ def repeat(ctx: Context, x: Value, repeats: Sequence[Any]) -> Dims:
     return tuple(product((c, d)) for c, d in zip(copies, old, strict=True))
 
 
-@rule("repeat_interleave", zero="move", homogeneous=True, numbers="kept")
+@rule("repeat_interleave", zero="move", homogeneous=True, numbers="kept", turns="each")
 def repeat_interleave(
     ctx: Context, x: Value, repeats: Any = None, dim: int | None = None, **kwargs: Any
 ) -> Dims:

@@ -20,7 +20,16 @@ def _extents(dims: Dims, given: Sequence[Any]) -> list[Any]:
     ]
 
 
-@rule("view", "reshape", "_unsafe_view", "view_copy", zero="move", homogeneous=True, numbers="kept")
+@rule(
+    "view",
+    "reshape",
+    "_unsafe_view",
+    "view_copy",
+    zero="move",
+    homogeneous=True,
+    numbers="kept",
+    turns="each",
+)
 def view(ctx: Context, x: Value, shape: Any) -> Dims:
     """Row-major regrouping of positions."""
     if not isinstance(shape, Sequence):
@@ -30,20 +39,20 @@ def view(ctx: Context, x: Value, shape: Any) -> Dims:
     return dims
 
 
-@rule("view_as", "reshape_as", zero="move")
+@rule("view_as", "reshape_as", zero="move", turns="each")
 def view_as(ctx: Context, x: Value, other: Value) -> Dims:
     """Row-major regrouping into the shape of another value."""
     dims = ctx.solver.reshape(x.dims, ctx.shape, f"a view does not divide ({ctx.where})")
     return tuple(ctx.unify(a, b) for a, b in zip(dims, other.dims, strict=True))
 
 
-@rule("flatten", zero="move", homogeneous=True, numbers="kept")
+@rule("flatten", zero="move", homogeneous=True, numbers="kept", turns="each")
 def flatten(ctx: Context, x: Value, *args: Any, **kwargs: Any) -> Dims:
     """Neighbouring dimensions become one product."""
     return ctx.solver.reshape(x.dims, ctx.shape, f"a flatten does not divide ({ctx.where})")
 
 
-@rule("unflatten", zero="move", homogeneous=True)
+@rule("unflatten", zero="move", homogeneous=True, turns="each")
 def unflatten(ctx: Context, x: Value, dim: int, sizes: Sequence[Any]) -> Dims:
     """One dimension becomes a product."""
     dims = ctx.solver.reshape(x.dims, ctx.shape, f"an unflatten does not divide ({ctx.where})")
@@ -53,19 +62,27 @@ def unflatten(ctx: Context, x: Value, dim: int, sizes: Sequence[Any]) -> Dims:
     return dims
 
 
-@rule("squeeze", "unsqueeze", zero="move", homogeneous=True, numbers="kept")
+@rule("squeeze", "unsqueeze", zero="move", homogeneous=True, numbers="kept", turns="each")
 def squeeze(ctx: Context, x: Value, *args: Any) -> Dims:
     """Dimensions of size 1 come and go."""
     return ctx.solver.reshape(x.dims, ctx.shape, "squeeze")
 
 
-@rule("permute", zero="move", entries="moved", homogeneous=True, numbers="kept")
+@rule("permute", zero="move", entries="moved", homogeneous=True, numbers="kept", turns="each")
 def permute(ctx: Context, x: Value, order: Sequence[int]) -> Dims:
     """Dimensions change places."""
     return tuple(x.dims[i] for i in order)
 
 
-@rule("transpose", "swapaxes", zero="move", entries="moved", homogeneous=True, numbers="kept")
+@rule(
+    "transpose",
+    "swapaxes",
+    zero="move",
+    entries="moved",
+    homogeneous=True,
+    numbers="kept",
+    turns="each",
+)
 def transpose(ctx: Context, x: Value, a: int, b: int) -> Dims:
     """Two dimensions change places."""
     dims = list(x.dims)
@@ -73,13 +90,13 @@ def transpose(ctx: Context, x: Value, a: int, b: int) -> Dims:
     return tuple(dims)
 
 
-@rule("t", "numpy_T", "mT", zero="move", entries="moved", homogeneous=True)
+@rule("t", "numpy_T", "mT", zero="move", entries="moved", homogeneous=True, turns="each")
 def matrix_transpose(ctx: Context, x: Value) -> Dims:
     """The last two dimensions change places (all of a matrix)."""
     return (*x.dims[:-2], *reversed(x.dims[-2:]))
 
 
-@rule("movedim", zero="move", homogeneous=True)
+@rule("movedim", zero="move", homogeneous=True, turns="each")
 def movedim(ctx: Context, x: Value, source: Any, destination: Any) -> Dims:
     """Dimensions change places."""
     rank = len(x.dims)
@@ -89,7 +106,7 @@ def movedim(ctx: Context, x: Value, source: Any, destination: Any) -> Dims:
     return tuple(x.dims[src[dst.index(i)] if i in dst else next(rest)] for i in range(rank))
 
 
-@rule("expand", "broadcast_to", zero="move", homogeneous=True, numbers="kept")
+@rule("expand", "broadcast_to", zero="move", homogeneous=True, numbers="kept", turns="each")
 def expand(ctx: Context, x: Value, shape: Sequence[Any], **kwargs: Any) -> Dims:
     """Repeats positions of size 1; the copies form a new axis until something says otherwise."""
     dims: list[Dim] = []
@@ -102,13 +119,13 @@ def expand(ctx: Context, x: Value, shape: Sequence[Any], **kwargs: Any) -> Dims:
     return tuple(dims)
 
 
-@rule("expand_as", zero="move")
+@rule("expand_as", zero="move", turns="each")
 def expand_as(ctx: Context, x: Value, other: Value) -> Dims:
     """Broadcast against another value's shape."""
     return broadcast(ctx, [x, other])
 
 
-@rule("cat", "concat", "concatenate", zero="move", homogeneous=True, numbers="kept")
+@rule("cat", "concat", "concatenate", zero="move", homogeneous=True, numbers="kept", turns="join")
 def cat(ctx: Context, tensors: Sequence[Value], dim: int = 0) -> Dims:
     """A concatenation along `dim`; the other dimensions agree."""
     tensors = [t for t in tensors if len(t.dims) == len(ctx.shape)]
@@ -126,7 +143,7 @@ def cat(ctx: Context, tensors: Sequence[Value], dim: int = 0) -> Dims:
     return tuple(out)
 
 
-@rule("stack", zero="move", homogeneous=True)
+@rule("stack", zero="move", homogeneous=True, turns="join")
 def stack(ctx: Context, tensors: Sequence[Value], dim: int = 0) -> Dims:
     """A new dimension whose positions are the operands."""
     dims = list(tensors[0].dims)
@@ -147,7 +164,9 @@ def _cut(ctx: Context, x: Value, dim: int, start: int, end: int) -> tuple[Dim, D
     return first[0], second[0]
 
 
-@rule("slice", zero="move", ends=True, picks="place", homogeneous=True, numbers="kept")
+@rule(
+    "slice", zero="move", ends=True, picks="place", homogeneous=True, numbers="kept", turns="each"
+)
 def slice_(
     ctx: Context, x: Value, dim: int = 0, start: Any = None, end: Any = None, step: int = 1
 ) -> Dims:
@@ -184,7 +203,7 @@ def slice_(
     return tuple(dims)
 
 
-@rule("narrow", zero="move", ends=True, picks="place", homogeneous=True)
+@rule("narrow", zero="move", ends=True, picks="place", homogeneous=True, turns="each")
 def narrow(ctx: Context, x: Value, dim: int, start: int, length: int) -> Dims:
     """A run of positions."""
     dim %= len(x.dims)
@@ -214,7 +233,14 @@ def _pieces(ctx: Context, x: Value, dim: int) -> tuple[Dims, ...] | None:
     return tuple((*x.dims[:dim], part, *x.dims[dim + 1 :]) for part in parts)
 
 
-@rule("split_with_sizes", zero="move", ends=True, picks="place", homogeneous=True)
+@rule(
+    "split_with_sizes",
+    zero="move",
+    ends=True,
+    picks="place",
+    homogeneous=True,
+    turns="each",
+)
 @rule(
     *("split", "chunk", "tensor_split"),
     zero="move",
@@ -222,6 +248,7 @@ def _pieces(ctx: Context, x: Value, dim: int) -> tuple[Dims, ...] | None:
     picks="place",
     homogeneous=True,
     spelled=torch.ops.aten.split_with_sizes.default,
+    turns="each",
 )
 def split(ctx: Context, x: Value, sizes: Any, dim: int = 0) -> Any:
     """Consecutive pieces; the call is rewritten with the sizes of the pieces spelled out."""
@@ -233,7 +260,7 @@ def split(ctx: Context, x: Value, sizes: Any, dim: int = 0) -> Any:
     return pieces
 
 
-@rule("pad", "constant_pad_nd", zero="pad")
+@rule("pad", "constant_pad_nd", zero="pad", turns="pad")
 def pad(
     ctx: Context, x: Value, pads: Sequence[Any], mode: str = "constant", value: Any = None
 ) -> Dims:

@@ -11,13 +11,18 @@ _RANK = {"1d": 1, "2d": 2, "3d": 3}
 
 
 @rule(
-    *(f"{name}_pool{rank}" for name in ("avg", "max", "adaptive_avg") for rank in _RANK),
-    *(f"adaptive_max_pool{rank}" for rank in _RANK),
-    *(f"_adaptive_avg_pool{n}d" for n in (2, 3)),
+    *(f"{name}_pool{rank}" for name in ("max", "adaptive_max") for rank in _RANK),
     *(f"max_pool{rank}_with_indices" for rank in ("2d", "3d")),
+    zero="move",
+    homogeneous=True,
+)
+@rule(
+    *(f"{name}_pool{rank}" for name in ("avg", "adaptive_avg") for rank in _RANK),
+    *(f"_adaptive_avg_pool{n}d" for n in (2, 3)),
     *(f"{kind}_pad{rank}" for kind in ("reflection", "replication") for rank in _RANK),
     zero="move",
     homogeneous=True,
+    turns="each",
 )
 def pool(ctx: Context, x: Value, *args: Any, **kwargs: Any) -> Any:
     """All dimensions behind the channels are spatial and get new sizes."""

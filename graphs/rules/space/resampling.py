@@ -17,7 +17,7 @@ _MODES = (
 )
 
 
-@rule(*_MODES, zero="move", homogeneous=True)
+@rule(*_MODES, zero="move", homogeneous=True, turns="each")
 def upsample(ctx: Context, x: Value, *args: Any, **kwargs: Any) -> Any:
     """Interpolation, channel by channel."""
     return pool(ctx, x)

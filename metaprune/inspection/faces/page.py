@@ -8,7 +8,7 @@ from graphs.tools.words import counted
 from metaprune.inspection.faces import repeated_layers, repeated_names, sentences
 from metaprune.inspection.faces.lanes import Lane, Stop, lanes, legend
 from metaprune.inspection.faces.names import folded
-from metaprune.inspection.schema import Alone, Findings
+from metaprune.inspection.schema import Alone, Findings, Turning
 from metaprune.report import markup, words
 from metaprune.report.expected import curves
 
@@ -29,6 +29,8 @@ def page(found: Findings) -> str:
             for kind, entry in found.exactness.items()
         ),
         alone=markup.items(map(_alone, found.left_alone)) or "<li>nothing</li>",
+        turning=markup.items(map(_turning, repeated_names.turning(found))) or "<li>nothing</li>",
+        not_turning=markup.items(map(_alone, found.not_turning)) or "<li>nothing</li>",
         least=escape(sentences.least(found)),
         reachable=_reachable(found),
         drawing=_drawing(found),
@@ -78,6 +80,11 @@ def _groups(found: Findings) -> str:
 def _alone(one: Alone) -> str:
     names = ", ".join(f"<code>{escape(n)}</code>" for n in sentences.shortened(folded(one.axes), 8))
     return f"{names}: {escape(sentences.reason(one))}"
+
+
+def _turning(row: repeated_names.Repeated[Turning]) -> str:
+    name = "; ".join(sentences.shortened(row.names, 3))
+    return f"<code>{escape(name)}</code>: {escape(sentences.turns(row.first, row.times))}"
 
 
 def _reachable(found: Findings) -> str:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 from metaprune.inspection.faces.names import folded, numberless
-from metaprune.inspection.schema import Findings, Group, Module
+from metaprune.inspection.schema import Findings, Group, Module, Turning
 
 T = TypeVar("T")
 
@@ -41,6 +41,11 @@ def groups(found: Findings) -> list[Repeated[Group]]:
         lambda g: g.axis,
         lambda g: (g.units, g.kind, g.exactness, g.params_saved, g.macs_saved),
     )
+
+
+def turning(found: Findings) -> list[Repeated[Turning]]:
+    """Axes that may be turned, those that are alike as one."""
+    return _alike(found.turning, lambda t: t.axis, lambda t: replace(t, axis=""))
 
 
 def modules(found: Findings) -> list[Repeated[tuple[str, Module]]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from graphs.tools.words import counted, first_of
-from metaprune.inspection.schema import Alone, Findings, Group
+from metaprune.inspection.schema import Alone, Findings, Group, Turning
 from metaprune.report import words
 from pruners.curves import Curve
 
@@ -137,6 +137,24 @@ def saves(group: Group) -> str:
     return (
         f"cuts {counted(len(group.slices), 'slice')}, saves {words.count(group.params_saved)} "
         f"parameters and {words.count(group.macs_saved)} MACs"
+    )
+
+
+def turns(one: Turning, times: int = 1) -> str:
+    """`64 features may be rotated, after folding 11 norm scales`, and the size of the group."""
+    each = f" each, × {times}" if times > 1 else ""
+    how = (
+        "may be rotated" if one.group == "rotations" else "may be multiplied by invertible matrices"
+    )
+    around = " around the vector of ones" if one.keeps_ones else ""
+    per = f", one for each of {units(one.per, one.per_kind)}" if one.per > 1 else ""
+    first = [f"folding {counted(one.folds, 'norm scale')}"] if one.folds else []
+    if one.unties:
+        first.append(f"untying {', '.join(one.unties)} (+{one.params_added:,} parameters)")
+    after = f", after {' and '.join(first)}" if first else ""
+    return (
+        f"{units(one.units, one.kind)}{each} {how}{around}{per}{after}: "
+        f"{counted(one.freedom, 'number')} to choose"
     )
 
 

@@ -44,6 +44,15 @@ def show(found: Findings, console: Console, rows: int = ROWS) -> None:
         _title(console, "Left alone")
         for one in found.left_alone:
             _bullet(console, ", ".join(shortened(folded(one.axes), 4)), sentences.reason(one))
+    if found.turning:
+        _title(console, "May be turned by matrices, without changing the function")
+        for row in repeated_names.turning(found):
+            name = "; ".join(shortened(row.names, 2))
+            _bullet(console, name, sentences.turns(row.first, row.times))
+    if found.not_turning:
+        _title(console, "May not be turned")
+        for one in found.not_turning:
+            _bullet(console, ", ".join(shortened(folded(one.axes), 4)), sentences.reason(one))
     _title(console, f"Reachable, {sentences.least(found)}")
     console.print(_reachable(found))
     if found.expected:

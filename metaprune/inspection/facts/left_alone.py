@@ -24,13 +24,20 @@ REMEDIES = {
 
 def left_alone(axes: Iterable[Axis]) -> tuple[Alone, ...]:
     """Frozen axes together with their reason, the reasons with most axes first."""
+    return by_reason((axis.name, axis.frozen) for axis in axes if axis.frozen is not None)
+
+
+def by_reason(pairs: Iterable[tuple[str, str]]) -> tuple[Alone, ...]:
+    """Axes together with their reason, the reasons with most axes first.
+
+    Args:
+        pairs: (name of an axis, reason as the graph layer gives it).
+    """
     found: dict[tuple[str, str | None], dict[str, dict[str, None]]] = {}
-    for axis in axes:
-        if axis.frozen is None:
-            continue
-        reason, operator, place = parse(axis.frozen)
+    for axis, why in pairs:
+        reason, operator, place = parse(why)
         entry = found.setdefault((reason, operator), {"axes": {}, "places": {}})
-        entry["axes"][axis.name] = None
+        entry["axes"][axis] = None
         if place:
             entry["places"][place] = None
     entries = [
@@ -44,7 +51,7 @@ def parse(reason: str) -> tuple[str, str | None, str | None]:
     """A reason as the graph layer gives it, as (why, operator, "file:line")."""
     at = _AT_OPERATOR.match(reason)
     if at:
-        why = at["why"].strip()
+        why = at["why"].strip().rstrip(":")
         why = "it is what the result of an operator runs along" if why == "result of" else why
         return why, at["op"], at["place"]
     given = _INPUT.match(reason)

@@ -22,13 +22,14 @@ def test_json_is_the_whole_of_it(resnet, llama):
 
 KINDS = {
     "format": int, "model": str, "inputs": str, "cost": dict, "reachable": dict,
-    "min_units": float, "groups": list, "exactness": dict, "left_alone": list, "modules": dict,
+    "min_units": float, "groups": list, "exactness": dict, "left_alone": list, "turning": list,
+    "not_turning": list, "modules": dict,
     "layers": list, "check": dict, "graph": dict, "notes": list, "seconds": dict,
 }  # fmt: skip
 """Keys of the document and their types, as docs/inspect.md has them."""
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"format": 99}', '{"format": 1, "what": 2}'])
+@pytest.mark.parametrize("text", ["", "[]", '{"format": 99}', '{"format": 2, "what": 2}'])
 def test_other_documents_are_refused(text):
     with pytest.raises(ValueError, match="inspection"):
         Inspection.from_json(text)
