@@ -22,7 +22,7 @@ from graphs.depth.drop import drop
 from graphs.relate.renaming import named_like
 from graphs.relate.structure import Structure
 from graphs.relate.trace import structure_of
-from graphs.symmetries.find import symmetries
+from graphs.symmetries.find import symmetries, symmetry
 from graphs.symmetries.fold import fold_norms
 from graphs.symmetries.scales import rescale
 from graphs.symmetries.turn import rotate
@@ -79,12 +79,20 @@ class Network(Structure):
         """Axis name → the largest group that acts on it; see `graphs.symmetries.find`."""
         return symmetries(self)
 
+    def symmetry(self, axis: str) -> Symmetry:
+        """The largest group that acts on one axis.
+
+        Raises:
+            KeyError: there is no such axis.
+        """
+        return symmetry(self, axis)
+
     def rotate(self, axis: str, matrix: torch.Tensor) -> Self:
         """The same function with the features of an axis turned by a matrix.
 
         Args:
             axis: whose group is one of matrices and needs no fold and no untying
-                (`symmetries()[axis].ready`).
+                (`symmetry(axis).ready`).
             matrix: M (units, units), or (units of `per`, units, units); a feature vector x becomes
                 M x. Orthogonal for `rotations`.
 
@@ -131,7 +139,7 @@ class Network(Structure):
         Raises:
             ValueError: it is not tied.
         """
-        names = [u.name for u in self.symmetries()[name].unties] if name in self.axes else [name]
+        names = [u.name for u in self.symmetry(name).unties] if name in self.axes else [name]
         return named_like(trace(*untied(self, names)), self) if names else self
 
     # PyG and networkx take seconds to import: they are asked for where a view is.

@@ -1,4 +1,7 @@
-"""What users call: prune, plan, apply."""
+"""What users call: prune, plan, apply.
+
+They need gradients, whatever the caller switched off: `no_grad` and `inference_mode` end here.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
 from torch import nn
 
 from metaprune.applying import apply_plan, in_place, refuse_in_place, repairs
@@ -50,6 +54,8 @@ def takes_settings(*names: str) -> Callable[[Call], Call]:
 
 
 @takes_settings()
+@torch.inference_mode(False)
+@torch.enable_grad()
 def prune(
     model: nn.Module | Pruned,
     example_inputs: Any,
@@ -120,6 +126,8 @@ def prune(
 
 
 @takes_settings()
+@torch.inference_mode(False)
+@torch.enable_grad()
 def plan(
     model: nn.Module | Pruned,
     example_inputs: Any,
@@ -149,6 +157,8 @@ def plan(
     return plan_job(Job.of(model, example_inputs, calibration), asked)
 
 
+@torch.inference_mode(False)
+@torch.enable_grad()
 def apply(
     model: nn.Module | Pruned,
     example_inputs: Any,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
@@ -13,6 +13,7 @@ from graphs import Network
 from graphs.build.attributes import Repair
 from graphs.build.inplace import put_in_place
 from graphs.build.search import Rebuilt
+from graphs.tools.words import counted, first_of
 from metaprune.advice import Advisor
 from metaprune.job import Job
 from metaprune.patterns import Pattern, parse
@@ -78,14 +79,17 @@ def apply_step(
         )
     if (foretold := plan.provenance.get("expected_loss")) is not None:
         report["expected_loss"] = {**foretold, "lost": _lost(job, pruning)}
-        if unreached := foretold.get("unreached", []):
-            listed = ", ".join(unreached[:3]) + (", ..." if len(unreached) > 3 else "")
+        unreached: Mapping[str, str] = foretold.get("unreached", {})
+        for reason in dict.fromkeys(unreached.values()):
+            names = [name for name, why in unreached.items() if why == reason]
             pruning.notes.append(
-                "Counted as average ones in the budget, because no gradient reaches them: "
-                f"{len(unreached)} weights ({listed})."
+                f"Counted as average in the budget: {counted(len(names), 'weight')} "
+                f"({first_of(names)}), because no gradient reaches the outputs: {reason}."
             )
     if told:
         report["transform"] = told
+    if why := plan.provenance.get("no_expected_loss"):
+        pruning.notes.append(f"Budget divided {why}.")
     report["notes"], report["seconds"] = pruning.notes, pruning.seconds
     report["repaired"] = [list(repair) for repair in rebuilt.repaired]
     report["varied"] = {name: dict(values) for name, values in rebuilt.varied.items()}
@@ -160,8 +164,8 @@ def _hold(pruning: Pruning) -> None:
     if values:
         pruning.base = pruning.base.replace(values)
         pruning.notes.append(
-            f"Set to 0 again: {back:,} weights in {len(values)} tensors, outside of the masks of "
-            "earlier prunings."
+            f"Set to 0 again: {counted(back, 'weight')} in {counted(len(values), 'tensor')}, "
+            "outside of the masks of earlier prunings."
         )
 
 

@@ -12,12 +12,16 @@ from graphs.build.configs import has_configs, is_config
 from graphs.build.follow import can_be_followed, follows
 from graphs.build.rebuild import rebuild
 from graphs.build.search import Rebuilt, Search, is_plain
+from graphs.build.ties import untie
+from graphs.calls.names import Names
 from graphs.calls.running import evaluation, forget
 from graphs.relate.structure import Structure
 
 
 def prune_in_place(model: nn.Module, net: Structure) -> nn.Module:
     """Turn the dense module into one that computes a network, whose tensors it then has.
+
+    Parameters that the network has untied are untied first.
 
     Args:
         model: the module that was traced.
@@ -26,6 +30,9 @@ def prune_in_place(model: nn.Module, net: Structure) -> nn.Module:
     Raises:
         ValueError: see `put_in_place`.
     """
+    tied = Names(model).aliases
+    own = [name for name, canonical in net.source.aliases.items() if name == canonical]
+    untie(model, [name for name in own if tied.get(name, name) != name])
     return model if _adopts(model, net) else put_in_place(model, rebuild(net, share=True))
 
 

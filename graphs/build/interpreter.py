@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -23,10 +23,17 @@ class Running(nn.Module):
     Args:
         net: whose program was recorded.
         tensors: name → value, of the shapes they have in `net`.
+        then: name of a node → what becomes of its value.
     """
 
-    def __init__(self, net: Structure, tensors: Mapping[str, torch.Tensor]) -> None:
+    def __init__(
+        self,
+        net: Structure,
+        tensors: Mapping[str, torch.Tensor],
+        then: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] | None = None,
+    ) -> None:
         super().__init__()
+        self.then = then or {}
         self.program, self.tensors = net.program, tensors
         self.changed = dict(changed_calls(net.program, net.source.axes, net.axes))
         self.uses = Counter(n for node in net.program.graph.nodes for n in node.all_input_nodes)
@@ -60,6 +67,8 @@ class Running(nn.Module):
                 )
             else:
                 return [v for v in given(node.args[0]) if isinstance(v, torch.Tensor)]
+            if node.name in self.then:
+                values[node] = self.then[node.name](values[node])
             for used in node.all_input_nodes:
                 left[used] -= 1
                 if not left[used]:

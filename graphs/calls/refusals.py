@@ -34,7 +34,7 @@ def admit(model: Any) -> None:
     """Refuse what can be known not to work.
 
     Raises:
-        TraceError: not a module, TorchScript, lazy, quantized or sharded.
+        TraceError: not a module, TorchScript, lazy, quantized or sharded, or made for inference.
     """
     if not isinstance(model, nn.Module):
         raise TraceError(
@@ -48,7 +48,8 @@ def admit(model: Any) -> None:
                 what = f"{type(model).__name__} cannot be traced: {_named(path, module)} {why[0]}"
                 raise TraceError(what, remedy=why[1])
         for name, tensor in (*module._parameters.items(), *module._buffers.items()):
-            why = None if tensor is None or type(tensor) in _PLAIN else _unusual(tensor)
+            plain = tensor is None or (type(tensor) in _PLAIN and not tensor.is_inference())
+            why = None if plain else _unusual(tensor)
             if why:
                 where = f"{path}.{name}" if path else name
                 what = f"{type(model).__name__} cannot be traced: {where} {why[0]}"
@@ -82,6 +83,11 @@ def _unusual(tensor: torch.Tensor) -> tuple[str, str]:
         return (
             "has no shape yet (a lazy module)",
             "Run the model once on an input, then trace it.",
+        )
+    if tensor.is_inference():
+        return (
+            "was made in torch.inference_mode, and no gradient can be taken of what it makes",
+            "Make or load the model outside of it, or copy it there: copy.deepcopy(model).",
         )
     return (
         f"is a {type(tensor).__name__}, a quantized or sharded tensor",

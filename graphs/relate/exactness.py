@@ -130,7 +130,7 @@ class _Fates:
         known = known_of(node.target)
         mode: Fate = known.zero
         if node.target is operator.getitem:
-            mode = "move" if _holds_values(node) else "never"  # places of zeros are not zero
+            mode = "move" if holds_values(node) else "never"  # places of zeros are not zero
         self.carries[node] = all_atoms(self.program.dims[node.name])
         self._hand_columns_on(node, operands)
         if mode == "zero" or (operands and mode == "map" and self._blank_again(node, operands)):
@@ -183,10 +183,10 @@ class _Fates:
 
     def _share(self, node: fx.Node) -> None:
         """Let a value that is written to change those that share its memory."""
-        views = self.sharing.get(node.args[0], []) if _aliases(node) else []
+        views = self.sharing.get(node.args[0], []) if aliases(node) else []
         views.append(node)
         self.sharing[node] = views
-        if not _writes(node.target):
+        if not writes(node.target):
             return
         out = self.carries[node]
         whole = node.args[0] is views[0]
@@ -232,7 +232,7 @@ def _uneven(node: fx.Node, mode: str) -> bool:
     return chosen or known_of(node.target).uneven
 
 
-def _aliases(node: fx.Node) -> bool:
+def aliases(node: fx.Node) -> bool:
     """Whether the result shares memory with the first operand."""
     if node.target is operator.getitem:
         return True
@@ -246,7 +246,7 @@ def _returns_a_view(target: Any) -> bool:
 
 
 @cache
-def _writes(target: Any) -> bool:
+def writes(target: Any) -> bool:
     """Whether an operator changes its first operand in place."""
     return bool(getattr(getattr(target, "_schema", None), "is_mutable", False))
 
@@ -279,7 +279,7 @@ def _stays_zero(
     if mode == "first":
         return zero_at(having[0]) and having[0] is node.args[0]
     if mode == "choice":
-        values = [n for n in operands if _holds_values(n)]
+        values = [n for n in operands if holds_values(n)]
         return all(n in blank or zero_at(n) for n in values) and not any(_numbers(node))
     if mode in ("affine", "bias-first"):
         bias = _bias(node) if mode == "affine" else node.args[0]
@@ -297,7 +297,7 @@ def _stays_zero(
     return all(n in blank or zero_at(n) for n in operands) and _maps_zero_to_zero(node)
 
 
-def _holds_values(node: fx.Node) -> bool:
+def holds_values(node: fx.Node) -> bool:
     """Whether a tensor is one of values, not of places or conditions."""
     value = node.meta.get("constant", node.meta.get("val"))
     if not isinstance(value, torch.Tensor):

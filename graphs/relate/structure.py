@@ -76,6 +76,11 @@ class Tensor:
         return carrying[0] if len(carrying) == 1 and len(self.dims) > 1 else None
 
     @property
+    def making_units(self) -> tuple[int, ...]:
+        """Dimensions along which it produces units: no kernel taps."""
+        return tuple(i for i in self.making if atoms(self.dims[i]))
+
+    @property
     def output_dim(self) -> int:
         """The first dimension that produces; the first of all where none does."""
         return self.making[0] if self.making else 0

@@ -2,7 +2,7 @@
 
 Nothing here knows an architecture or a name: an axis is followed through the traced program, every
 operator is asked by its rule what becomes of M x, and what is left of the general linear group is
-the answer (`operators`, with the conditions that it collects on M):
+the answer (`passing`, with the conditions that it collects on M):
 
     nothing asked               any invertible M, one for each unit of the axes that stand beside
     M⁻ᵀ = M                     rotations: a mean of squares, a tied weight that makes and reads
@@ -12,6 +12,7 @@ the answer (`operators`, with the conditions that it collects on M):
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -116,6 +117,11 @@ def _insist_on_all(along: Along, folds: Iterable[Fold]) -> None:
         Blocked: one was not, or one both turns and scales.
     """
     used = {slot.tensor for slot in along.found.uses}
+    for name in used:
+        if along.net.source.buffers.get(name) is False:
+            raise Blocked(f"{name} is not saved with the model and would come back as it was")
+        if not along.net.tensors[name].value.is_floating_point():
+            raise Blocked(f"{name} holds no real numbers that could turn")
     folded = {name for f in folds for name in (f.scale, f.shift, f.mean, f.variance) if name}
     for name, tensor in along.net.tensors.items():
         if along.axis not in all_atoms(tensor.dims):
@@ -164,6 +170,9 @@ def _folds(along: Along) -> tuple[tuple[Fold, ...], tuple[Untie, ...]]:
             here = weights.setdefault(use.fold, [])
             if (place, use.into) not in here:
                 here.append((place, use.into))
+    shared = [scale for scale, n in Counter(p.scale for p in weights if p.scale).items() if n > 1]
+    if shared:
+        raise Blocked(f"{shared[0]} is shared by norms with other shifts or statistics")
     found = tuple(_fold(along.net, pending, places) for pending, places in weights.items())
     return found, tuple(dict.fromkeys(unties))
 

@@ -25,8 +25,9 @@ def runs(dim: Dim, axis: str, part: int, axes: Mapping[str, Axis]) -> torch.Tens
     """
     units = unit_index(dim, axis, axes)
     inside = (units >= 0) & (_part_index(dim, axis, axes) == part)
-    columns = [(inside & (units == u)).nonzero().flatten() for u in range(axes[axis].size)]
-    return torch.stack(columns, 1)
+    positions = inside.nonzero().flatten()
+    by_unit = positions[units[positions].argsort(stable=True)]
+    return by_unit.view(axes[axis].size, -1).T
 
 
 def entries_beside(net: Structure, scale: str, weight: str, dim: int) -> torch.Tensor | None:

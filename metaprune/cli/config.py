@@ -73,6 +73,20 @@ def load_model(settings: Mapping[str, Any]) -> nn.Module:
     return sources.load_settings(settings)
 
 
+def untrained(settings: Mapping[str, Any]) -> str | None:
+    """A sentence for a network whose weights were never trained; None where nothing says so.
+
+    Architectures of this package have initial weights without a checkpoint; what a function of
+    another package returns may be trained or not.
+    """
+    if settings.get("source") != "family" or settings.get("path") is not None:
+        return None
+    return (
+        "The network was never trained: its weights are initial ones (model.path=null), so scores "
+        "and losses mean nothing; give model.path=CHECKPOINT."
+    )
+
+
 def architecture(settings: Mapping[str, Any]) -> dict[str, Any] | None:
     """The same source without its checkpoint, if it needs no file; else None."""
     kept = {key: value for key, value in settings.items() if key != "path"}

@@ -12,6 +12,7 @@ from rich.console import Console
 from torch import nn
 
 from graphs.tools.files import refuse_filled
+from metaprune.calibration import Calibration
 from metaprune.cli.config import load_data, load_model, typed
 from metaprune.inspection import inspect
 from metaprune.inspection.examples import from_model, from_shapes
@@ -27,6 +28,7 @@ class InspectConfig:
     inputs: Any = None
     min_units: float | int = 0.05
     latency: int = 0
+    examples: int = 0
     rows: int = 20
     out: str | None = None
     json: bool = False
@@ -39,7 +41,11 @@ def run(config: DictConfig) -> None:
         refuse_filled(settings.out)
     model = load_model(settings.model)
     found = inspect(
-        model, _inputs(settings, model), min_units=settings.min_units, latency=settings.latency
+        model,
+        _inputs(settings, model),
+        min_units=settings.min_units,
+        latency=settings.latency,
+        calibration=_calibration(settings),
     )
     if settings.out:
         found.save(settings.out)
@@ -50,6 +56,19 @@ def run(config: DictConfig) -> None:
     show(found, console, settings.rows)
     if settings.out:
         console.print(f"\n{settings.out}/inspection.html", highlight=False)
+
+
+def _calibration(settings: InspectConfig) -> Calibration | None:
+    """Examples of the data, by which expected losses are drawn.
+
+    Raises:
+        ValueError: examples of no data.
+    """
+    if not settings.examples:
+        return None
+    if not settings.data:
+        raise ValueError("examples are taken of a data set: name one, such as data=digits")
+    return Calibration.from_data(load_data(settings.data), examples=settings.examples)
 
 
 def _inputs(settings: InspectConfig, model: nn.Module) -> Any:

@@ -11,7 +11,14 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from metaprune.calibration import Calibration
-from metaprune.cli.config import architecture, load_data, load_model, plain, run_folder
+from metaprune.cli.config import (
+    architecture,
+    load_data,
+    load_model,
+    plain,
+    run_folder,
+    untrained,
+)
 from metaprune.cli.study import Measuring, Study, methods
 from metaprune.patterns import parse
 from metaprune.report import print_table, write
@@ -51,6 +58,8 @@ def run(config: DictConfig) -> None:
         settings = replace(settings, recovery=(*recovery, {"finetune": dict(own.finetune)}))
     chosen = methods(settings, own.compare, measured=own.calibration["examples"] != 0)
     console = Console()
+    if (remark := untrained(own.model)) is not None:
+        console.print(remark, style="yellow", highlight=False)
     data, model = load_data(own.data), load_model(own.model)
     study = Study(
         model,
@@ -70,6 +79,9 @@ def run(config: DictConfig) -> None:
     folder = run_folder(content)
     study.run(targets, chosen, folder if own.save else None)
     report = study.report(own.title, "prune", content, own.seed)
+    if remark is not None:
+        said = tuple(replace(each, notes=(remark, *each.notes)) for each in report.entries)
+        report = replace(report, entries=said)
     print_table(report, console)
     _, page = write(report, folder)
     console.print(f"report: {page}", highlight=False, soft_wrap=True)

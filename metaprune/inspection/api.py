@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,11 @@ from torch import nn
 from graphs import trace
 from graphs.calls.diagnosis import described
 from graphs.calls.refusals import unwrapped
+from metaprune.calibration import Calibration
 from metaprune.inspection.faces.folder import save
 from metaprune.inspection.faces.terminal import as_text
 from metaprune.inspection.facts.exactness import classes
+from metaprune.inspection.facts.expected import expected
 from metaprune.inspection.facts.flops import check
 from metaprune.inspection.facts.graph import graph_data
 from metaprune.inspection.facts.groups import floors, groups
@@ -58,6 +61,7 @@ def inspect(
     *,
     min_units: float | int = 0.05,
     latency: int = 0,
+    calibration: Calibration | Iterable[Any] | None = None,
 ) -> Inspection:
     """Say what may be pruned, what is left alone and why, and what is reachable.
 
@@ -72,11 +76,13 @@ def inspect(
         example_inputs: tuple of arguments or dict of keywords for its forward.
         min_units: fewest units of an axis that stay, a share or a number, as in `prune`.
         latency: forward passes by which latency is measured; 0 measures none.
+        calibration: batches of model inputs, or a `Calibration`, by which it is told what pruning
+            each axis and each weight is expected to lose; None tells nothing.
 
     Raises:
         TraceError: the model cannot be exported; the message has the line of its code and the
             remedy.
-        ValueError: latency is asked of a model on the meta device.
+        ValueError: latency or expected losses are asked of a model on the meta device.
     """
     start = time.perf_counter()
     model = unwrapped(model)
@@ -90,6 +96,11 @@ def inspect(
     if latency:
         reachable["latency_ms"] = measured_latency(net, model, least, latency)
         seconds["latency"] = time.perf_counter() - checked
+    given, curves = Calibration.of(calibration), dict[str, Any]()
+    if given is not None:
+        begun = time.perf_counter()
+        curves = expected(net, model, given.model_inputs)
+        seconds["expected"] = time.perf_counter() - begun
     found = groups(net)
     turned, not_turned = turning(net)
     dense = measure(net)
@@ -108,6 +119,7 @@ def inspect(
         layers=layers(net),
         check=counted,
         graph=graph_data(net),
+        expected=curves,
         notes=notes(net, model),
         seconds={step: round(duration, 3) for step, duration in seconds.items()},
     )

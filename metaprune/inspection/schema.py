@@ -179,6 +179,8 @@ class Findings:
         layers: what multiplies, in order.
         check: against torch's own counter.
         graph: the layer-level graph as node-link data (networkx).
+        expected: {"units", "weights"} → name → {"kept", "losses"}, what pruning is expected to
+            lose, and "unreached"; empty without calibration.
         notes: remarks.
         seconds: step → duration.
         format: of this document.
@@ -198,6 +200,7 @@ class Findings:
     layers: tuple[Layer, ...]
     check: Check
     graph: Mapping[str, Any]
+    expected: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
     format: int = FORMAT

@@ -195,12 +195,15 @@ def foretold(evidence: Mapping[str, Any]) -> dict[str, Any]:
         return {}
     tried = {way: float(f"{lost:.6g}") for way, lost in expected.tried.items()}
     found: dict[str, Any] = {"tried": tried} if tried else {}
-    # Where no gradient arrives anywhere, losses are relative to nothing.
-    told = expected.prediction is not None and len(expected.unreached) < len(expected.sides)
-    if told:
-        unreached = {"unreached": expected.unreached} if expected.unreached else {}
-        found["expected_loss"] = {**expected.prediction.to_json(), **unreached}
-    return found
+    if expected.prediction is None:
+        return found
+    unreached = expected.unreached
+    if unreached and len(unreached) == len(expected.sides):
+        # Where no gradient arrives anywhere, losses are relative to nothing.
+        why = next(iter(unreached.values()))
+        return {**found, "no_expected_loss": f"by what layers lose of their own outputs: {why}"}
+    more = {"unreached": unreached} if unreached else {}
+    return {**found, "expected_loss": {**expected.prediction.to_json(), **more}}
 
 
 def provenance(job: Job, settings: Settings, **more: Any) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from graphs import Network, trace
 from graphs.build.search import Rebuilt
+from graphs.tools.words import counted
 from metaprune.job import Job
 from metaprune.patterns.base import provenance
 from metaprune.patterns.install import installed
@@ -128,7 +129,8 @@ def _parts(net: Network, name: str, found: Solution) -> Parts:
 def _notes(net: Network, plan: Plan, left: list[str]) -> list[str]:
     stored = budgets.Budget.of(plan).stored(net)
     dense = sum(net.tensors[name].value.numel() for name in stored)
-    notes = [f"{sum(stored.values()):,} of {dense:,} numbers in {len(stored)} tensors stay."]
+    where = counted(len(stored), "tensor")
+    notes = [f"{sum(stored.values()):,} of {dense:,} numbers in {where} stay."]
     refused = factorable(net.source.model, budgets.prunable_weights(net))
     for reason, count in Counter(r for r in refused.values() if r is not None).items():
         notes.append(f"Weights left dense: {count} ({reason}).")

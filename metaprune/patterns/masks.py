@@ -12,6 +12,7 @@ import torch
 from graphs import Network
 from graphs.build.rebuild import rebuild
 from graphs.build.search import Rebuilt
+from graphs.tools.words import counted
 from metaprune.job import Job
 from metaprune.patterns.base import Prunes, advise, foretold, pattern, provenance
 from metaprune.patterns.weights import held_masks, solve
@@ -133,7 +134,7 @@ class Masks:
         pruning.masks = {**held_masks(pruning), **masks}
         kept = sum(int(mask.sum()) for mask in masks.values())
         total = sum(mask.numel() for mask in masks.values())
-        first = [f"{kept:,} of {total:,} weights in {len(masks)} tensors stay."]
+        first = [f"{kept:,} of {total:,} weights in {counted(len(masks), 'tensor')} stay."]
         reasons = budgets.maskable(pruning.base, self.mask).values()
         for reason, count in Counter(r for r in reasons if r is not None).items():
             first.append(f"Weights left dense: {count} ({reason}).")
@@ -197,10 +198,18 @@ def divided(
     Raises:
         ValueError: a start from a metanetwork without one, or what the rule refuses.
     """
-    if mask.m and rule in ("metanet", "uniform"):
-        return dict.fromkeys(names, share)
     given = dict(options)
-    bounds = {"upper": dict(upper)} if upper else {}
+    if mask.m and rule in ("metanet", "uniform"):
+        if given:
+            raise ValueError(
+                f'budget "{rule}" keeps {mask.n} of {mask.m} everywhere with pattern {mask} and '
+                f'does not read "{next(iter(given))}"; leave it out, or choose another rule to mix '
+                'them, such as "global"'
+            )
+        return dict.fromkeys(names, share)
+    bounds = {side: given.pop(side) for side in ("lower", "upper") if side in given}
+    if upper:
+        bounds["upper"] = _both(bounds.get("upper", 1.0), upper, names)
     if rule == "metanet" or given.get("start") == "metanet":
         if logits is None:
             raise ValueError('a start from "metanet" needs a metanetwork: metanet="default"')
@@ -209,9 +218,22 @@ def divided(
             BASE, net, share, weights=names, corrections=corrections, pattern=mask, **bounds
         )
         if rule == "metanet":
+            if given:
+                raise ValueError(
+                    f'budget "metanet" does not read "{next(iter(given))}": it takes lower and '
+                    "upper, bounds of kept shares"
+                )
             return advised
         given["start"] = advised
     return budgets.allocate_masks(rule, net, share, weights=names, pattern=mask, **bounds, **given)
+
+
+def _both(
+    asked: float | Mapping[str, float], held: Mapping[str, float], names: Sequence[str]
+) -> dict[str, float]:
+    """The lower of two upper bounds, by name."""
+    own = dict.fromkeys(names, asked) if isinstance(asked, int | float) else dict(asked)
+    return {name: min(own.get(name, 1.0), held.get(name, 1.0)) for name in {**own, **held}}
 
 
 def held_shares(job: Job, names: Sequence[str], share: float) -> dict[str, float]:

@@ -8,7 +8,7 @@ from typing import ClassVar, Self
 
 from graphs.build.search import Rebuilt
 from metaprune.job import Job
-from metaprune.patterns.base import Prunes, pattern
+from metaprune.patterns.base import Prunes, foretold, pattern
 from metaprune.patterns.factors import ONCE, carry_out_factors, factored_weights, plan_of
 from metaprune.settings import Settings
 from pruners import Plan, budgets
@@ -72,8 +72,8 @@ class MasksBesideLowRank:
         return solvers_for(masks=True, factors=True)
 
     def default_budget(self, measured: bool) -> str:
-        """Uniform, as it is published (Zhang & Papyan 2025, OATS)."""
-        return "uniform"
+        """Expected loss where it is measured; else uniform (Zhang & Papyan 2025, OATS)."""
+        return "expected-loss" if measured and "expected-loss" in self.budgets() else "uniform"
 
     def default_solver(self, measured: bool) -> str:
         """See `metaprune.patterns.base.Pattern`."""
@@ -99,8 +99,11 @@ class MasksBesideLowRank:
             if rule in budgets.JOINT:
                 found = input_statistics(net.to_model(), job.batches, names, ("norms",))
                 options["norms"] = {name: each["norms"] for name, each in found.items()}
+            if rule == "expected-loss":
+                # Curves of the solver that finds the mask and the factors at every share.
+                options.setdefault("solver", settings.solver)
         budget = budgets.allocate_beside(rule, net, share, mask, weights=names, **options)
-        return plan_of(job, settings, names, budget.density, budget.rank)
+        return plan_of(job, settings, names, budget.density, budget.rank, foretold(options))
 
     def carry_out(self, pruning: Pruning, methods: Sequence[Recovery]) -> Rebuilt:
         """See `metaprune.patterns.base.Pattern`."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from metaprune.report import theme, words
 from metaprune.report.markup import table
@@ -45,7 +46,7 @@ def expected(report: Report) -> str:
     return (
         f'<p class="muted">{ABOUT}</p>'
         f"<table>{table(['method', 'asked', 'expected', 'lost'], rows)}</table>"
-        f"{plot(lambda axes: _draw(axes, first), 'expected loss by what stays', (10.4, 4.2))}"
+        f"{curves(first.expected['layers'])}"
         f"<details><summary>{asked}: the layers that are expected to lose most</summary>"
         f"<table>{table(['layer', 'kept', 'expected loss'], layers)}</table></details>"
     )
@@ -56,16 +57,25 @@ def _lost(entry: Entry) -> str:
     return "" if lost is None else f"{lost:.3g}"
 
 
-def _draw(axes: Axes, entry: Entry) -> None:
+def curves(layers: Mapping[str, Mapping[str, Any]]) -> str:
+    """Every layer's expected loss by the share that stays, as an SVG element.
+
+    Args:
+        layers: name → {"curve": {"kept", "losses"}}, with "kept" and "loss" where it was chosen.
+    """
+    return plot(lambda axes: _draw(axes, layers), "expected loss by what stays", (10.4, 4.2))
+
+
+def _draw(axes: Axes, layers: Mapping[str, Mapping[str, Any]]) -> None:
     colour, muted = BY_THEME[theme.series(0)], BY_THEME[theme.MUTED]
-    for layer in entry.expected["layers"].values():
+    for layer in layers.values():
         kept, losses = layer["curve"]["kept"], layer["curve"]["losses"]
         whole = kept[-1]
         points = [(k / whole, loss) for k, loss in zip(kept, losses, strict=True) if loss > 0]
         if not points:
             continue
         axes.plot(*zip(*points, strict=True), color=muted, linewidth=0.8, alpha=0.6)
-        if layer["loss"] > 0:
+        if layer.get("loss", 0) > 0:
             axes.plot(layer["kept"] / whole, layer["loss"], "o", color=colour, markersize=4)
     axes.set_yscale("log")
     axes.set_xlabel("share that stays")

@@ -44,10 +44,10 @@ def matrix_law(subject: Subject, tolerance: float) -> tuple[Checked, dict[str, i
 
 def turned_at_random(net: Network, axis: str, subject: Subject) -> Network:
     """The network with an axis turned by a random member, once what is in its way is folded."""
-    found = net.symmetries()[axis]
+    found = net.symmetry(axis)
     if found.unties:
         net = net.untie(axis)
     if found.folds:
         net = net.fold_norms(axis)
-    found = net.symmetries()[axis]
+    found = net.symmetry(axis)
     return net.rotate(axis, random_member(net, found, subject.generator))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
@@ -42,13 +42,25 @@ def _expected(
     return ExpectedLoss(net, batches, weights, model=model)
 
 
-MEASURED: Mapping[str, Callable[..., Any]] = {
-    "loss": _loss,
-    "norms": _norms,
-    "fluctuations": _fluctuations,
-    "expected": _expected,
+class Evidence(NamedTuple):
+    """What calibration data can tell.
+
+    Args:
+        words: for it, in messages.
+        measure: (network, its model, batches, weights) → evidence.
+    """
+
+    words: str
+    measure: Callable[..., Any]
+
+
+MEASURED: Mapping[str, Evidence] = {
+    "loss": Evidence("the loss of pruned networks", _loss),
+    "norms": Evidence("norms of inputs", _norms),
+    "fluctuations": Evidence("variances of units", _fluctuations),
+    "expected": Evidence("expected losses", _expected),
 }
-"""Evidence that calibration data gives → how: (network, its model, batches, weights) → evidence.
+"""Evidence that calibration data gives, by the name that rules know it by.
 
 `loss`: an `Imitation` of the dense network, with recalibrated batch norms, as a pruned network is
 used; `norms`: tensor name → norms of its inputs; `fluctuations`: see

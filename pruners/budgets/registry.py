@@ -153,8 +153,9 @@ def check_evidence(
         if parameter.name not in MEASURED:
             raise ValueError(f'budget "{name}" needs the option {parameter.name}')
         raise ValueError(
-            f'budget "{name}" needs {parameter.name}, which is measured on calibration data; '
-            "provide calibration batches or choose a rule that reads the weights alone"
+            f'budget "{name}" needs {MEASURED[parameter.name].words}, measured on calibration '
+            "batches: provide some, or choose a rule that reads the weights alone, such as "
+            '"uniform"'
         )
     unread = sorted(set(given) - set(parameters))
     if unread:
@@ -200,4 +201,4 @@ def measured(
         return {}
     model: nn.Module = net.to_model()
     listed = list(weights)
-    return {each: MEASURED[each](net, model, batches, listed) for each in wanted}
+    return {each: MEASURED[each].measure(net, model, batches, listed) for each in wanted}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pruners.solvers.matrix import matrix_shape
+from pruners.solvers.matrix import matrix_shape, taps_of
 from pruners.solvers.zeros import MaskPattern
 
 if TYPE_CHECKING:
@@ -48,5 +48,4 @@ def _reason(net: Network, name: str, pattern: MaskPattern) -> str | None:
         return f"its numbers are {kind}, and masks are found for floating-point weights"
     rows, columns = matrix_shape(net, name)
     # Groups and blocks lie along the input channels of one tap, as kernels for them read weights.
-    taps = tensor.value[0, 0].numel()
-    return pattern.refusal(rows, columns // taps)
+    return pattern.refusal(rows, columns // taps_of(net, name))

@@ -1,24 +1,32 @@
 """Expected loss: what a tensor or an axis costs the predictions at every budget it may get.
 
 `sides` measures what it is made of, moments of inputs and curvature at outputs; `masks` and `axes`
-draw curves of it with what will prune in mind, a solver or a refit; `curve` is what they draw, and
-`spend` divides a budget over them.
+draw curves of it with what will prune in mind, a solver or a refit; `branches` says what whole
+residual branches cost; `curve` is what they draw, and `spend` divides a budget over them.
 """
 
 from pruners.curves.axes import AxisCurve, axis_curves
+from pruners.curves.branches import BranchLosses, branch_losses
 from pruners.curves.curve import Curve, Prediction
 from pruners.curves.expected import ExpectedLoss
 from pruners.curves.masks import mask_curves
 from pruners.curves.sides import Sides, measure_sides
 from pruners.curves.spend import spend
+from pruners.curves.trial import FEWEST, Judge, dropped_and_refitted, left_out
 
 __all__ = [
+    "FEWEST",
     "AxisCurve",
+    "BranchLosses",
     "Curve",
     "ExpectedLoss",
+    "Judge",
     "Prediction",
     "Sides",
     "axis_curves",
+    "branch_losses",
+    "dropped_and_refitted",
+    "left_out",
     "mask_curves",
     "measure_sides",
     "spend",

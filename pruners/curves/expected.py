@@ -69,9 +69,9 @@ class ExpectedLoss:
         return measure_sides(self.net, self.model, self.batches, names, self.likelihood)
 
     @property
-    def unreached(self) -> list[str]:
-        """Weights that no gradient reaches: they count as an average one."""
-        return [name for name, one in self.sides.items() if not one.reached]
+    def unreached(self) -> dict[str, str]:
+        """Weights that no gradient reaches, which count as an average one → why."""
+        return {name: one.unreached for name, one in self.sides.items() if one.unreached}
 
     def divided(self) -> tuple[ExpectedLoss, Judge]:
         """The same measured on a part of the batches, and a judge on those that are left out."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from pruners.recovery.refit import input_moments, intercept_of
-from pruners.solvers.matrix import as_matrix
+from pruners.solvers.matrix import as_matrix, rows_of
 from pruners.statistics import Likelihood, NoCurvatureError, collect
 
 if TYPE_CHECKING:
@@ -24,9 +24,10 @@ class Sides:
     Args:
         weight: W, (groups, out, in), float64.
         hessian: H per place, (groups, in, in): about the mean where an intercept can be fitted.
+            Slices of a stack (experts) are groups, each with the places that are routed to it.
         curvature: G, summed over the places of a prediction, (groups, out, out).
         samples: places that H is of.
-        reached: whether gradients reached the outputs; where they did not, G is the identity, as
+        unreached: why no gradient reaches the outputs, if none does: G is then the identity, as
             strong as it is on an average weight.
     """
 
@@ -34,7 +35,12 @@ class Sides:
     hessian: torch.Tensor
     curvature: torch.Tensor
     samples: float
-    reached: bool = True
+    unreached: str | None = None
+
+    @property
+    def reached(self) -> bool:
+        """Whether gradients reach the outputs."""
+        return self.unreached is None
 
     def loss(self, change: torch.Tensor) -> float:
         """Expected loss of a change of the weight, (groups, out, in)."""
@@ -73,18 +79,19 @@ def measure_sides(
     """
     names = list(weights)
     moments = input_moments(net, model, batches, names)
+    found, reasons = {}, dict[str, str]()
     try:
         seen = collect(model, batches, list(moments), ("curvature",), likelihood=likelihood)
-        found = seen.tensors()
-    except NoCurvatureError:
-        found = {}
+        found, reasons = seen.tensors(), seen.unreached
+    except NoCurvatureError as error:
+        reasons = dict.fromkeys(moments, str(error))
     sides, strengths = {}, []
     for name, sums in moments.items():
         tensor, sums = net.tensors[name], sums.double()
         if intercept_of(net, name, tensor) is None:
             sums = sums.about_zero()
         groups = len(sums.xx)
-        matrix = as_matrix(tensor.value.detach(), tensor.output_dim).to(sums.xx)
+        matrix = as_matrix(tensor.value.detach(), rows_of(net, name)).to(sums.xx)
         given = found.get(name, {}).get("curvature")
         weight = matrix.unflatten(0, (groups, -1))
         size = weight.shape[1]
@@ -95,8 +102,8 @@ def measure_sides(
         else:
             blocks = given.to(weight).reshape(groups, size, groups, size)
             curvature = torch.stack([blocks[g, :, g] for g in range(groups)])
-        hessian = sums.xx / max(sums.count, 1.0)
-        one = Sides(weight, hessian, curvature, sums.count, given is not None)
+        hessian = sums.xx / sums.count.clamp_min(1.0)[:, None, None]
+        one = Sides(weight, hessian, curvature, float(sums.count.mean()), reasons.get(name))
         _refuse_infinite(name, one)
         sides[name] = one
         if one.reached and one.energy > 0:
@@ -122,4 +129,4 @@ def _refuse_infinite(name: str, one: Sides) -> None:
 def _as_strong(one: Sides, strength: float) -> Sides:
     """A weight that no gradient reached, with the expected loss of an average one."""
     scale = strength / one.energy if one.energy > 0 else 1.0
-    return Sides(one.weight, one.hessian, one.curvature * scale, one.samples, False)
+    return replace(one, curvature=one.curvature * scale)

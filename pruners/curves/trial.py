@@ -23,6 +23,9 @@ SHARE, PIECES = 0.25, 8
 """Share of the calibration that judges, and pieces into which too few batches are cut."""
 
 
+FEWEST = 64
+"""Predictions left out that can tell one way from another: with fewer nothing is tried."""
+
 SAMPLES = 4096
 """Places of a batch that layers are fitted to on trial: twice as fast, and as good a judge."""
 
@@ -118,6 +121,23 @@ def cut_and_refitted(
     found = refit_in_order(net, model, small, pruned, kept, batches, samples=SAMPLES)
     pruned.load_state_dict(found.values, strict=False)
     return small.replace(found.values), pruned.eval()
+
+
+def dropped_and_refitted(
+    net: Network, model: nn.Module, gone: Sequence[str], batches: Sequence[Any]
+) -> nn.Module:
+    """The module of a network without residual branches, its layers refitted in order.
+
+    Args:
+        net, model: the dense network and its module; left as they were.
+        gone: names of blocks.
+        batches: inputs of the model.
+    """
+    small = net.drop(gone)
+    pruned = rebuild(small).model
+    found = refit_in_order(net, model, small, pruned, {}, batches, samples=SAMPLES)
+    pruned.load_state_dict(found.values, strict=False)
+    return pruned.eval()
 
 
 def without(size: int, kept: torch.Tensor) -> torch.Tensor:

@@ -11,6 +11,7 @@ from torch import nn
 
 from graphs.axes.dims import atoms, kept_positions
 from graphs.calls.running import run, undisturbed
+from graphs.tools.words import counted
 from pruners.statistics.calls import Call, LinearCalls
 
 if TYPE_CHECKING:
@@ -32,11 +33,11 @@ class Compensation:
     @property
     def status(self) -> str:
         """One sentence for a person."""
-        done = f"{len(self.values)} consumer biases compensated"
+        done = f"{counted(len(self.values), 'consumer bias', 'consumer biases')} compensated"
         if not self.uncompensated:
             return f"{done}."
         reasons = "; ".join(f"{name}: {why}" for name, why in self.uncompensated.items())
-        return f"{done}, {len(self.uncompensated)} consumers not ({reasons})."
+        return f"{done}, {counted(len(self.uncompensated), 'consumer')} not ({reasons})."
 
 
 def input_means(net: Network, model: nn.Module, batches: Iterable[Any]) -> dict[str, torch.Tensor]:

@@ -12,10 +12,11 @@ from torch import nn
 
 from graphs.axes.dims import kept_positions
 from graphs.calls.running import run, undisturbed
+from graphs.tools.words import counted
 from pruners.norms import norm_means
 from pruners.recovery.compensation import bias_of
 from pruners.recovery.regression import DAMPING, Fit, Regression, fit
-from pruners.solvers.matrix import as_matrix, from_matrix
+from pruners.solvers.matrix import as_matrix, from_matrix, matrix_shape, rows_of
 from pruners.statistics.calls import Call, LinearCalls
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class Refit:
     @property
     def status(self) -> str:
         """One sentence for a person."""
-        done = f"{len(self.errors)} consumers of removed units refitted"
+        done = f"{counted(len(self.errors), 'consumer')} of removed units refitted"
         if self.errors:
             pairs = torch.tensor(list(self.errors.values()), dtype=torch.float64)
             before, after = pairs.mean(0).tolist()
@@ -149,7 +150,7 @@ def refit(
             continue
         positions = kept_positions(tensor.dims[side], kept, net.axes)
         assert positions is not None
-        out_dim = 1 - side
+        out_dim = rows_of(net, name)
         sums = moments[name].double()
         groups, width = sums.x_mean.shape
         matrix = as_matrix(tensor.value.detach(), out_dim).to(sums.xx).unflatten(0, (groups, -1))
@@ -195,4 +196,9 @@ def _note(
 def intercept_of(net: Network, name: str, tensor: Tensor) -> str | None:
     """What takes the intercept of a weight: its bias, or the running mean of a norm behind it."""
     bias = bias_of(net, name, tensor)
-    return bias if bias is not None else norm_means(net).get(name)
+    if bias is not None:
+        return bias
+    mean = norm_means(net).get(name)
+    if mean is not None and net.tensors[mean].value.numel() != matrix_shape(net, name)[0]:
+        return None  # groups of a transposed convolution share their rows, but no intercept
+    return mean

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from graphs import Network, Tensor
 
 SHARED = "the forward calls it several times"
+ROUTED = "which of its slices an example meets may differ between the networks"
+IN_COLUMNS = "it is a transposed convolution with groups"
 
 Form: TypeAlias = Callable[[str, torch.Tensor, Regression], "torch.Tensor | None"]
 """(Weight name, best weight (groups, out, in), sums) → the weight in the form it must have, of the
@@ -80,12 +83,11 @@ def refit_in_order(
         if tensor.role == "weight" and (side := _input_dim(tensor)) is not None and name in theirs
     }
     with undisturbed(model), undisturbed(pruned), torch.no_grad(), _restored(own):
-        counts = _called(pruned, {id(own[name]): name for name in sides}, batches[0])
+        called = _called(pruned, {id(own[name]): name for name in sides}, batches[0])
         for name in sides:
-            if counts.get(name) != 1:
-                # Its first call would come before its last inputs are known.
-                result.not_refitted[name] = SHARED if name in counts else UNSEEN
-        order = [name for name, count in counts.items() if count == 1]
+            if (why := _no_order(called.get(name, []))) is not None:
+                result.not_refitted[name] = why
+        order = [name for name in called if name not in result.not_refitted]
         rows = {
             name: kept_positions(net.tensors[before[name]].dims[1 - sides[name]], kept, net.axes)
             for name in order
@@ -147,17 +149,28 @@ def _solve(
         result.damped[name] = found.damping
 
 
-def _called(model: nn.Module, names: Mapping[int, str], batch: Any) -> dict[str, int]:
-    """Weights in the order in which a model first calls them, and how often it does."""
-    seen: dict[str, int] = {}
+def _called(model: nn.Module, names: Mapping[int, str], batch: Any) -> dict[str, list[Call]]:
+    """Weights in the order in which a model first calls them, and these calls without inputs."""
+    seen: dict[str, list[Call]] = {}
 
     def watch(call: Call) -> None:
         if (name := names.get(id(call.weight))) is not None:
-            seen[name] = seen.get(name, 0) + 1
+            seen.setdefault(name, []).append(replace(call, input=call.weight))
 
     with LinearCalls(watch):
         run(model, batch)
     return seen
+
+
+def _no_order(calls: Sequence[Call]) -> str | None:
+    """Why a weight with these calls cannot be fitted where it stands; None if it can."""
+    if not calls:
+        return UNSEEN
+    if calls[0].slices is not None:
+        return ROUTED
+    if len(calls) > 1:  # its first call would come before its last inputs are known
+        return SHARED
+    return IN_COLUMNS if calls[0].groups != calls[0].blocks else None
 
 
 def _input_dim(tensor: Tensor) -> int | None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from pruners.statistics.calls import Call
-from pruners.statistics.rows import input_blocks, output_blocks
+from pruners.statistics.calls.rows import column_blocks, input_blocks, of_slices, output_blocks
 
 DAMPING = 1e-3
 """Share of the variance of every input that is added to it; from 1e-4 to 1e-1 pruned ResNets were
@@ -27,13 +27,13 @@ class Regression:
     """What was summed over the samples that a weight has seen.
 
     Args:
-        count: samples, for each group.
+        count: samples of each group, (groups,), float64.
         x_mean, xx: inputs, (groups, in), and Σ (x − x̄)(x − x̄)ᵀ, (groups, in, in).
         y_mean, xy: targets, (groups, out), and Σ (x − x̄)(y − ȳ)ᵀ, (groups, in, out); out may be 0.
         yy: Σ ‖y − ȳ‖².
     """
 
-    count: float
+    count: torch.Tensor
     x_mean: torch.Tensor
     xx: torch.Tensor
     y_mean: torch.Tensor
@@ -45,11 +45,13 @@ class Regression:
         """Sums of a few samples: x (groups, samples, in) and y (groups, samples, out)."""
         x = x.to(torch.promote_types(x.dtype, torch.float32))
         y = x[..., :0] if y is None else y.to(x)
-        x_mean, y_mean = x.mean(1), y.mean(1)
+        groups, count, _ = x.shape
+        x_mean, y_mean = (v.sum(1) / max(count, 1) for v in (x, y))
         x = x - x_mean[:, None]
         y = y - y_mean[:, None]
         yy = y.square().sum(dtype=torch.float64).item() if y.numel() else 0.0
-        return cls(float(x.shape[1]), x_mean, x.mT @ x, y_mean, x.mT @ y, yy)
+        counts = torch.full((groups,), float(count), dtype=torch.float64, device=x.device)
+        return cls(counts, x_mean, x.mT @ x, y_mean, x.mT @ y, yy)
 
     @classmethod
     def of_call(
@@ -58,34 +60,71 @@ class Regression:
         """Sums over the places that a linear map or convolution sees.
 
         Args:
-            call: the call; its zero-padded borders count as they are.
+            call: the call; its zero-padded borders count as they are. Slices of a stack are
+                groups with as many samples as they have places.
             target: what it should return, in the layout of its output.
             samples: of the places, at most, drawn by a fixed seed; None for all. Neighbouring
                 places say much the same.
         """
-        y = (
-            None
-            if target is None
-            else output_blocks(target.detach(), call.channel_dim, call.groups)
-        )
-        x = input_blocks(call)
+        x, y = input_blocks(call), None
+        if call.slices is not None:
+            return cls._of_slices(call, x[0])
+        if target is not None:
+            y = output_blocks(target.detach(), call.channel_dim, call.groups)
         if samples is not None and x.shape[1] > samples:
             generator = torch.Generator().manual_seed(0)
             drawn = torch.randperm(x.shape[1], generator=generator)[:samples].to(x.device)
             x, y = x[:, drawn], None if y is None else y[:, drawn]
-        return cls.of_samples(x, y)
+        found = cls.of_samples(x, y)
+        return found if call.groups == call.blocks else found._in_columns(column_blocks(call))
+
+    @classmethod
+    def _of_slices(cls, call: Call, x: torch.Tensor) -> Regression:
+        """Inputs of every slice of a stack: x (places, in)."""
+        each = [cls.of_samples(rows[None]) for rows in of_slices(x, call)]
+        count, x_mean, xx, y_mean, xy = (
+            torch.cat([getattr(one, field) for one in each])
+            for field in ("count", "x_mean", "xx", "y_mean", "xy")
+        )
+        return cls(count, x_mean, xx, y_mean, xy)
+
+    def _in_columns(self, columns: torch.Tensor) -> Regression:
+        """Groups as samples of one matrix, each of them 0 in the columns of the others."""
+        groups, width = columns.shape
+        total: Regression | None = None
+        for group in range(groups):
+            here = columns[group]
+            x_mean = self.x_mean.new_zeros(1, groups * width)
+            x_mean[0, here] = self.x_mean[group]
+            xx = self.xx.new_zeros(1, groups * width, groups * width)
+            xx[0, here[:, None], here] = self.xx[group]
+            xy = self.xy.new_zeros(1, groups * width, self.xy.shape[2])
+            xy[0, here] = self.xy[group]
+            one = Regression(
+                self.count[group, None],
+                x_mean,
+                xx,
+                self.y_mean[group, None],
+                xy,
+                self.yy if group == 0 else 0.0,
+            )
+            total = one if total is None else total.merge_(one)
+        assert total is not None
+        return total
 
     def merge_(self, other: Regression) -> Regression:
         """Add the samples of another; in place."""
-        share = other.count / (self.count + other.count)
+        together = self.count + other.count
+        share = (other.count / together.clamp_min(1.0))[:, None]
+        between = self.count[:, None] * share
         x_gap, y_gap = other.x_mean - self.x_mean, other.y_mean - self.y_mean
-        spread = (x_gap * (self.count * share))[:, :, None]
+        spread = (x_gap * between.to(x_gap))[:, :, None]
         self.xx += other.xx + spread * x_gap[:, None]
         self.xy += other.xy + spread * y_gap[:, None]
-        self.yy += other.yy + self.count * share * y_gap.square().sum().item()
-        self.x_mean += x_gap * share
-        self.y_mean += y_gap * share
-        self.count += other.count
+        self.yy += other.yy + (between * y_gap.square()).sum().item()
+        self.x_mean += x_gap * share.to(x_gap)
+        self.y_mean += y_gap * share.to(y_gap)
+        self.count = together
         return self
 
     def double(self) -> Regression:
@@ -95,14 +134,15 @@ class Regression:
 
     def about_zero(self) -> Regression:
         """Second moments about 0 instead of the means: for a map that cannot take an intercept."""
-        weighted = (self.x_mean * self.count)[:, :, None]
+        count = self.count[:, None].to(self.x_mean)
+        weighted = (self.x_mean * count)[:, :, None]
         return Regression(
             self.count,
             torch.zeros_like(self.x_mean),
             self.xx + weighted * self.x_mean[:, None],
             torch.zeros_like(self.y_mean),
             self.xy + weighted * self.y_mean[:, None],
-            self.yy + self.count * self.y_mean.square().sum().item(),
+            self.yy + (count * self.y_mean.square()).sum().item(),
         )
 
     def given(self, weight: torch.Tensor) -> Regression:

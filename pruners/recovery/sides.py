@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
+from graphs.tools.words import counted, first_of
 from pruners.recovery.base import Pruning
 from pruners.statistics import NoCurvatureError, collect
 from pruners.statistics.curvature import UNREAD
@@ -45,11 +46,10 @@ def output_sides(
     blocked = {name: why for name, why in found.unreached.items() if why != UNREAD}
     for reason in dict.fromkeys(blocked.values()):
         missing = [name for name, why in blocked.items() if why == reason]
-        listed = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
         _note(
             pruning,
-            f"Solved for their own outputs, because no gradient reaches them: {len(missing)} "
-            f"weights ({listed}): {reason}.",
+            f"Solved for their own outputs: {counted(len(missing), 'weight')} "
+            f"({first_of(missing)}), because no gradient reaches the outputs: {reason}.",
         )
     curved = found.tensors()
     return {name: {"curvature": each["curvature"]} for name, each in curved.items()}

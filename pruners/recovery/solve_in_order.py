@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from graphs.tools.words import counted
 from pruners.recovery.refit import Refit
 from pruners.recovery.refit_in_order import refit_in_order
 from pruners.recovery.regression import Regression
@@ -70,8 +71,8 @@ class InOrder:
             return "No layer was pruned in order."
         mean = sum(after for _, after in pairs) / len(pairs)
         return (
-            f"{len(pairs)} layers pruned in order, each for the outputs of the dense one (mean "
-            f"output error {mean:.3g})."
+            f"{counted(len(pairs), 'layer')} pruned in order, each for the outputs of the dense "
+            f"one (mean output error {mean:.3g})."
         )
 
 
@@ -113,12 +114,13 @@ def solve_in_order(
         if ask is None:
             return None if masked is None else masked(name, weight, sums)
         dtype = torch.promote_types(net.tensors[name].value.dtype, torch.float32)
-        hessian = sums.xx.mean(0) / sums.count
+        count = float(sums.count.mean())
+        hessian = sums.xx.mean(0) / count
         given = {
             **(statistics or {}).get(name, {}),
             "hessian": hessian.to(dtype),
             "norms": hessian.diagonal().clamp_min(0).sqrt().to(dtype),
-            "samples": torch.tensor(sums.count),
+            "samples": torch.tensor(count),
         }
         found = solve(
             solver,

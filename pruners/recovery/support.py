@@ -39,7 +39,7 @@ def on_support(net: Network, masks: Mapping[str, torch.Tensor]) -> Form | None:
             return None
         matrix = weight.flatten(0, 1)
         mask = as_matrix(masks[name], sides[name]).to(matrix.device)
-        hessian = (sums.xx.mean(0) / sums.count).to(matrix)
+        hessian = (sums.xx.mean(0) / float(sums.count.mean())).to(matrix)
         found = repair(matrix, Solution(matrix * mask, mask, ""), hessian)
         return found.weight.unflatten(0, (len(weight), -1))
 

@@ -11,7 +11,7 @@ import torch
 
 from pruners.solvers.base import Factors, Solution, build
 from pruners.solvers.damping import shrinkage
-from pruners.solvers.matrix import as_matrix, from_matrix, narrowed
+from pruners.solvers.matrix import Rows, as_matrix, from_matrix, narrowed
 from pruners.solvers.repair import STEPS, repair, repair_many
 from pruners.solvers.two_sided import is_diagonal
 from pruners.solvers.zeros import MaskPattern
@@ -32,7 +32,7 @@ def solve(
     pattern: str | MaskPattern = "unstructured",
     *,
     statistics: Mapping[str, torch.Tensor] | None = None,
-    out_dim: int = 0,
+    out_dim: Rows = 0,
     repair_steps: int = STEPS,
     **options: Any,
 ) -> Solution:
@@ -67,7 +67,7 @@ def solve_many(
     pattern: str | MaskPattern | Mapping[str, str | MaskPattern] = "unstructured",
     *,
     statistics: Mapping[str, Mapping[str, torch.Tensor]] | None = None,
-    out_dims: Mapping[str, int] | None = None,
+    out_dims: Mapping[str, Rows] | None = None,
     repair_steps: int = STEPS,
     **options: Any,
 ) -> dict[str, Solution]:
@@ -128,7 +128,7 @@ class _Started:
     damping: float
     shape: torch.Size
     dtype: torch.dtype
-    out_dim: int
+    out_dim: Rows
 
 
 def _start(
@@ -137,7 +137,7 @@ def _start(
     density: float | None,
     pattern: str | MaskPattern,
     statistics: Mapping[str, torch.Tensor] | None,
-    out_dim: int,
+    out_dim: Rows,
     repair_steps: int,
     options: Mapping[str, Any],
 ) -> _Started:

@@ -8,16 +8,18 @@ x what goes into the layer, g the gradient of the log-likelihood at what comes o
 independent (the Kronecker-factored Fisher of Martens & Grosse 2015, eq. 1–4). The expectation is
 over the network's own predictions, so there are no labels (`pruners.statistics.likelihood`).
 
-Groups of a convolution are layers of their own: between them G is 0. Places of a layer, and uses of
-a weight that the forward reads several times, add up.
+Groups of a convolution are layers of their own, and so are the slices of a stack of matrices (the
+experts of a mixture): between them G is 0. The groups of a transposed convolution, whose weight has
+the same rows for all of them, share their sum. Places of a layer, and uses of a weight that the
+forward reads several times, add up.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 from warnings import warn
 
 import torch
@@ -26,6 +28,7 @@ from torch.utils import _pytree as pytree
 
 from graphs.calls.running import run
 from pruners.statistics.calls import Call, LinearCalls, Watched
+from pruners.statistics.calls.rows import of_slices, output_blocks, output_rows
 from pruners.statistics.likelihood import (
     CHUNK,
     FEW,
@@ -41,14 +44,13 @@ from pruners.statistics.likelihood import (
 )
 from pruners.statistics.moments import gram
 from pruners.statistics.recompute import recomputed
-from pruners.statistics.rows import output_blocks
 
 LARGEST = 4096
 """Outputs beyond which only the diagonal of G is kept."""
 
 UNREAD = "no linear map or convolution that is measured reads it"
 BOTH_WAYS = "it is multiplied from both sides"
-SWITCHED_OFF = "the forward switches gradients off where it is read (no_grad)"
+SWITCHED_OFF = "the forward switches gradients off where it is read (no_grad, inference_mode)"
 CUT_OFF = "the output does not depend on it smoothly (detach, argmax or whole numbers)"
 
 
@@ -97,11 +99,25 @@ def curvature(
         if likelihood.loss_fn is not None:
             predictions = _of_loss(model, batches, watch, likelihood.loss_fn)
         else:
-            predictions = _of_scores(model, batches, watch, likelihood)
+            predictions = of_scores(model, batches, watch, likelihood)
     unreached = {name: watch.called.get(name, UNREAD) for name in watched.parameters}
     sums = {name: found for name, found in watch.sums.items() if name not in watched.both}
     unreached |= dict.fromkeys(watched.both, BOTH_WAYS)
     return Curvature(sums, predictions, {n: r for n, r in unreached.items() if n not in sums})
+
+
+class Watch(Protocol):
+    """What is formed inside backward passes."""
+
+    start: torch.Tensor
+    """What the graph depends on, in place of the parameters."""
+    sums: dict[str, torch.Tensor]
+    """Name → what was formed so far."""
+    called: dict[str, str]
+    """Name → why no gradient comes, if none does."""
+
+    def after(self, call: Call, output: torch.Tensor) -> torch.Tensor | None:
+        """See `LinearCalls`."""
 
 
 class OutputGradients:
@@ -125,17 +141,22 @@ class OutputGradients:
         name = self._watched.name(call)
         if name is None:
             return None
-        if not torch.is_grad_enabled():
+        if not torch.is_grad_enabled() or torch.is_inference_mode_enabled():
             self.called.setdefault(name, SWITCHED_OFF)
             return None
         self.called[name] = CUT_OFF
         if not output.requires_grad:
-            output = _Begun.apply(self.start, output)
+            output = begun(self.start, output)
         # What the hook holds stays in memory: not the input.
-        channel_dim, groups = call.channel_dim, call.groups
+        made_by = replace(call, input=call.input[:0].detach(), bias=None)
 
         def form(gradient: torch.Tensor) -> None:
-            self._form(name, output_blocks(gradient.detach(), channel_dim, groups))
+            if made_by.slices is None:
+                blocks = output_blocks(gradient.detach(), made_by.channel_dim, made_by.groups)
+                self._form(name, blocks if made_by.blocks > 1 else blocks.flatten(0, 1)[None])
+            else:
+                rows = output_rows(gradient.detach(), made_by.channel_dim)
+                self._form_slices(name, rows, made_by)
 
         output.register_hook(form)
         return output
@@ -144,8 +165,7 @@ class OutputGradients:
         """For `LinearCalls`, when a block is computed once more: the same graph, without hooks."""
         if output.requires_grad or not torch.is_grad_enabled() or not self._watched.name(call):
             return None
-        begun: torch.Tensor = _Begun.apply(self.start, output)
-        return begun
+        return begun(self.start, output)
 
     def _form(self, name: str, rows: torch.Tensor) -> None:
         """Add gradients, (groups, samples, out of a group)."""
@@ -158,7 +178,25 @@ class OutputGradients:
             found = gram(rows[0].to(dtype))
         else:
             found = _block_diagonal(gram(rows.to(dtype)))
+        self._add(name, found)
+
+    def _form_slices(self, name: str, rows: torch.Tensor, call: Call) -> None:
+        """Add gradients, (places, out), at the slices of a stack that they come from."""
+        rows = rows.to(torch.promote_types(rows.dtype, self._dtype))
+        each = of_slices(rows, call)
+        if rows.shape[1] == 1 or call.groups * rows.shape[1] > LARGEST:
+            self._add(name, torch.cat([part.square().sum(0) for part in each]))
+        else:
+            self._add(name, _block_diagonal(torch.stack([gram(part) for part in each])))
+
+    def _add(self, name: str, found: torch.Tensor) -> None:
         self.sums[name] = self.sums[name].add_(found) if name in self.sums else found
+
+
+def begun(start: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
+    """The output as it is, in a graph that begins here."""
+    found: torch.Tensor = _Begun.apply(start, output)
+    return found
 
 
 class _Begun(torch.autograd.Function):
@@ -197,9 +235,7 @@ def _of_loss(
     return float(len(batches))
 
 
-def _of_scores(
-    model: nn.Module, batches: Sequence[Any], watch: OutputGradients, asked: Likelihood
-) -> float:
+def of_scores(model: nn.Module, batches: Sequence[Any], watch: Watch, asked: Likelihood) -> float:
     """Backward passes from scores; the number of predictions, times draws.
 
     What is to be chosen shows when the first draw at the lowest temperature is made. Mostly that
@@ -229,7 +265,7 @@ def _of_scores(
 def _pass(
     model: nn.Module,
     batches: Sequence[Any],
-    watch: OutputGradients,
+    watch: Watch,
     temperature: float,
     draws: range,
     seed: int,
@@ -237,7 +273,7 @@ def _pass(
 ) -> None:
     """A forward pass, and a backward pass for each draw; `carried` takes the predictions in."""
     for batch in batches:
-        batch = pytree.tree_map_only(torch.Tensor, torch.Tensor.detach, batch)
+        batch = pytree.tree_map_only(torch.Tensor, _plain, batch)
         with torch.enable_grad(), LinearCalls(after=watch.after):
             scores, counted = scores_of(run(model, batch), batch)
         if counted.ndim == 0:
@@ -248,6 +284,11 @@ def _pass(
         end = _Drawn.apply(scores, _drawing(scores, counted, temperature, batch, seeds))
         del scores  # the draws let go of them
         _pull_back(end, watch, len(draws), "output")
+
+
+def _plain(value: torch.Tensor) -> torch.Tensor:
+    """Without a graph before it; what inference mode made may not take part in one."""
+    return value.clone() if value.is_inference() else value.detach()
 
 
 class _Drawn(torch.autograd.Function):
@@ -284,13 +325,19 @@ def _drawing(
     return draw
 
 
-def _pull_back(end: torch.Tensor, watch: OutputGradients, passes: int, what: str) -> None:
+def _why_none(watch: Watch) -> str:
+    if not watch.called:
+        return "no linear map or convolution that is measured reads one"
+    if set(watch.called.values()) == {SWITCHED_OFF}:
+        return "the forward switches gradients off (no_grad, inference_mode)"
+    return "the forward blocks gradients (detach, argmax or whole numbers)"
+
+
+def _pull_back(end: torch.Tensor, watch: Watch, passes: int, what: str) -> None:
     """Backward passes from a scalar to where the graph starts."""
     if not end.requires_grad:
         raise NoCurvatureError(
-            f"the {what} does not depend smoothly on any measured weight: the forward blocks "
-            "gradients (no_grad, detach, argmax or whole numbers), or calls none of them; there is "
-            'no curvature to measure, so choose another budget, such as budget="uniform"'
+            f"the {what} does not depend smoothly on any measured weight: {_why_none(watch)}"
         )
     for left in reversed(range(passes)):
         torch.autograd.grad(end, watch.start, retain_graph=left > 0, allow_unused=True)

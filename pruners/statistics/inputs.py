@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -11,12 +11,12 @@ from torch import nn
 from graphs.calls.running import run, undisturbed
 from pruners.solvers.matrix import as_matrix
 from pruners.statistics.calls import Call, LinearCalls, Watched
+from pruners.statistics.calls.rows import column_blocks, input_blocks, output_blocks, output_rows
 from pruners.statistics.collected import Statistics
 from pruners.statistics.curvature import curvature
 from pruners.statistics.gradients import LossFunction, squared_gradients
 from pruners.statistics.likelihood import Likelihood, NoCurvatureError
-from pruners.statistics.moments import Moments, of_rows, parts_of
-from pruners.statistics.rows import input_rows, output_rows
+from pruners.statistics.moments import Moments, embedded, of_rows, parts_of
 
 DEFAULT = ("norms", "hessian")
 
@@ -59,12 +59,14 @@ def collect(
     | hessian | Σ x xᵀ / samples | (columns, columns) |
     | norms | √ diag(hessian) | (columns,) |
     | means, variances | of the inputs | (columns,) |
-    | output_means, output_variances | of the outputs | (out,) |
+    | output_means, output_variances | of the outputs; of a stack, of all slices | (out,) |
     | gradients | √ Σ_s g², g = ∂L_s/∂w of batch s | (out, columns) |
     | curvature | Σ g gᵀ / predictions (`pruners.statistics.curvature`) | (out, out), or (out,) |
 
     where x runs over tokens, or over the patches a convolution sees, in the order of the columns of
-    `pruners.solvers.as_matrix`. Groups of a grouped convolution share one statistic, their average.
+    `pruners.solvers.as_matrix`. Groups of a grouped convolution share one statistic, their average;
+    those of a transposed one have columns of their own and share what is told of outputs. Slices of
+    a stack (experts) share what is told of inputs, over all places that are routed to any of them.
     Only what is asked for is computed; sums stay on the device of the layer.
 
     Args:
@@ -98,10 +100,8 @@ def collect(
         if name is None:
             return
         with torch.no_grad():
-            outputs = None
-            if "output_mean" in wanted:
-                outputs = output_rows(output.detach(), call.channel_dim)
-            result.moments[name].merge_(of_rows(input_rows(call), outputs, wanted, dtype))
+            for moments in _of_call(call, output.detach(), wanted, dtype):
+                result.moments[name].merge_(moments)
 
     seen = 0
     if "curvature" in result.needs:
@@ -120,13 +120,29 @@ def collect(
                     model, batch, watched.parameters, loss_fn, generator, dtype
                 )
                 for name, squares in found.items():
-                    parts = {"gradient_squares": as_matrix(squares, watched.out_dim(name))}
+                    parts = {"gradient_squares": as_matrix(squares, watched.rows(name))}
                     result.moments[name].merge_(Moments(parts=parts))
     if seen == 0:
         raise ValueError("input statistics need at least one calibration batch (got none)")
     for name in watched.both:
         result.moments[name] = Moments()
     return result
+
+
+def _of_call(
+    call: Call, output: torch.Tensor, wanted: frozenset[str], dtype: torch.dtype
+) -> Iterator[Moments]:
+    """Moments of what a call multiplies, and of what comes out, to be merged."""
+    blocks, told = input_blocks(call), "output_mean" in wanted
+    if call.groups == call.blocks:
+        outputs = output_rows(output, call.channel_dim) if told else None
+        yield of_rows(blocks.flatten(0, 1), outputs, wanted, dtype)
+        return
+    # Groups of a transposed convolution have their own columns, and the same rows.
+    made = output_blocks(output, call.channel_dim, call.groups) if told else [None] * call.groups
+    width = blocks.shape[0] * blocks.shape[2]
+    for rows, outputs, columns in zip(blocks, made, column_blocks(call), strict=True):
+        yield embedded(of_rows(rows, outputs, wanted, dtype), columns, width)
 
 
 def _curve(
@@ -138,7 +154,7 @@ def _curve(
     dtype: torch.dtype,
 ) -> None:
     """Gradients at the outputs of weights, by backward passes of their own."""
-    with undisturbed(model):
+    with torch.inference_mode(False), torch.enable_grad(), undisturbed(model):
         for parameter in model.parameters():
             parameter.requires_grad_(False)
         found = curvature(model, batches, watched, likelihood, dtype)

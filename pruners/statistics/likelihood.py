@@ -146,8 +146,8 @@ def scores_of(output: Any, batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
     if scores is None or not scores.is_floating_point():
         raise NoCurvatureError(
             "curvature needs an output of scores, a floating-point tensor (got "
-            f"{type(output).__name__ if scores is None else scores.dtype}); pass a loss, or wrap "
-            "the model so that it returns them"
+            f"{type(output).__name__ if scores is None else scores.dtype}); wrap the model "
+            "so that it returns them"
         )
     if scores.ndim == 1 and _rows(batch, len(scores)):
         scores = scores[:, None]

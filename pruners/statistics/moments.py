@@ -8,7 +8,7 @@ recursion is a case of: nothing large is ever subtracted from something large.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -28,6 +28,8 @@ BACKWARD = frozenset({"gradient_squares", "output_gradients"})
 STATISTICS = tuple(PARTS)
 BLOCK = 256
 """Columns of second moments that are multiplied at a time."""
+OF_INPUTS = frozenset({"squares", "outer", "mean", "spread"})
+"""Sums over the columns of a matrix."""
 PAIRS = {"mean": "spread", "output_mean": "output_spread"}
 
 
@@ -158,6 +160,27 @@ def of_rows(
         parts |= _pair("output_mean", outputs.to(torch.promote_types(outputs.dtype, dtype)))
     positions = 0.0 if outputs is None else float(outputs.shape[0])
     return Moments(float(rows.shape[0]), positions, parts=parts)
+
+
+def embedded(moments: Moments, columns: torch.Tensor, width: int) -> Moments:
+    """The same among more inputs, the others of which were 0.
+
+    Args:
+        moments: of inputs that lie in these columns.
+        columns: their places, (in,), ascending.
+        width: all columns.
+    """
+    parts = {}
+    for name, value in moments.parts.items():
+        if name in OF_INPUTS:
+            wide = value.new_zeros(*value.shape[:-1], width)
+            wide[..., columns] = value
+            if value.ndim == 2:
+                value, wide = wide, value.new_zeros(width, width)
+                wide[columns] = value
+            value = wide
+        parts[name] = value
+    return replace(moments, parts=parts)
 
 
 def gram(rows: torch.Tensor) -> torch.Tensor:

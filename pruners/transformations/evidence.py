@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from pruners.curves import Sides, measure_sides
-from pruners.solvers.matrix import as_matrix
+from pruners.solvers.matrix import as_matrix, matrix_shape
 
 if TYPE_CHECKING:
     from graphs import Network
@@ -26,11 +26,15 @@ def sides_of(net: Network, batches: Sequence[Any], names: Sequence[str]) -> dict
         found = measure_sides(net, net.to_model(), batches, names)
     else:
         found = {name: _bare(net, name) for name in names}
-    return {name: one for name, one in found.items() if len(one.weight) == 1}
+    return {
+        name: one
+        for name, one in found.items()
+        if len(one.weight) == 1 and one.weight[0].shape == matrix_shape(net, name)
+    }
 
 
 def _bare(net: Network, name: str) -> Sides:
     tensor = net.tensors[name]
     weight = as_matrix(tensor.value.detach(), tensor.output_dim).double()
     rows, columns = (torch.eye(n).to(weight)[None] for n in weight.shape)
-    return Sides(weight[None], columns, rows, 0.0, False)
+    return Sides(weight[None], columns, rows, 0.0, "there is no calibration")

@@ -14,8 +14,8 @@ from pruners.targets import METRICS, Target, UnreachableTargetError
 if TYPE_CHECKING:
     from graphs import Network
 
-# How far weights (name → value; the others stay) take the network from the dense one.
-Damage = Callable[[Mapping[str, torch.Tensor]], float]
+# How far the network without these blocks, by name, is from the dense one.
+Damage = Callable[[Sequence[str]], float]
 
 
 @dataclass(frozen=True)
@@ -35,16 +35,15 @@ def choose_blocks(net: Network, target: Target, damage: Damage) -> Drops:
     """Drop blocks one by one until a target is met (Song et al. 2024, SLEB, algorithm 1).
 
     Every round tries each block that is left on top of those already dropped, and drops the one
-    that adds least damage per unit of cost saved. A branch is tried by zeroing its parameters,
-    which is the network without it; nothing is rebuilt. The number of evaluations is at most half
-    the square of the number of blocks. Blocks that could stay within the target after all, because
-    a later one saved more, are put back: no dropped block could come back within the target.
+    that adds least damage per unit of cost saved. The number of evaluations of the damage is at
+    most half the square of the number of blocks. Blocks that could stay within the target after
+    all, because a later one saved more, are put back: no dropped block could come back within it.
 
     Args:
         net: the dense network.
         target: what it may cost.
-        damage: how far changed weights take the network from the dense one, for instance
-            `pruners.statistics.Imitation.value`.
+        damage: how far the network without blocks is from the dense one: measured (`imitated`),
+            or expected (`pruners.curves.branch_losses`).
 
     Raises:
         UnreachableTargetError: even without any block the network costs more; with the range.
@@ -60,11 +59,11 @@ def choose_blocks(net: Network, target: Target, damage: Damage) -> Drops:
     _check(net, target, list(blocks))
     chosen: list[str] = []
     losses: list[float] = []
-    zeros: dict[str, torch.Tensor] = {}
+    gone: set[str] = set()
     cost = {count: count(net) for count in limits}
     while any(cost[count] > limit for count, limit in limits.items()):
         options = []
-        for name, block in blocks.items():
+        for name in blocks:
             smaller = {c: c(count_without(net, [*chosen, name])) for c in limits}
             # A condition that is met already makes no block more urgent.
             saved = sum(
@@ -74,15 +73,15 @@ def choose_blocks(net: Network, target: Target, damage: Damage) -> Drops:
             )
             if saved <= 0:
                 continue
-            loss = damage({**zeros, **_zeros(net, block.tensors)})
+            loss = damage([*chosen, name])
             gain = (loss - (losses[-1] if losses else 0.0)) / saved
             options.append((gain, name, loss, smaller))
         _, name, loss, cost = min(options, key=lambda option: option[:2])
-        zeros.update(_zeros(net, blocks.pop(name).tensors))
+        gone.update(blocks.pop(name).tensors)
         chosen.append(name)
         losses.append(loss)
         # A block inside a dropped one went with it.
-        blocks = {n: b for n, b in blocks.items() if not set(b.tensors) <= set(zeros)}
+        blocks = {n: b for n, b in blocks.items() if not set(b.tensors) <= gone}
     return _without_excess(net, Drops(tuple(chosen), tuple(losses)), limits, damage)
 
 
@@ -90,14 +89,6 @@ def _without_excess(
     net: Network, drops: Drops, limits: Mapping[Callable[..., int], float], damage: Damage
 ) -> Drops:
     """Put blocks back that a later, more expensive one made up for, the most missed first."""
-    tensors = {block.name: block.tensors for block in net.blocks()}
-
-    def without(names: Sequence[str]) -> float:
-        zeros: dict[str, torch.Tensor] = {}
-        for name in names:
-            zeros |= _zeros(net, tensors[name])
-        return damage(zeros)
-
     chosen = list(drops.names)
     while True:
         fitting = []
@@ -108,18 +99,30 @@ def _without_excess(
                 fitting.append(rest)
         if not fitting:
             break
-        chosen = min(fitting, key=without) if len(fitting) > 1 else fitting[0]
+        chosen = min(fitting, key=damage) if len(fitting) > 1 else fitting[0]
     if len(chosen) == len(drops.names):
         return drops
-    return Drops(tuple(chosen), tuple(without(chosen[: i + 1]) for i in range(len(chosen))))
+    return Drops(tuple(chosen), tuple(damage(chosen[: i + 1]) for i in range(len(chosen))))
 
 
-def _zeros(net: Network, tensors: tuple[str, ...]) -> dict[str, torch.Tensor]:
-    return {
-        name: torch.zeros_like(net.tensors[name].value)
-        for name in tensors
-        if name in net.source.parameters
-    }
+def imitated(net: Network, of_weights: Callable[[Mapping[str, torch.Tensor]], float]) -> Damage:
+    """The damage of a network whose branches are tried: their parameters become 0.
+
+    That is the network without them, and nothing is rebuilt.
+
+    Args:
+        net: the dense network.
+        of_weights: how far weights (name → value; the others stay) take the network from the dense
+            one, for instance `pruners.statistics.Imitation.value`.
+    """
+    tensors = {block.name: block.tensors for block in net.blocks()}
+
+    def without(names: Sequence[str]) -> float:
+        zeros = {tensor for name in names for tensor in tensors[name]}
+        held = sorted(zeros & set(net.source.parameters))
+        return of_weights({name: torch.zeros_like(net.tensors[name].value) for name in held})
+
+    return without
 
 
 def _check(net: Network, target: Target, names: list[str]) -> None:

@@ -12,7 +12,7 @@ import torch
 from graphs.axes.dims import atoms, unit_index
 from pruners.recovery.refit import consumers, intercept_of
 from pruners.recovery.regression import DAMPING, Regression
-from pruners.solvers.matrix import as_matrix
+from pruners.solvers.matrix import as_matrix, rows_of
 
 if TYPE_CHECKING:
     from graphs import Network
@@ -63,7 +63,7 @@ def second_order_scores(
             continue
         tensor = net.tensors[name]
         sums = moments[name].double()
-        matrix = as_matrix(tensor.value.detach(), 1 - side).to(sums.xx)
+        matrix = as_matrix(tensor.value.detach(), rows_of(net, name)).to(sums.xx)
         matrix = matrix.unflatten(0, (len(sums.xx), -1))
         if intercept_of(net, name, tensor) is None:
             sums = sums.about_zero()

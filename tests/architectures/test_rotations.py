@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import re
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -25,6 +29,7 @@ OTHERS = (
 )
 NAMES = [*(f"{name}ForCausalLM" for name in LANGUAGE.split()), *OTHERS.split()]
 QUICK = {"LlamaForCausalLM", "GPT2LMHeadModel", "ViTForImageClassification"}
+STREAMS = {"feature", "channel", "unit"}
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
@@ -35,7 +40,7 @@ def turned_everywhere(net: Network) -> tuple[Network, list[str]]:
     for name in names:
         net = net.untie(name)
         net = net.fold_norms(name)
-        net = net.rotate(name, random_member(net, net.symmetries()[name], generator))
+        net = net.rotate(name, random_member(net, net.symmetry(name), generator))
     return net, names
 
 
@@ -49,7 +54,7 @@ def test_outputs_class_and_checkpoint_stay(name, tmp_path):
     model, inputs = build(name, torch.float32)
     net = trace(model, inputs)
     moved, names = turned_everywhere(net)
-    rotated = [net.symmetries()[n] for n in names if net.symmetries()[n].group == "rotations"]
+    rotated = [net.symmetry(n) for n in names if net.symmetry(n).group == "rotations"]
     assert max(len(s.writers) + len(s.readers) for s in rotated) > 4  # the weights of all layers
     expected = outputs(model, inputs)
     back = moved.to_model()
@@ -60,6 +65,45 @@ def test_outputs_class_and_checkpoint_stay(name, tmp_path):
     assert gap(expected, outputs(opened, inputs)) < 1e-5
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["stories260K", "TinyStories-656K"])
+def test_perplexity_of_a_real_llama_stays(name):
+    root = os.environ.get("METAPRUNE_DATA")
+    if root is None:
+        pytest.skip(f"set METAPRUNE_DATA to a folder with models/{name}")
+    transformers = pytest.importorskip("transformers")
+    model = transformers.AutoModelForCausalLM.from_pretrained(Path(root) / "models" / name).eval()
+    net = trace(model, (torch.arange(8)[None],))
+    moved, names = turned_everywhere(net)
+    assert len(names) == 1 + model.config.num_hidden_layers
+    torch.manual_seed(0)
+    text = model.generate(torch.full((8, 1), 1), do_sample=True, max_length=120, eos_token_id=None)
+
+    def perplexity(model):
+        with torch.no_grad():
+            return float(model(text, labels=text).loss.exp())
+
+    assert perplexity(moved.to_model()) == pytest.approx(perplexity(model), rel=1e-5)
+
+
 def test_forty_architectures_have_a_stream_that_may_be_rotated():
     assert len(NAMES) >= 40
     assert set(ARCHITECTURES) >= set(NAMES) >= QUICK
+
+
+BLOCKED = {
+    "BertForMaskedLM": r"LayerNorm\.weight differs from unit to unit.*goes to aten\.add",
+    "Gemma2ForCausalLM": r"post_attention_layernorm\.weight differs .*goes to aten\.add",
+    "Olmo2ForCausalLM": r"post_attention_layernorm\.weight differs .*goes to aten\.add",
+    "ConvNextForImageClassification": r"its units are told apart by aten\.conv2d",
+    "RegNetForImageClassification": r"no matrix passes aten\.relu",
+    "T5ForConditionalGeneration": r"output of the model",
+}
+
+
+@pytest.mark.parametrize("name", BLOCKED)
+def test_a_stream_that_may_not_be_rotated_says_why(name):
+    net = trace(*build(name))
+    streams = [s for s in net.symmetries().values() if net.axes[s.axis].kind in STREAMS]
+    assert any(re.search(BLOCKED[name], s.blocked) for s in streams)
+    assert not any(s.group == "rotations" for s in streams)

@@ -92,7 +92,7 @@ def test_a_search_starts_from_the_metanetwork(tmp_path):
 def test_options_that_no_rule_reads_are_refused():
     with pytest.raises(ValueError, match='"lamp" does not read "steps"'):
         masked(pattern="row", target={"sparsity": 0.5}, budget={"rule": "lamp", "steps": 3})
-    with pytest.raises(ValueError, match='budget "owl" needs norms'):
+    with pytest.raises(ValueError, match='budget "owl" needs norms of inputs'):
         masked(pattern="row", target={"sparsity": 0.5}, budget="owl", calibration=None)
 
 

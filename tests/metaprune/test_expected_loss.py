@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import metaprune
+from pruners.curves import mask_curves
 from tests.metaprune.networks import cnn, images, mlp
 
 X = torch.randn(64, 8, generator=torch.Generator().manual_seed(0))
@@ -65,7 +66,7 @@ def test_without_calibration_a_rule_that_reads_weights_alone_divides(pattern, bu
     assert result.plan.budget == budget
     assert "expected_loss" not in result.plan.provenance
     assert "expected_loss" not in result.report
-    words = "needs expected, which is measured on calibration data"
+    words = "needs expected losses, measured on calibration batches: provide some, or"
     with pytest.raises(ValueError, match=words):
         prune(pattern, calibration=None, budget="expected-loss")
 
@@ -145,11 +146,11 @@ def test_equal_widths_stay_equal(min_units, round_to):
         ("channels", {"budget": {"rule": "expected-loss", "order": "x"}},
          'unknown order "x": expected one of loss, given, mixed'),
         ("channels", {"budget": {"rule": "expected-loss", "shots": 0}},
-         r"shots must be at least 1 \(got 0\)"),
+         r"shots takes a whole number from 1 to 16 \(got 0\)"),
         ("channels", {"budget": {"rule": "expected-loss", "rounds": 2}},
          'budget "expected-loss" does not read "rounds"'),
         ("row", {"budget": {"rule": "expected-loss", "rounds": 0}},
-         r"rounds must be at least 1 \(got 0\)"),
+         r"rounds takes a whole number from 1 to 16 \(got 0\)"),
         ("row", {"budget": {"rule": "expected-loss", "shots": 2}},
          'budget "expected-loss" does not read "shots"'),
         ("row", {"recovery": [{"order": {"sides": 3}}]}, r"recovery.order.sides is 1, .*\(got 3\)"),
@@ -188,11 +189,12 @@ def test_blocked_gradients_are_said_and_do_without(pattern, how):
     missing = ["a.weight"] if how == "detach" else ["a.weight", "b.weight", "c.weight"]
     foretold = result.report.get("expected_loss")
     if foretold is not None:
-        assert foretold["unreached"] == missing
+        assert list(foretold["unreached"]) == missing
         assert (foretold["lost"] is None) is (how == "argmax")
         said = (
-            "Counted as average ones in the budget, because no gradient reaches them: "
-            f"{len(missing)} weights ({', '.join(missing)})."
+            f"Counted as average in the budget: 1 weight ({missing[0]}), because no gradient "
+            "reaches the outputs: the output does not depend on it smoothly (detach, argmax or "
+            "whole numbers)."
         )
         assert result.report["notes"].count(said) == 1
     solved = [note for note in result.report["notes"] if note.startswith("Solved for the")]
@@ -211,3 +213,41 @@ def test_a_result_is_pruned_again_and_saved(tmp_path):
     again = metaprune.load(place)
     torch.testing.assert_close(again(*images()), result.model(*images()))
     assert {step.budget for step in result.plan.steps} == {"expected-loss"}
+
+
+@pytest.mark.parametrize("pattern", ["channels", "unstructured"])
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_what_the_caller_switched_off_does_not_matter(pattern, mode):
+    expected = prune(pattern, budget={"rule": "expected-loss"})
+    model = mlp()
+    with mode():
+        found = prune(pattern, model, budget={"rule": "expected-loss"})
+    assert found.plan.density == expected.plan.density
+    assert found.plan.kept == expected.plan.kept
+    assert found.report["expected_loss"]["total"] == expected.report["expected_loss"]["total"]
+
+
+def test_models_that_were_made_for_inference_are_refused_with_words():
+    with torch.inference_mode():
+        model = nn.Sequential(nn.Linear(8, 4))
+    with pytest.raises(metaprune.TraceError, match=r"0.weight was made in torch.inference_mode"):
+        prune("unstructured", model)
+
+
+def test_masks_beside_low_rank_are_divided_by_the_curves_of_their_own_solver(monkeypatch):
+    from pruners.budgets.rules import expected_loss
+
+    asked = []
+
+    def noted(sides, solver, *given):
+        asked.append(solver)
+        return mask_curves(sides, solver, *given)
+
+    monkeypatch.setattr(expected_loss, "mask_curves", noted)
+    target = {"sparsity": 0.4}
+    result = prune("sparse+low-rank", target=target, budget="expected-loss")
+    assert set(asked) == {"sparse+low-rank"}
+    assert result.plan.achieved["sparsity"] == pytest.approx(0.4, abs=0.02)
+    assert result.plan.provenance["expected_loss"]["total"] > 0
+    assert prune("sparse+low-rank", target=target).plan.density == result.plan.density
+    assert prune("2:4+low-rank", target=None).plan.budget == "uniform"

@@ -57,6 +57,8 @@ def _shifted(axis: Along, node: fx.Node, operands: list[tuple[fx.Node, Turned]])
         found = parameter_of(other)
         if found is None or found[1] or node.kwargs or not added.slots:
             continue
+        if operator_name(node.target) != "add":
+            continue
         axis.found.scales.add(found[0])
         places = broadcast(axis, node, x, state)
         return Turned(places, pending=replace(fold, shift=found[0]), makers=kept(node, state))
@@ -112,7 +114,7 @@ def divide(axis: Along, node: fx.Node, given: Given) -> State | None:
     operands = turned_operands(given)
     if not operands:
         return same(given)
-    if len(operands) > 1 or operands[0][0] is not node.args[0]:
+    if node.args[1] in dict(operands):
         raise Blocked(f"its units are divided one by one by {describe(node)}")
     return multiply(axis, node, given)
 

@@ -9,6 +9,7 @@ import torch
 from torch import fx
 
 from graphs.axes.dims import Sum, size
+from graphs.relate.exactness import holds_values
 from graphs.rules.context import describe
 from graphs.rules.labels import named_arguments
 from graphs.rules.registry import known_of, operator_name
@@ -63,9 +64,10 @@ def _moved(axis: Along, node: fx.Node, operand: fx.Node, state: Turned, made: li
         rest = iter(sides)
         return {i: tuple(next(rest) for _ in range(n)) for i, n in zip(made, counts, strict=True)}
     start = named_arguments(node).get("start")
-    if len(made) == 1 and operator_name(node.target) in ("slice", "narrow"):
+    known = start is None or isinstance(start, int)
+    if known and len(made) == 1 and operator_name(node.target) in ("slice", "narrow"):
         whole = axis.dims(operand)[place]
-        first = _parts_before(axis, whole, int(start or 0))
+        first = _parts_before(axis, whole, start or 0)
         if first is not None:
             return {made[0]: sides[first : first + counts[0]]}
     raise Blocked(f"parts of it are laid out in another way by {describe(node)}")
@@ -116,16 +118,17 @@ def join(axis: Along, node: fx.Node, given: Given) -> State | None:
         operands = [(n, axis.settled(node, s)) for n, s in operands]
     if not operands:
         return same(given)
-    for operand, state in given.items():
-        plain = isinstance(state, Same) and not state.zero
-        if plain and operand.meta["val"].is_floating_point():
-            raise Blocked(f"equal numbers stand beside it at {describe(node)}")
+    for operand in node.all_input_nodes:
+        part = copies(node) and operand not in given  # another part of a concatenation
+        fine = part or operand in dict(operands) or _is_zero(axis, operand)
+        if not fine and holds_values(operand):
+            raise Blocked(f"other numbers stand beside it at {describe(node)}")
     made = axis.places(node)
     slots = spent(axis, node, operands)
     places: Places = {}
-    whole = [parts(axis.dims(node)[i], axis.axis) for i in made]
+    counts = [parts(axis.dims(node)[i], axis.axis) for i in made]
     sides = [side for _, state in operands for s in state.places.values() for side in s]
-    if len(made) == 1 and whole[0] == len(sides) and len(operands) > 1 and whole[0] > 1:
+    if len(made) == 1 and counts[0] == len(sides) and len(operands) > 1:
         places[made[0]] = tuple(sides)
     else:
         first = list(operands[0][1].places.values())
@@ -135,7 +138,8 @@ def join(axis: Along, node: fx.Node, given: Given) -> State | None:
             for other in state.places.values():
                 axis.relate(node, first[0], other)
         places[made[0]] = first[0]
-    direct = copies(node) and all(state.direct for _, state in operands)
+    plain = copies(node) and all(isinstance(state, Turned) for state in given.values())
+    direct = plain and all(state.direct for _, state in operands)
     return Turned(places, slots, needs_of(operands, frozenset()), pending, direct)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 from torch import fx
 
@@ -53,31 +52,25 @@ def norm(axis: Along, node: fx.Node, given: Given) -> State | None:
 
 def batch_norm(axis: Along, node: fx.Node, given: Given) -> State | None:
     """In evaluation mode a scale and a shift of every channel."""
-    x, weight, bias, mean, variance = node.args[:5]
-    state = given.get(x)
-    names = [n.target if isinstance(n, fx.Node) else None for n in (weight, bias, mean, variance)]
-    plain = all(n is None or str(n) in axis.net.tensors for n in names)
-    channels = isinstance(state, Turned) and set(state.places) == {1}
-    if not channels or not plain or mean is None or node in axis.still:
+    named = named_arguments(node)
+    state = given.get(named["input"])
+    parameters = [named.get(n) for n in ("weight", "bias", "running_mean", "running_var")]
+    names = [None if n is None else str(n.target) for n in parameters]
+    known = None not in names[2:] and all(n is None or n in axis.net.tensors for n in names)
+    evaluated = known and named["training"] is False and node not in axis.still
+    if not isinstance(state, Turned) or set(state.places) != {1} or not evaluated:
         raise Blocked(f"no matrix passes {describe(node)}")
-    assert isinstance(state, Turned)
-    state = axis.settled(node, state) if state.pending else state
-    scale, shift, average, spread = (None if n is None else str(n) for n in names)
-    epsilon = float(node.args[7])
-    axis.found.scales.update(n for n in (scale, spread) if n)
-    sides = state.places[1]
-    for operand in (bias, mean):
-        other = given.get(operand) if isinstance(operand, fx.Node) else None
+    state = axis.settled(node, state)
+    scale, shift, mean, variance = names
+    axis.found.scales.update(n for n in (scale, variance) if n is not None)
+    for operand in parameters[1:3]:
+        other = given.get(operand) if operand is not None else None
         if isinstance(other, Turned):
-            axis.relate(node, sides, other.places[0])
+            axis.relate(node, state.places[1], other.places[0])
             axis.spend(other, node)
-    factors = [axis.value(n) for n in (scale, spread) if n]
-    result = Turned({1: sides}, makers=kept(node, state))
+    result = Turned({1: state.places[1]}, makers=kept(node, state))
+    factors = [axis.value(n) for n in (scale, variance) if n is not None]
     if all(v is not None and uniform(v) for v in factors):
         return result
-    pending = Pending(scale, 0.0, shift, describe(node), average, spread, epsilon)
-    return axis.settled(node, replace(result, pending=pending, makers=_kept_at(node, state, x)))
-
-
-def _kept_at(node: fx.Node, state: Turned, operand: Any) -> frozenset[Any]:
-    return state.makers if len(operand.users) == 1 else frozenset()
+    pending = Pending(scale, 0.0, shift, describe(node), mean, variance, float(named["eps"]))
+    return axis.settled(node, replace(result, pending=pending, makers=state.makers))

@@ -27,7 +27,7 @@ class Pending:
     scale: str | None
     offset: float
     shift: str | None
-    place: str
+    place: str = field(compare=False)
     mean: str | None = None
     variance: str | None = None
     epsilon: float = 0.0

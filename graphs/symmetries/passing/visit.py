@@ -11,6 +11,7 @@ import operator
 
 from torch import fx
 
+from graphs.relate.exactness import aliases, writes
 from graphs.rules.context import describe
 from graphs.rules.registry import known_of
 from graphs.symmetries.passing.along import Along, Blocked
@@ -24,6 +25,36 @@ from graphs.symmetries.passing.states import Squared, State, Turned
 
 
 def visit(axis: Along, node: fx.Node, given: Given) -> State | None:
+    """The state of a call's result; of what it writes to as well.
+
+    Raises:
+        Blocked: the operator does not commute with the matrices of any group, or is not known to.
+    """
+    state = _state(axis, node, given)
+    if writes(node.target):
+        _write(axis, node, state)
+    return state
+
+
+def _write(axis: Along, node: fx.Node, state: State | None) -> None:
+    """Let an operand that is changed in place be what the result is.
+
+    Raises:
+        Blocked: other values share its memory, of which that is not followed.
+    """
+    written = node.args[0]
+    assert isinstance(written, fx.Node)
+    before = axis.states.get(written)
+    turned = isinstance(before, Turned) and isinstance(state, Turned)
+    if before is state or (turned and not before.pending and not state.pending):  # type: ignore[union-attr]
+        return
+    shared = [n for n in written.users if n is not node and aliases(n)]
+    if aliases(written) or shared or state is None or written in axis.still:
+        raise Blocked(f"it is written to in place at {describe(node)}")
+    axis.states[written] = state
+
+
+def _state(axis: Along, node: fx.Node, given: Given) -> State | None:
     """The state of a call's result.
 
     Raises:

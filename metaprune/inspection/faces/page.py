@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from html import escape
 
+from graphs.tools.words import counted
 from metaprune.inspection.faces import repeated_layers, repeated_names, sentences
 from metaprune.inspection.faces.lanes import Lane, Stop, lanes, legend
 from metaprune.inspection.faces.names import folded
 from metaprune.inspection.schema import Alone, Findings, Turning
 from metaprune.report import markup, words
+from metaprune.report.expected import curves
 
 MOST_ROWS = 400
 """Layers of the whole drawing; longer networks are drawn with repeated blocks once only."""
@@ -32,6 +34,7 @@ def page(found: Findings) -> str:
         least=escape(sentences.least(found)),
         reachable=_reachable(found),
         drawing=_drawing(found),
+        expected=_expected(found),
         modules=_modules(found),
         check=escape(sentences.check(found)),
         differences=markup.items(
@@ -92,6 +95,26 @@ def _reachable(found: Findings) -> str:
         for name, ends in found.reachable.items()
     ]
     return f"<table>{markup.table(('target', 'from', 'to'), lines)}</table>"
+
+
+def _expected(found: Findings) -> str:
+    parts = []
+    for what, head in sentences.EXPECTED.items():
+        drawn = {name: {"curve": curve} for name, curve in found.expected.get(what, {}).items()}
+        if not drawn:
+            continue
+        lines = [
+            f"<tr><td class='wide'><code>{escape(name)}</code></td>"
+            + "".join(f"<td>{each}</td>" for each in losses)
+            + "</tr>"
+            for name, losses in sentences.losses(found, what)
+        ]
+        parts.append(
+            f"<h3>{head}</h3>{curves(drawn)}<details><summary>{counted(len(lines), 'curve')}"
+            f"</summary><table>{markup.table((head, *sentences.AT), lines)}</table></details>"
+        )
+    said = sentences.expected(found)
+    return f'<p class="muted">{escape(said)}</p>' + "".join(parts)
 
 
 def _modules(found: Findings) -> str:

@@ -4,22 +4,58 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from graphs.tools.words import counted, first_of
 from metaprune.inspection.schema import Alone, Findings, Group, Turning
 from metaprune.report import words
+from pruners.curves import Curve
 
 _PLURALS = {"vocabulary": "vocabulary entries"}
 
 
 def units(count: int, kind: str) -> str:
     """`16 channels`, `1 head`."""
-    if count == 1:
-        return f"1 {kind}"
-    return f"{count:,} {_PLURALS.get(kind, kind + 's')}"
+    return counted(count, kind, _PLURALS.get(kind))
 
 
-def counted(count: int, noun: str) -> str:
-    """`1 group`, `2 groups`."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+EXPECTED = {"units": "units that stay", "weights": "weights that stay"}
+"""Part of `Findings.expected` → what its curves are over."""
+
+SHARES = (0.75, 0.5, 0.25)
+AT = tuple(f"{100 * share:g} %" for share in SHARES)
+"""Shares at which losses of curves are told."""
+
+
+def expected(found: Findings) -> str:
+    """What the curves of expected loss say, and of which weights they do not."""
+    if not found.expected:
+        return "Not measured: that takes calibration data."
+    said = (
+        "Expected loss is the divergence of a prediction that pruning this alone adds to second "
+        "order, when what stays is fitted again; a quarter of the units or weights may stay, half "
+        "of them, or three quarters."
+    )
+    unreached = found.expected.get("unreached", {})
+    if unreached:
+        said += (
+            f" No gradient reaches {counted(len(unreached), 'weight')} ({first_of([*unreached])}): "
+            "counted as average ones."
+        )
+    return said
+
+
+def losses(found: Findings, what: str) -> list[tuple[str, list[str]]]:
+    """Name and expected loss at `SHARES`, of every curve, the costliest at half of it first.
+
+    Args:
+        found: with expected losses.
+        what: of `EXPECTED`.
+    """
+    rows = []
+    for name, each in found.expected.get(what, {}).items():
+        curve = Curve(tuple(each["kept"]), tuple(each["losses"]))
+        rows.append((name, [curve.at(share * curve.kept[-1]) for share in SHARES]))
+    rows.sort(key=lambda row: -row[1][SHARES.index(0.5)])
+    return [(name, [f"{loss:.3g}" for loss in values]) for name, values in rows]
 
 
 def summary(found: Findings) -> str:

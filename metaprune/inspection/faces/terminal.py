@@ -33,7 +33,7 @@ def show(found: Findings, console: Console, rows: int = ROWS) -> None:
     Args:
         found: what to print.
         console: where to.
-        rows: most lines of the table of modules.
+        rows: most lines of a table of modules or expected losses.
     """
     console.print(Text(sentences.summary(found)), highlight=False)
     _title(console, "May be pruned")
@@ -55,6 +55,12 @@ def show(found: Findings, console: Console, rows: int = ROWS) -> None:
             _bullet(console, ", ".join(shortened(folded(one.axes), 4)), sentences.reason(one))
     _title(console, f"Reachable, {sentences.least(found)}")
     console.print(_reachable(found))
+    if found.expected:
+        _title(console, "What pruning is expected to lose")
+        _bullet(console, "", sentences.expected(found))
+        for what, head in sentences.EXPECTED.items():
+            if told := sentences.losses(found, what):
+                console.print(_losses(head, told, rows))
     _title(console, "Where the cost is")
     console.print(_modules(found, rows))
     _bullet(console, "torch's own counter", sentences.check(found))
@@ -89,6 +95,18 @@ def _reachable(found: Findings) -> Table:
         table.add_row(
             sentences.label(name), *(sentences.amount(found, name, value) for value in ends)
         )
+    return table
+
+
+def _losses(head: str, told: list[tuple[str, list[str]]], rows: int) -> Table:
+    table = Table(head, *sentences.AT, box=box.SIMPLE_HEAD, pad_edge=False)
+    table.columns[0].overflow = "fold"
+    for column in table.columns[1:]:
+        column.justify, column.no_wrap = "right", True
+    for name, losses in told[:rows]:
+        table.add_row(name, *losses)
+    if len(told) > rows:
+        table.add_row(f"{len(told) - rows:,} more that lose less", style="dim")
     return table
 
 

@@ -10,7 +10,7 @@ from pruners.budgets.problems.levels import Levels, allowance
 from pruners.budgets.problems.masks import marginal_price
 from pruners.budgets.problems.problem import Choice, Loss, logit, value_of
 from pruners.budgets.problems.projection import project
-from pruners.solvers.matrix import as_matrix, from_matrix
+from pruners.solvers.matrix import Rows, as_matrix, from_matrix
 
 SPARSE, RANK = "sparse", "rank"
 
@@ -40,7 +40,7 @@ class CompositeProblem:
         density: float,
         loss: Loss,
         norms: Mapping[str, torch.Tensor] | None = None,
-        out_dims: Mapping[str, int] | None = None,
+        out_dims: Mapping[str, Rows] | None = None,
     ) -> None:
         self.names = tuple(weights)
         self.dials = (*(f"{n}:{SPARSE}" for n in weights), *(f"{n}:{RANK}" for n in weights))

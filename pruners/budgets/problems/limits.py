@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from graphs.cost import macs_by_tensor
+from graphs.tools import words
 from pruners.targets import METRICS, Target, UnreachableTargetError, show
 
 if TYPE_CHECKING:
@@ -77,10 +78,11 @@ def limits(
         if not limit.holds(fewest):
             least = rest + float((cost * fewest).sum())
             low, high = sorted((metric.express(round(least), dense), metric.express(dense, dense)))
+            where = words.counted(len(names), "weight")
             raise UnreachableTargetError(
                 f"the target {condition.metric} {condition.written} is out of reach: low rank in "
-                f"{len(names)} weights leaves {condition.metric} between {show(low)} and "
-                f"{show(high)}; ask for a value in this range"
+                f"{where} leaves {condition.metric} between {show(low)} and {show(high)}; ask "
+                "for a value in this range"
             )
         found.append(limit)
     return found

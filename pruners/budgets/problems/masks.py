@@ -10,7 +10,7 @@ import torch
 from pruners.budgets.problems.levels import Levels, allowance
 from pruners.budgets.problems.problem import Choice, Loss, logit, value_of
 from pruners.budgets.problems.projection import bounds, project
-from pruners.solvers.matrix import as_matrix, from_matrix
+from pruners.solvers.matrix import Rows, as_matrix, from_matrix, row_count
 from pruners.solvers.zeros import MaskPattern
 
 Solve: TypeAlias = Callable[[str, float], torch.Tensor]
@@ -48,7 +48,7 @@ class MaskProblem:
         density: float,
         loss: Loss,
         pattern: str | MaskPattern = "unstructured",
-        out_dims: Mapping[str, int] | None = None,
+        out_dims: Mapping[str, Rows] | None = None,
         lower: float | Mapping[str, float] = 0.0,
         upper: float | Mapping[str, float] = 1.0,
         solve: Solve | None = None,
@@ -141,7 +141,7 @@ class MaskProblem:
         return marginal_price(products, magnitudes, kept)
 
 
-def ranks(weight: torch.Tensor, pattern: MaskPattern, out_dim: int = 0) -> torch.Tensor:
+def ranks(weight: torch.Tensor, pattern: MaskPattern, out_dim: Rows = 0) -> torch.Tensor:
     """Rank of every |w| where it competes, 0 for the largest; `rank < kept` is the mask.
 
     Blocks and columns are ranked by the root of the sum of squares of their entries, as
@@ -172,8 +172,8 @@ def ranks(weight: torch.Tensor, pattern: MaskPattern, out_dim: int = 0) -> torch
     return from_matrix(rank, weight.shape, out_dim)
 
 
-def _matrix_shape(weight: torch.Tensor, out_dim: int) -> tuple[int, int]:
-    rows = weight.shape[out_dim]
+def _matrix_shape(weight: torch.Tensor, out_dim: Rows) -> tuple[int, int]:
+    rows = row_count(weight.shape, out_dim)
     return rows, weight.numel() // rows
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from pruners.solvers.algorithms.low_rank import LowRank
-from pruners.solvers.matrix import as_matrix, from_matrix
+from pruners.solvers.matrix import Rows, as_matrix, from_matrix
 
 
 @dataclass(frozen=True)
@@ -28,14 +28,14 @@ class Spectrum:
     """
 
     weight: torch.Tensor
-    side: int
+    side: Rows
     left: torch.Tensor
     right: torch.Tensor
     energy: torch.Tensor
 
     @classmethod
     def of(
-        cls, weight: torch.Tensor, side: int, statistics: Mapping[str, torch.Tensor] | None
+        cls, weight: torch.Tensor, side: Rows, statistics: Mapping[str, torch.Tensor] | None
     ) -> Spectrum:
         """Decompose a weight once.
 

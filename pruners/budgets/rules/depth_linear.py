@@ -14,6 +14,7 @@ from pruners.budgets.problems.request import Kept, Request, Scores
 from pruners.budgets.problems.widths import place
 from pruners.budgets.registry import rule
 from pruners.budgets.structure import first_use
+from pruners.solvers.matrix import Rows
 from pruners.solvers.zeros import MaskPattern
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def depth_linear_masks(
     loss: Loss | None = None,
     slopes: Sequence[float] = SLOPES,
     pattern: str | MaskPattern = "unstructured",
-    out_dims: Mapping[str, int] | None = None,
+    out_dims: Mapping[str, Rows] | None = None,
     lower: float | Mapping[str, float] = 0.0,
     upper: float | Mapping[str, float] = 1.0,
 ) -> dict[str, float]:

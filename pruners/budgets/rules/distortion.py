@@ -11,6 +11,7 @@ from pruners.budgets.problems.masks import MaskProblem
 from pruners.budgets.problems.problem import Loss, finite
 from pruners.budgets.registry import rule
 from pruners.budgets.rules.depth_linear import on_budget
+from pruners.solvers.matrix import Rows
 from pruners.solvers.zeros import MaskPattern
 
 GRID = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.85, 1.0)
@@ -30,7 +31,7 @@ def distortion(
     method: str = "lagrangian",
     bins: int = BINS,
     pattern: str | MaskPattern = "unstructured",
-    out_dims: Mapping[str, int] | None = None,
+    out_dims: Mapping[str, Rows] | None = None,
     lower: float | Mapping[str, float] = 0.0,
     upper: float | Mapping[str, float] = 1.0,
 ) -> dict[str, float]:

@@ -14,6 +14,7 @@ from pruners.budgets.problems.widths import unit_cost
 from pruners.budgets.registry import rule
 from pruners.budgets.rules.global_threshold import most_worth
 from pruners.curves import (
+    FEWEST,
     AxisCurve,
     Curve,
     ExpectedLoss,
@@ -37,25 +38,24 @@ solver than the one asked, and nothing is tried."""
 TRIED_ORDERS, TRIED_SHOTS = ("loss", "given"), (1, 2, 4)
 """What is tried where nothing is said."""
 
-FEWEST = 64
-"""Predictions left out that can tell one way from another: with fewer nothing is tried."""
-
 SWEEPS = 8
 """Costs of units depend on all widths: they are taken anew so often."""
+
+
+MOST = 16
+"""Rounds or shots: each measures and solves the network anew, and more than a few gain nothing."""
 
 
 def check_number(option: str, given: int | None) -> None:
     """Refuse a number of rounds or shots that is none.
 
     Raises:
-        ValueError: neither None nor a whole number from 1 on.
+        ValueError: neither None nor a whole number from 1 to `MOST`.
     """
     if given is None:
         return
-    if isinstance(given, bool) or not isinstance(given, int):
-        raise ValueError(f"{option} takes a whole number (got {given!r})")
-    if given < 1:
-        raise ValueError(f"{option} must be at least 1 (got {given})")
+    if isinstance(given, bool) or not isinstance(given, int) or not 1 <= given <= MOST:
+        raise ValueError(f"{option} takes a whole number from 1 to {MOST} (got {given!r})")
 
 
 @rule("expected-loss", divides="masks")

@@ -8,7 +8,7 @@ import torch
 
 from pruners.budgets.registry import rule
 from pruners.budgets.rules.depth_linear import on_budget
-from pruners.solvers.matrix import as_matrix
+from pruners.solvers.matrix import Rows, as_matrix
 from pruners.solvers.zeros import MaskPattern
 
 OUTLIER = 5.0
@@ -24,7 +24,7 @@ def owl(
     *,
     norms: Mapping[str, torch.Tensor],
     blocks: Mapping[str, str],
-    out_dims: Mapping[str, int],
+    out_dims: Mapping[str, Rows],
     outlier: float | None = None,
     window: float | None = None,
     pattern: str | MaskPattern = "unstructured",

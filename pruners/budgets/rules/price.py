@@ -14,6 +14,7 @@ from pruners.budgets.problems.request import Kept, Request
 from pruners.budgets.registry import rule
 from pruners.budgets.rules.global_threshold import global_masks, global_ranks
 from pruners.budgets.rules.lamp import lamp
+from pruners.solvers.matrix import Rows
 from pruners.solvers.zeros import MaskPattern
 
 RANK_RATE = 0.25
@@ -30,7 +31,7 @@ def price_masks(
     rate: float = RATE,
     start: Mapping[str, float] | None = None,
     pattern: str | MaskPattern = "unstructured",
-    out_dims: Mapping[str, int] | None = None,
+    out_dims: Mapping[str, Rows] | None = None,
     lower: float | Mapping[str, float] = 0.0,
     upper: float | Mapping[str, float] = 1.0,
     solve: Solve | None = None,

@@ -15,6 +15,7 @@ from pruners.budgets.registry import rule
 from pruners.budgets.rules.global_threshold import global_ranks
 from pruners.budgets.rules.price import first
 from pruners.budgets.searching.best import EVALUATIONS, best_choice
+from pruners.solvers.matrix import Rows
 from pruners.solvers.zeros import MaskPattern
 
 
@@ -30,7 +31,7 @@ def search_masks(
     journal: str | Path | None = None,
     start: Mapping[str, float] | None = None,
     pattern: str | MaskPattern = "unstructured",
-    out_dims: Mapping[str, int] | None = None,
+    out_dims: Mapping[str, Rows] | None = None,
     lower: float | Mapping[str, float] = 0.0,
     upper: float | Mapping[str, float] = 1.0,
     solve: Solve | None = None,

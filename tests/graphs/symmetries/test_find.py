@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import partial
+from typing import get_args
 
 import pytest
 import torch
@@ -11,8 +12,11 @@ from torch import nn
 
 from graphs import trace
 from graphs.rules import RULES, rule
+from graphs.rules.registry import Turning
 from graphs.symmetries.members import dimension
+from graphs.symmetries.passing.visit import HANDLERS
 from graphs.symmetries.values import Untie
+from metaprune import testing
 from tests.graphs.symmetries.networks import (
     FEATURES,
     Attention,
@@ -29,7 +33,7 @@ from tests.graphs.symmetries.networks import (
 
 def found(model: nn.Module, inputs, axis: str):
     net = trace(lively(model), inputs)
-    return net, net.symmetries()[axis]
+    return net, net.symmetry(axis)
 
 
 @pytest.mark.parametrize(
@@ -111,7 +115,7 @@ def test_a_tied_head_behind_an_uneven_scale_costs_its_parameters():
     assert s.unties == (Untie("head.weight", "embed.weight", 7 * FEATURES),)
     assert not s.ready
     even = net.replace({"last.weight": torch.full_like(net.tensors["last.weight"].value, 0.7)})
-    again = even.symmetries()["embed.out.2"]
+    again = even.symmetry("embed.out.2")
     assert again.unties == ()
     assert [f.scale for f in again.folds] == ["norm.weight"]
 
@@ -119,12 +123,84 @@ def test_a_tied_head_behind_an_uneven_scale_costs_its_parameters():
 def test_an_operator_without_a_word_blocks():
     model = nn.Sequential(nn.Linear(3, 6), nn.Dropout(), nn.Linear(6, 2))
     net = trace(model, (torch.randn(2, 3),))
-    assert net.symmetries()["0.out"].group == "invertible"
+    assert net.symmetry("0.out").group == "invertible"
     with RULES.scoped():
         del RULES._things["dropout"]
         rule("dropout")(lambda ctx, x, *args: x.dims)
-        blocked = trace(model, (torch.randn(2, 3),)).symmetries()["0.out"]
+        blocked = trace(model, (torch.randn(2, 3),)).symmetry("0.out")
     assert "no matrix passes aten.dropout" in blocked.blocked
+
+
+class Written(nn.Module):
+    """A stream that is written to in place, before and behind a view of it."""
+
+    def __init__(self, write) -> None:
+        super().__init__()
+        self.first, self.last, self.write = nn.Linear(3, 6), nn.Linear(6, 2, bias=False), write
+        self.scale = nn.Parameter(torch.rand(6) + 0.5)
+
+    def forward(self, x):
+        x = self.first(x)
+        self.write(self, x)
+        return self.last(x)
+
+
+def scale_itself(model, x):
+    x.mul_(model.scale)
+
+
+def scale_a_view(model, x):
+    x.view(-1, 6).mul_(model.scale)
+
+
+def add_to_a_view(model, x):
+    x.view(-1, 6).add_(model.scale)
+
+
+def put_ones(model, x):
+    x[..., :1, :] = torch.ones(())
+
+
+@pytest.mark.parametrize(
+    ("write", "reason"),
+    [
+        (scale_itself, ""),
+        (add_to_a_view, ""),
+        (scale_a_view, r"written to in place at aten\.mul_"),
+        (put_ones, r"no matrix passes|other numbers|told apart"),
+    ],
+)
+def test_what_is_written_in_place_is_followed_or_blocks(write, reason):
+    model, x = lively(Written(write)), torch.randn(2, 4, 3, dtype=torch.float64)
+    net = trace(model, (x,))
+    s = net.symmetry(net.tensors["first.weight"].axes_made[0])
+    assert s.turns is not bool(reason), s.blocked
+    assert re.search(reason, s.blocked)
+    testing.assert_rotation_invariant(net, (x,))
+
+
+def test_every_word_of_a_rule_has_a_function():
+    words = {known.turns for known in RULES.values()} - {""}
+    assert words == set(HANDLERS) == set(get_args(Turning)) - {""}
+    assert all(
+        (known.turns == "contract") is (known.labels is not None) for known in RULES.values()
+    )
+
+
+def test_groups_are_those_of_an_exported_program():
+    for model, inputs in ((Stream(), tokens()), (Attention(), vectors()), (Bottleneck(), images())):
+        model = lively(model)
+        recorded, exported = (trace(model, inputs, every_size=size) for size in (False, True))
+        assert dict(recorded.symmetries()) == dict(exported.symmetries())
+
+
+def test_groups_stay_when_units_go():
+    model = lively(Stream())
+    net = trace(model, tokens())
+    small = net.remove("up.out", [0, 5])
+    assert small.symmetry("embed.out") == net.symmetry("embed.out")
+    thin = net.remove("embed.out", [1]).symmetry("embed.out")
+    assert (thin.group, thin.writers) == ("rotations", net.symmetry("embed.out").writers)
 
 
 def test_outputs_and_inputs_are_left_alone():
@@ -136,6 +212,6 @@ def test_outputs_and_inputs_are_left_alone():
 def test_groups_are_found_without_values():
     with torch.device("meta"):
         model, inputs = Stream(nn.LayerNorm, bias=False), (torch.empty(2, 4, dtype=torch.int64),)
-    s = trace(model, inputs).symmetries()["embed.out"]
+    s = trace(model, inputs).symmetry("embed.out")
     assert s.group == "rotations"
     assert len(s.folds) == 2

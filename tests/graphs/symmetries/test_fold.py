@@ -31,7 +31,7 @@ def test_scales_become_one():
     scale = net.tensors["norm.weight"].value
     expected = net.tensors["up.weight"].value * scale
     torch.testing.assert_close(after.tensors["up.weight"].value, expected)
-    assert after.symmetries()["embed.out"].ready
+    assert after.symmetry("embed.out").ready
 
 
 def test_a_stored_offset_is_respected():
@@ -58,7 +58,7 @@ def test_a_shift_without_room_blocks():
     model = lively(Stream())
     with torch.no_grad():
         model.last.weight[2] = 1e-9
-    found = trace(model, tokens()).symmetries()["embed.out"]
+    found = trace(model, tokens()).symmetry("embed.out")
     assert found.blocked == (
         "the shift last.bias has nowhere to go: head.weight has no bias for it, and last.weight "
         "is too small at 1 units to divide by"
@@ -66,7 +66,7 @@ def test_a_shift_without_room_blocks():
     with torch.no_grad():
         model.last.bias[2] = 0
     net = trace(model, tokens())
-    assert way_of(net, net.symmetries()["embed.out"].folds[1]) == "divided"
+    assert way_of(net, net.symmetry("embed.out").folds[1]) == "divided"
     after = net.fold_norms("embed.out").to_model()
     torch.testing.assert_close(after(*tokens()), model(*tokens()), rtol=1e-10, atol=1e-10)
 
@@ -82,3 +82,55 @@ def test_batch_norms_go_into_the_weights_before_them():
         torch.testing.assert_close(after.tensors[f"{name}.weight"].value, ones)
     back = after.to_model()
     torch.testing.assert_close(back(*images()), model(*images()), rtol=1e-10, atol=1e-10)
+
+
+class TwoReaders(nn.Module):
+    """Two norms that share their scale, each read by a weight of its own."""
+
+    def __init__(self, *, other_shift: bool) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(3, 6), nn.Linear(6, 2)
+        self.a, self.b = nn.LayerNorm(6), nn.LayerNorm(6)
+        self.b.weight = self.a.weight
+        if not other_shift:
+            self.b.bias = self.a.bias
+        self.up, self.down = nn.Linear(6, 6), nn.Linear(6, 6)
+
+    def forward(self, x):
+        x = self.first(x)
+        x = x + self.down(torch.tanh(self.up(self.a(x))))
+        return self.last(self.b(x))
+
+
+def test_norms_that_share_a_scale_are_folded_together():
+    inputs = (torch.randn(4, 3, dtype=torch.float64),)
+    model = lively(TwoReaders(other_shift=False))
+    net = trace(model, inputs)
+    (fold,) = net.symmetry("first.out").folds
+    assert {w.tensor for w in fold.weights} == {"up.weight", "last.weight"}
+    after = net.fold_norms("first.out").to_model()
+    torch.testing.assert_close(after(*inputs), model(*inputs), rtol=1e-10, atol=1e-10)
+    apart = trace(lively(TwoReaders(other_shift=True)), inputs).symmetry("first.out")
+    assert apart.blocked == "a.weight is shared by norms with other shifts or statistics"
+
+
+class Subtracted(nn.Module):
+    """A norm spelled out, whose shift is subtracted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(3, 6), nn.Linear(6, 2)
+        self.scale, self.shift = nn.Parameter(torch.ones(6)), nn.Parameter(torch.ones(6))
+
+    def forward(self, x):
+        x = self.first(x)
+        return self.last(
+            x * torch.rsqrt(x.square().mean(-1, keepdim=True)) * self.scale - self.shift
+        )
+
+
+def test_a_shift_that_is_subtracted_is_not_taken_for_one_that_is_added():
+    inputs = (torch.randn(4, 3, dtype=torch.float64),)
+    net = trace(lively(Subtracted()), inputs)
+    axis = net.tensors["scale"].axes_made[0]
+    assert "scale differs from unit to unit" in net.symmetry(axis).blocked

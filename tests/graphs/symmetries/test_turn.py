@@ -47,17 +47,17 @@ CASES = {
 
 
 def ready(net, axis):
-    if net.symmetries()[axis].unties:
+    if net.symmetry(axis).unties:
         net = net.untie(axis)
-    if net.symmetries()[axis].folds:
+    if net.symmetry(axis).folds:
         net = net.fold_norms(axis)
-    assert net.symmetries()[axis].ready
+    assert net.symmetry(axis).ready
     return net
 
 
 def member(net, axis, seed=0):
     generator = torch.Generator().manual_seed(seed)
-    return random_member(net, net.symmetries()[axis], generator)
+    return random_member(net, net.symmetry(axis), generator)
 
 
 @pytest.mark.parametrize("name", CASES)

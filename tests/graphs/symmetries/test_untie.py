@@ -26,6 +26,17 @@ def test_function_class_and_names_of_axes_stay():
     torch.testing.assert_close(back(*tokens()), model(*tokens()), rtol=0, atol=0)
 
 
+def test_the_traced_module_itself_is_untied():
+    model = lively(Stream(nn.RMSNorm, tied=True))
+    expected = model(*tokens())
+    net = trace(model, tokens()).untie("embed.out.2").fold_norms("embed.out.2")
+    same = net.remove("up.out", [0]).to_model(into=model)
+    assert same is model
+    assert model.head.weight is not model.embed.weight
+    net.to_model(into=model)
+    torch.testing.assert_close(model(*tokens()), expected, rtol=1e-10, atol=1e-10)
+
+
 def test_a_pruned_network_is_untied_as_it_is():
     net = trace(lively(Stream(nn.RMSNorm, tied=True)), tokens())
     small = net.remove("up.out", [0, 3])

@@ -139,11 +139,16 @@ def test_multirun_makes_a_folder_for_each_job(run):
 
 
 def test_masks_from_the_command_line(run):
-    code, _, errors = run("prune", "metanet=null", "pattern=2:4", "compare=[uniform]", *FAST, *TINY)
+    code, out, errors = run(
+        "prune", "metanet=null", "pattern=2:4", "compare=[uniform]", *FAST, *TINY
+    )
     assert code == 0, errors
+    said = "The network was never trained"
+    assert said in out
     report = Report.from_json((folders("prune")[0] / "report.json").read_text())
     assert report.entries[0].asked == {"pattern": "2:4"}
     assert report.entries[0].achieved["sparsity"] == 0.5
+    assert all(entry.notes[0].startswith(said) for entry in report.entries)
 
 
 def test_inspect_tells_people_and_programs(run):
@@ -157,6 +162,17 @@ def test_inspect_tells_people_and_programs(run):
     assert sum(m["params"] for m in found["modules"].values()) == found["cost"]["params"]
     assert found["reachable"]["speedup"][1] > 2
     assert found["left_alone"]
+
+
+def test_inspect_draws_expected_losses_of_data(run):
+    code, out, errors = run("inspect", "--json", "data=digits", "examples=32", *TINY)
+    assert code == 0, errors
+    found = json.loads(out)
+    assert set(found["expected"]) == {"units", "weights", "unreached"}
+    assert len(found["expected"]["weights"]) > 3
+    code, _, errors = run("inspect", "examples=32", *TINY)
+    assert code == 1
+    assert "name one, such as data=digits" in errors
 
 
 def test_zoo_then_train_then_prune(run):

@@ -81,3 +81,46 @@ def test_the_command_writes_its_folder_and_says_where(run):
     )  # fmt: skip
     assert code == 1
     assert "inputs=[" in errors
+
+
+def test_expected_losses_are_told_on_calibration_data(tmp_path):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 12), nn.ReLU(), nn.Linear(12, 4)).eval()
+    x = torch.randn(64, 6)
+    found = metaprune.inspect(model, (x[:2],), calibration=[(x,)])
+    assert set(found.expected["weights"]) == {"0.weight", "2.weight"}
+    (axis,) = found.expected["units"]
+    assert axis in {group.axis for group in found.groups}
+    for part in ("units", "weights"):
+        for curve in found.expected[part].values():
+            assert curve["losses"] == sorted(curve["losses"], reverse=True)
+            assert curve["losses"][-1] == 0
+    assert found.expected["unreached"] == {}
+    assert Inspection.from_json(found.to_json()) == found
+    text = str(found)
+    assert "What pruning is expected to lose" in text
+    assert "0.weight" in text.split("weights that stay")[1]
+    page = (found.save(tmp_path / "folder") / "inspection.html").read_text()
+    assert page.count("<svg") == 3
+    assert "units that stay" in page
+
+
+def test_without_calibration_no_loss_is_expected(resnet):
+    assert resnet.expected == {}
+    assert "What pruning is expected to lose" not in str(resnet)
+
+
+def test_what_no_gradient_reaches_is_named():
+    class Cut(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(6, 8), nn.Linear(8, 4)
+
+        def forward(self, x):
+            return self.b(self.a(x).relu().detach())
+
+    found = metaprune.inspect(Cut(), (torch.randn(2, 6),), calibration=[(torch.randn(64, 6),)])
+    assert list(found.expected["unreached"]) == ["a.weight"]
+    assert "No gradient reaches 1 weight (a.weight)" in str(found).replace("\n", " ").replace(
+        "  ", " "
+    )

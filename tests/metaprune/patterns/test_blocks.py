@@ -94,3 +94,52 @@ def test_masks_move_up_with_their_layers() -> None:
             assert torch.equal(short.masks[f"{after}.body.{leaf}.weight"], mask)
             weight = short.model.get_parameter(f"{after}.body.{leaf}.weight")
             assert not weight[~mask].any()
+
+
+def test_what_loses_less_on_examples_left_out_is_taken() -> None:
+    torch.manual_seed(3)
+    many = [(torch.randn(64, 5),) for _ in range(4)]
+    layers = [Layer(s) for s in (2.0, 1.0, 1.5, 1.2, 0.9)]
+    model = nn.Sequential(nn.Linear(5, 8), *layers, nn.Linear(8, 3)).eval()
+    given = {"pattern": "blocks", "target": {"macs": "45%"}, "calibration": many}
+    result = metaprune.prune(model, many[0], **given)
+    tried = result.plan.provenance.get("tried")
+    if tried is not None:
+        assert set(tried) == {"expected loss", "evaluation"}
+        assert any(note.startswith("Tried on examples left out") for note in result.report["notes"])
+    assert result.report["achieved"]["macs"] <= 0.45 * result.report["dense"]["macs"]
+
+
+def test_blocks_of_networks_without_scores_are_chosen_by_evaluation() -> None:
+    class Rounded(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = stack()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.body(x).detach()
+
+    given = {"pattern": "blocks", "target": {"macs": "60%"}, "calibration": BATCHES}
+    result = metaprune.prune(Rounded(), BATCHES[0], **given)
+    assert set(result.plan.dropped) == {"body.2.body", "body.4.body"}
+    assert any(
+        note.startswith("Budget divided by evaluation alone: the output does not depend smoothly")
+        for note in result.report["notes"]
+    )
+
+
+def test_blocks_are_divided_by_expected_loss_where_it_is_asked_for() -> None:
+    given = {"pattern": "blocks", "target": {"macs": "60%"}, "calibration": BATCHES}
+    model = stack()
+    result = metaprune.prune(model, BATCHES[0], **given)
+    assert result.plan.budget == "expected-loss"
+    assert set(result.plan.dropped) == {"2.body", "4.body"}
+    assert result.plan == Plan.from_json(result.plan.to_json())
+    divergence = result.plan.provenance["divergence"]
+    assert list(divergence) == list(result.plan.dropped)
+    assert sorted(divergence.values()) == list(divergence.values())
+    assert metaprune.plan(model, BATCHES[0], **given) == result.plan
+    other = metaprune.plan(model, BATCHES[0], budget="imitation", **given)
+    assert (other.budget, other.dropped) == ("imitation", result.plan.dropped)
+    with pytest.raises(ValueError, match='budget "expected-loss" of "blocks" reads no options'):
+        metaprune.plan(model, BATCHES[0], budget={"rule": "expected-loss", "shots": 2}, **given)

@@ -7,6 +7,8 @@ import torch
 from torch import nn
 
 import metaprune
+from metaprune.patterns import masks
+from pruners.solvers import MaskPattern
 
 
 def network() -> nn.Module:
@@ -70,3 +72,32 @@ def test_what_does_not_divide_is_left_alone_with_a_reason(pattern, left, reason)
 def test_nm_refuses_what_it_does_not_meet(share):
     with pytest.raises(metaprune.UnreachableTargetError, match="leaves no choice"):
         metaprune.prune(network(), X, pattern="2:4", target={"sparsity": share}, metanet=None)
+
+
+def test_bounds_hold_for_what_a_metanetwork_divides():
+    net = metaprune.trace(network(), X)
+    names = ["0.weight", "2.weight", "4.weight", "5.weight"]
+    logits = {name: torch.tensor(float(i) * 3 - 4) for i, name in enumerate(names)}
+    mask, bounds = MaskPattern.parse("unstructured"), {"lower": 0.4, "upper": 0.7}
+    free = masks.divided(net, names, 0.5, mask, "metanet", {}, logits)
+    assert min(free.values()) < 0.4
+    assert max(free.values()) > 0.7
+    bound = masks.divided(net, names, 0.5, mask, "metanet", bounds, logits)
+    assert min(bound.values()) >= 0.4
+    assert max(bound.values()) <= 0.7
+    assert masks.kept_share(net, bound) <= 0.5
+    # A weight whose earlier mask kept less has that bound too.
+    held = {"5.weight": 0.5}
+    for rule, given in (("metanet", logits), ("global", None)):
+        found = masks.divided(net, names, 0.45, mask, rule, bounds, given, held)
+        assert found["5.weight"] <= 0.5
+        assert min(found.values()) >= 0.4
+    with pytest.raises(ValueError, match='"metanet" does not read "steps"'):
+        masks.divided(net, names, 0.5, mask, "metanet", {"steps": 3}, logits)
+
+
+@pytest.mark.parametrize("rule", ["uniform", "metanet"])
+def test_the_same_n_of_m_everywhere_reads_no_options(rule):
+    net, mask = metaprune.trace(network(), X), MaskPattern.parse("2:4")
+    with pytest.raises(ValueError, match=r'keeps 2 of 4 everywhere .* does not read "lower"'):
+        masks.divided(net, ["0.weight"], 0.5, mask, rule, {"lower": 0.9})

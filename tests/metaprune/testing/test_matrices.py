@@ -26,9 +26,9 @@ def outputs(net, inputs) -> list[torch.Tensor]:
 def deviation(model, inputs, axis, matrix, **forged) -> float:
     """By how much the outputs change when an axis is turned, member or not."""
     net = trace(lively(model), inputs)
-    if net.symmetries()[axis].folds:
+    if net.symmetry(axis).folds:
         net = net.fold_norms(axis)
-    found = replace(net.symmetries()[axis], **forged)
+    found = replace(net.symmetry(axis), **forged)
     generator = torch.Generator().manual_seed(0)
     matrix = random_member(net, found, generator) if matrix is None else matrix
     return gap(outputs(net, inputs), outputs(turned(net, found, matrix), inputs))
@@ -87,7 +87,7 @@ def test_rotary_planes_may_not_be_mixed():
 def test_query_heads_that_share_a_value_share_its_matrix():
     axis = "v.out.head_feature"
     net = trace(lively(Attention()), vectors())
-    found = net.symmetries()[axis]
+    found = net.symmetry(axis)
     matrices = torch.stack([rotation(3) for _ in range(2)])
     assert deviation(Attention(), vectors(), axis, matrices) < 1e-12
     # Query heads 0 and 1 read the first value head, 2 and 3 the second: exchange the inner two.

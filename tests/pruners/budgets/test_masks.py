@@ -150,7 +150,7 @@ def test_the_registry_is_complete_and_closed():
         allocate_masks("uniform", net, 0.5, corrections={"x": torch.zeros(())})
     with pytest.raises(ValueError, match="nothing to budget"):
         allocate_masks("uniform", net, 0.5, weights=[])
-    with pytest.raises(ValueError, match='budget "price" needs loss'):
+    with pytest.raises(ValueError, match='budget "price" needs the loss'):
         allocate_masks("price", net, 0.5)
     with pytest.raises(ValueError, match='"uniform" does not read "loss"'):
         allocate_masks("uniform", net, 0.5, loss=print)

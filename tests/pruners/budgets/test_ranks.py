@@ -177,7 +177,7 @@ def test_what_cannot_be_is_said():
     names = budgets.prunable_weights(case.net)
     with pytest.raises(UnreachableTargetError, match=r"macs 1% is out of reach: low rank in \d"):
         budgets.allocate_ranks("uniform", case.net, names, {"macs": "1%"})
-    with pytest.raises(ValueError, match="measured on calibration data"):
+    with pytest.raises(ValueError, match="measured on calibration batches"):
         budgets.allocate_ranks("price", case.net, names, {"macs": "60%"})
     with pytest.raises(ValueError, match='"erk" cannot divide ranks: expected one of'):
         budgets.allocate_ranks("erk", case.net, names, {"macs": "60%"})

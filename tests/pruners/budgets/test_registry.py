@@ -77,7 +77,7 @@ def test_what_cannot_be_is_said_with_the_nearest_name():
         budgets.allocate_masks("flap", case.net, 0.5)
     with pytest.raises(ValueError, match='does not read "slop"; did you mean "slope"'):
         budgets.allocate_masks("depth-linear", case.net, 0.5, slop=0.1)
-    with pytest.raises(ValueError, match='"search" needs loss, which is measured on calibration'):
+    with pytest.raises(ValueError, match='"search" needs the loss of pruned networks, measured'):
         budgets.allocate_ranks("search", case.net, names, {"params": "80%"})
     with pytest.raises(ValueError, match="a rule divides one of masks, widths, ranks"):
         budgets.rule("mine", divides="cakes")

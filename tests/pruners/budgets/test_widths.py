@@ -220,7 +220,7 @@ def test_names_and_evidence_are_checked(cnn):
     scores = units.base_scores(cnn.net)
     with pytest.raises(ValueError, match='"lamp" cannot divide widths: expected one of'):
         budgets.allocate_widths("lamp", cnn.net, scores, {"macs": "50%"})
-    with pytest.raises(ValueError, match='"flap" needs fluctuations, which is measured'):
+    with pytest.raises(ValueError, match='"flap" needs variances of units, measured'):
         budgets.allocate_widths("flap", cnn.net, scores, {"macs": "50%"})
     with pytest.raises(ValueError, match='"global" does not read "loss"'):
         budgets.allocate_widths("global", cnn.net, scores, {"macs": "50%"}, loss=print)

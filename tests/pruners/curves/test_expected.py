@@ -10,6 +10,7 @@ from graphs import trace
 from pruners.curves import ExpectedLoss
 from pruners.solvers import MaskPattern
 from pruners.statistics import Likelihood
+from pruners.statistics.curvature import CUT_OFF
 from tests.pruners.conftest import make
 from tests.pruners.curves.test_sides import Blocked
 from tests.pruners.networks import randomized
@@ -32,7 +33,7 @@ def test_nothing_runs_before_it_is_asked():
     assert expected.sides is found
     assert len(calls) == before
     assert expected.prediction is None
-    assert expected.unreached == []
+    assert expected.unreached == {}
 
 
 def test_all_weights_with_inputs_are_measured_or_those_that_are_named():
@@ -148,4 +149,4 @@ def test_a_masked_network_keeps_what_it_was_asked_to(pattern):
 def test_weights_that_no_gradient_reaches_are_named():
     model = randomized(Blocked().double())
     x = torch.randn(30, 6, dtype=torch.float64)
-    assert ExpectedLoss(trace(model, (x[:3],)), [x]).unreached == ["a.weight"]
+    assert ExpectedLoss(trace(model, (x[:3],)), [x]).unreached == {"a.weight": CUT_OFF}

@@ -12,7 +12,7 @@ from pruners.curves import Sides, measure_sides
 from pruners.solvers import as_matrix
 from pruners.statistics import Likelihood
 from pruners.statistics.calls import LinearCalls
-from pruners.statistics.rows import input_rows
+from pruners.statistics.calls.rows import input_blocks
 from tests.pruners.conftest import make
 from tests.pruners.networks import randomized
 from tests.pruners.recovery.test_refit import CONSUMERS, consumer
@@ -32,7 +32,11 @@ def by_hand(model, batches, name):
         if call.weight is not weight:
             return
         places = call.input.shape[0] if call.channel_dim == 1 else 1
-        rows = input_rows(call).reshape(places, call.groups, -1, call.weight[0].numel())
+        rows = (
+            input_blocks(call)
+            .flatten(0, 1)
+            .reshape(places, call.groups, -1, call.weight[0].numel())
+        )
         inputs.append(rows.transpose(0, 1).flatten(1, 2))
         output.register_hook(
             lambda g: gradients.append(

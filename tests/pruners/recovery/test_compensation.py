@@ -27,7 +27,7 @@ def test_constant_units_fold_exactly(dense_mlp):
     kept = {"0.out": torch.tensor([0, 2, 3, 5, 6, 7, 8, 9])}
     found = compensate_bias(net, kept, input_means(net, model, [dense_mlp.inputs]))
     assert set(found.values) == {"2.bias"}
-    assert found.status == "1 consumer biases compensated."
+    assert found.status == "1 consumer bias compensated."
     small = pruned(net, kept, found.values)
     torch.testing.assert_close(small(*dense_mlp.inputs), model(*dense_mlp.inputs))
     plain = pruned(net, kept, {})

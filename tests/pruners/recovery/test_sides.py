@@ -182,7 +182,9 @@ def test_weights_that_no_gradient_reaches_are_solved_for_their_own_outputs(metho
     x = torch.randn(80, 6, dtype=torch.float64)
     net = trace(model, (x[:3],))
     found = recovered(method, pruning(model, net, x))
-    said = "Solved for their own outputs, because no gradient reaches them: 1 weights (a.weight)"
+    said = (
+        "Solved for their own outputs: 1 weight (a.weight), because no gradient reaches the outputs"
+    )
     assert sum(note.startswith(said) for note in found.notes) == 1
     one = recovered({method: {"sides": 1}}, pruning(model, net, x))
     assert torch.equal(found.values["a.weight"], one.values["a.weight"])

@@ -44,6 +44,49 @@ class Tokens(nn.Module):
         return self.head(x + self.turned(x).sigmoid() @ self.back)
 
 
+class Recurrent(nn.Module):
+    """A recurrent layer, and a score from its last step."""
+
+    def __init__(self, layer, size):
+        super().__init__()
+        self.layer, self.head = layer, nn.Linear(size, 3)
+
+    def forward(self, x):
+        return self.head(self.layer(x)[0][-1])
+
+
+class Experts(nn.Module):
+    """Stacks of matrices, (in, out) and (out, in): one slice for a token, or all for all of them.
+
+    Args:
+        way: of multiplying.
+    """
+
+    def __init__(self, way):
+        super().__init__()
+        self.way = way
+        self.router = nn.Linear(4, 3)
+        self.up, self.down = (nn.Parameter(torch.zeros(3, *s)) for s in ((4, 5), (4, 5)))
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x):
+        share, chosen = self.router(x).softmax(-1).max(-1)
+        if self.way == "one by one":
+            y = torch.zeros_like(x)
+            for k in range(3):
+                here = chosen == k
+                if here.any():
+                    hidden = (x[here] @ self.up[k]).tanh()
+                    y[here] = nn.functional.linear(hidden, self.down[k])
+        elif self.way == "looked up":
+            hidden = torch.bmm(x[:, None], self.up[chosen]).tanh()
+            y = torch.bmm(self.down[chosen], hidden.mT)[..., 0]
+        else:
+            hidden = (x @ self.up).tanh()  # (slices, tokens, ·)
+            y = torch.bmm(hidden, self.down.mT)[chosen, torch.arange(len(x))]
+        return self.head(x + share[:, None] * y)
+
+
 def seq(*layers):
     return nn.Sequential(*layers)
 
@@ -95,6 +138,24 @@ NETWORKS = {
         ),
         (2, 2, 2, 2),
     ),
+    "transposed groups": (
+        lambda: seq(
+            nn.ConvTranspose2d(4, 6, 3, stride=2, groups=2),
+            nn.Tanh(),
+            nn.ConvTranspose2d(6, 6, 2, groups=6, bias=False),
+            nn.Tanh(),
+            nn.Flatten(),
+            nn.Linear(216, 3),
+        ),
+        (2, 4, 2, 2),
+    ),
+    "lstm": (lambda: Recurrent(nn.LSTM(4, 3, 2, bidirectional=True), 6), (4, 2, 4)),
+    "lstm with a projection": (lambda: Recurrent(nn.LSTM(4, 5, proj_size=3), 3), (4, 2, 4)),
+    "gru": (lambda: Recurrent(nn.GRU(4, 3, bidirectional=True), 6), (4, 2, 4)),
+    "rnn": (lambda: Recurrent(nn.RNN(4, 3, 2, nonlinearity="relu"), 3), (4, 2, 4)),
+    "experts, one by one": (lambda: Experts("one by one"), (6, 4)),
+    "experts, looked up": (lambda: Experts("looked up"), (6, 4)),
+    "experts, all": (lambda: Experts("all"), (6, 4)),
     "tokens": (Tokens, None),
     "packed attention": (packed, (2, 3, 4)),
     "attention": (lambda: make("attention").model, None),

@@ -12,10 +12,20 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from pruners.statistics import Likelihood, collect
 from pruners.statistics import curvature as room
 from pruners.statistics.calls import LinearCalls
+from pruners.statistics.calls.rows import output_blocks
 from pruners.statistics.curvature import LARGEST
-from pruners.statistics.rows import output_blocks
 from tests.pruners.networks import randomized
 from tests.pruners.statistics.curved import NETWORKS, ONE, WIDE, found, network, seq
+
+
+def _of_groups(gradient, call):
+    """(groups, places, out of a group): zeros for a slice of a stack where it was not chosen."""
+    if call.slices is None:
+        blocks = output_blocks(gradient, call.channel_dim, call.groups)
+        # Groups of a transposed convolution are places of the same rows.
+        return blocks.flatten(0, 1)[None] if call.transposed else blocks
+    rows = gradient.movedim(call.channel_dim, -1).reshape(len(call.slices), -1)
+    return nn.functional.one_hot(call.slices, call.groups).T[:, :, None] * rows
 
 
 def exact(model, x, temperature=1.0):
@@ -44,7 +54,7 @@ def exact(model, x, temperature=1.0):
         ]
         for i, (call, _) in enumerate(outputs):
             blocks = torch.stack(
-                [output_blocks(each[i], call.channel_dim, call.groups) for each in jacobian]
+                [_of_groups(each[i], call) for each in jacobian]
             )  # (classes, groups, places, out of a group)
             parts = torch.einsum("agpo,ab,bgpq->goq", blocks, covariance, blocks)
             name, value = names[id(call.weight)], torch.block_diag(*parts)

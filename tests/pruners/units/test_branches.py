@@ -10,7 +10,7 @@ from graphs import Network, trace
 from graphs.cost import count_macs
 from pruners import Target, UnreachableTargetError
 from pruners.statistics import Imitation
-from pruners.units import choose_blocks
+from pruners.units import Damage, choose_blocks, imitated
 
 INPUTS = (torch.randn(6, 8),)
 
@@ -32,13 +32,13 @@ def network(*strengths: float) -> Network:
     return trace(nn.Sequential(*(Residual(8, s) for s in strengths), nn.Linear(8, 5)), INPUTS)
 
 
-def damage(net: Network) -> Imitation:
-    return Imitation(net.to_model(), [INPUTS])
+def damage(net: Network) -> Damage:
+    return imitated(net, Imitation(net.to_model(), [INPUTS]).value)
 
 
 def test_the_least_missed_blocks_go_first() -> None:
     net = network(3.0, 0.0, 3.0, 0.1)
-    found = choose_blocks(net, Target.parse({"macs": "60%"}), damage(net).value)
+    found = choose_blocks(net, Target.parse({"macs": "60%"}), damage(net))
     assert found.names == ("1.body", "3.body")
     assert found.damage[0] == pytest.approx(0.0, abs=1e-9)
     assert found.damage[0] < found.damage[1]
@@ -47,7 +47,7 @@ def test_the_least_missed_blocks_go_first() -> None:
 @pytest.mark.parametrize("share", [95, 70, 45, 35])
 def test_the_target_is_met_and_no_more_is_dropped_than_needed(share: int) -> None:
     net = network(1.0, 0.5, 2.0, 1.5)
-    found = choose_blocks(net, Target.parse({"macs": f"{share}%"}), damage(net).value)
+    found = choose_blocks(net, Target.parse({"macs": f"{share}%"}), damage(net))
     limit = count_macs(net) * share / 100
     assert count_macs(net.drop(found.names)) <= limit
     assert count_macs(net.drop(found.names[:-1])) > limit
@@ -59,7 +59,7 @@ def test_no_dropped_block_could_be_put_back(share: int) -> None:
     torch.manual_seed(0)
     blocks = [Residual(8, s, w) for s, w in ((0.01, 2), (0.02, 5), (3.0, 64), (1.0, 24))]
     net = trace(nn.Sequential(*blocks, nn.Linear(8, 5)), INPUTS)
-    found = choose_blocks(net, Target.parse({"macs": f"{share}%"}), damage(net).value)
+    found = choose_blocks(net, Target.parse({"macs": f"{share}%"}), damage(net))
     limit = count_macs(net) * share / 100
     assert count_macs(net.drop(found.names)) <= limit
     for name in found.names:
@@ -70,7 +70,7 @@ def test_no_dropped_block_could_be_put_back(share: int) -> None:
 
 def test_a_zeroed_branch_counts_as_the_network_without_it() -> None:
     net = network(1.0, 0.5, 2.0)
-    found = choose_blocks(net, Target.parse({"macs": "50%"}), damage(net).value)
+    found = choose_blocks(net, Target.parse({"macs": "50%"}), damage(net))
     short = net.drop(found.names).to_model()
     dense = net.to_model()(*INPUTS).log_softmax(-1)
     other = short(*INPUTS).log_softmax(-1)
@@ -81,10 +81,10 @@ def test_a_zeroed_branch_counts_as_the_network_without_it() -> None:
 def test_what_blocks_cannot_reach_is_refused_with_the_range() -> None:
     net = network(1.0, 1.0)
     with pytest.raises(UnreachableTargetError, match="leaves macs between"):
-        choose_blocks(net, Target.parse({"macs": "5%"}), damage(net).value)
+        choose_blocks(net, Target.parse({"macs": "5%"}), damage(net))
 
 
 def test_a_network_without_residual_sums_says_so() -> None:
     net = trace(nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 5)), INPUTS)
     with pytest.raises(ValueError, match="no residual sums"):
-        choose_blocks(net, Target.parse({"macs": "50%"}), damage(net).value)
+        choose_blocks(net, Target.parse({"macs": "50%"}), damage(net))

@@ -416,7 +416,7 @@ def test_networks_whose_gradients_are_blocked_are_divided_all_the_same(how):
     net = trace(model, (x[:3],))
     kept, expected = widths(net, [x], {"macs": "50%"})
     tight(net, kept, {"macs": "50%"})
-    assert expected.unreached == ["a.weight", "b.weight", "c.weight"]
+    assert list(expected.unreached) == ["a.weight", "b.weight", "c.weight"]
     if how == "labels":
         same(kept, widths(net, [x], {"macs": "50%"}, order="loss", shots=1)[0])
     shares, _ = masks(net, [x])
@@ -433,10 +433,11 @@ def test_networks_whose_gradients_are_blocked_are_divided_all_the_same(how):
     [
         ({"order": "x"}, 'unknown order "x": expected one of loss, given, mixed'),
         ({"order": "los"}, 'did you mean "loss"'),
-        ({"shots": 0}, r"shots must be at least 1 \(got 0\)"),
-        ({"shots": 1.5}, r"shots takes a whole number \(got 1.5\)"),
-        ({"shots": "2"}, r"shots takes a whole number \(got '2'\)"),
-        ({"shots": True}, r"shots takes a whole number \(got True\)"),
+        ({"shots": 0}, r"shots takes a whole number from 1 to 16 \(got 0\)"),
+        ({"shots": 100}, r"shots takes a whole number from 1 to 16 \(got 100\)"),
+        ({"shots": 1.5}, r"shots takes a whole number from 1 to 16 \(got 1.5\)"),
+        ({"shots": "2"}, r"shots takes a whole number from 1 to 16 \(got '2'\)"),
+        ({"shots": True}, r"shots takes a whole number from 1 to 16 \(got True\)"),
         ({"shot": 2}, 'does not read "shot"; did you mean "shots"'),
         ({"shots": 2, "cut": lambda *a: {}}, r"tied together .* in one shot \(got shots=2\)"),
     ],
@@ -450,7 +451,7 @@ def test_options_that_make_no_sense_are_refused_before_any_work(options, words, 
 
 def test_without_calibration_it_is_refused():
     _, net, _ = subject("mlp")
-    with pytest.raises(ValueError, match="needs expected, which is measured on calibration data"):
+    with pytest.raises(ValueError, match="needs expected losses, measured on calibration"):
         budgets.allocate_widths("expected-loss", net, units.base_scores(net), {"macs": "50%"})
     assert budgets.measured("expected-loss", net, [], divides="widths") == {}
     found = budgets.measured("expected-loss", net, [torch.randn(3, 6).double()], divides="widths")

@@ -140,7 +140,7 @@ def test_settings_of_a_search_that_make_no_sense_are_refused():
     loss = Imitation(case.model, [case.inputs])
     with pytest.raises(ValueError, match='unknown search "x": expected one of evolution'):
         budgets.allocate_masks("search", case.net, 0.4, loss=loss, method="x")
-    with pytest.raises(ValueError, match='"search" needs loss'):
+    with pytest.raises(ValueError, match='"search" needs the loss of pruned'):
         budgets.allocate_masks("search", case.net, 0.4)
     for density in (0.0, 1.0):
         shares = budgets.allocate_masks("search", case.net, density, loss=loss)

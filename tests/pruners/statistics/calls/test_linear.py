@@ -8,7 +8,13 @@ from transformers.pytorch_utils import Conv1D
 
 from pruners.solvers import as_matrix
 from pruners.statistics.calls import Call, LinearCalls, Watched
-from pruners.statistics.rows import input_blocks, input_rows, output_blocks, output_rows
+from pruners.statistics.calls.rows import (
+    column_blocks,
+    input_blocks,
+    of_slices,
+    output_blocks,
+    output_rows,
+)
 
 WIDE = torch.float64
 
@@ -67,7 +73,146 @@ def test_rows_times_matrix_is_the_layer(layer, shape):
     torch.testing.assert_close(blocks, expected)
     assert torch.equal(expected.transpose(0, 1).flatten(1), output_rows(output, call.channel_dim))
     assert output_rows(output, call.channel_dim).shape[1] == layer.weight.shape[1 - call.input_dim]
-    assert torch.equal(input_rows(call), input_blocks(call).flatten(0, 1))
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (nn.ConvTranspose1d(6, 4, 3, stride=2, groups=2), (3, 6, 7)),
+        (nn.ConvTranspose2d(6, 9, (3, 2), padding=1, groups=3), (2, 6, 5, 4)),
+        (nn.ConvTranspose2d(4, 4, 4, stride=2, padding=1, groups=4, bias=False), (2, 4, 3, 3)),
+    ],
+    ids=str,
+)
+def test_groups_of_transposed_convolutions_are_columns_of_one_matrix(layer, shape):
+    layer = layer.double()
+    ((call, output),) = calls_of(lambda: layer(numbers(*shape)))
+    matrix, blocks = as_matrix(layer.weight, call.rows), input_blocks(call)
+    expected = output_blocks(output, call.channel_dim, call.groups)
+    bias = torch.zeros(expected.shape[2] * call.groups) if call.bias is None else call.bias
+    for group, columns in enumerate(column_blocks(call)):
+        made = blocks[group] @ matrix[:, columns].T + bias.reshape(call.groups, -1)[group]
+        torch.testing.assert_close(made, expected[group])
+
+
+STACK, TURNED = parameter(3, 4, 6), parameter(3, 6, 4)
+PLACES = numbers(5, 6)
+CHOSEN, ENDS = torch.tensor([2, 0, 2, 2, 0]), torch.tensor([2, 2, 5], dtype=torch.int32)
+
+
+def narrow(value):
+    return nn.Parameter(value.detach().float())
+
+
+@pytest.mark.parametrize(
+    ("function", "stack", "slices"),
+    [
+        (lambda: functional.linear(PLACES, STACK[1]), STACK, [1] * 5),
+        (lambda: functional.linear(PLACES, STACK[torch.tensor(2)]), STACK, [2] * 5),
+        (lambda: functional.linear(PLACES, TURNED[0].T), TURNED, [0] * 5),
+        (lambda: PLACES @ TURNED[2], TURNED, [2] * 5),
+        (lambda: PLACES @ STACK[2].T, STACK, [2] * 5),
+        (lambda: STACK[1] @ COLUMNS[0], STACK, [1] * 5),
+        (lambda: torch.addmm(numbers(4), PLACES, TURNED[1]), TURNED, [1] * 5),
+        (lambda: torch.bmm(numbers(3, 2, 6), TURNED), TURNED, [0, 0, 1, 1, 2, 2]),
+        (lambda: torch.bmm(STACK, numbers(3, 6, 2)), STACK, [0, 0, 1, 1, 2, 2]),
+        (lambda: numbers(3, 2, 6) @ STACK.mT, STACK, [0, 0, 1, 1, 2, 2]),
+        (lambda: PLACES[:2] @ TURNED, TURNED, [0, 0, 1, 1, 2, 2]),
+        (lambda: torch.bmm(STACK[CHOSEN], PLACES[:, :, None]), STACK, CHOSEN),
+        (lambda: torch.bmm(PLACES[:, None], TURNED[CHOSEN]), TURNED, CHOSEN),
+        (lambda: torch.bmm(PLACES[:, None], STACK[CHOSEN].mT), STACK, CHOSEN),
+        (
+            lambda: torch.bmm(STACK.index_select(0, CHOSEN), PLACES[:, :, None]),
+            STACK,
+            CHOSEN,
+        ),
+        (
+            lambda: torch.ops.aten.bmm.default(
+                torch.ops.aten.index.Tensor(STACK, [CHOSEN]), PLACES[:, :, None]
+            ),
+            STACK,
+            CHOSEN,
+        ),
+    ],
+)
+@pytest.mark.parametrize("grad", [True, False])
+def test_each_place_meets_one_slice_of_a_stack(function, stack, slices, grad):
+    with torch.set_grad_enabled(grad):
+        ((call, output),) = calls_of(function)
+    assert call.weight is stack
+    assert call.slices.tolist() == list(slices)
+    matrices = as_matrix(stack, call.rows).unflatten(0, (call.groups, -1))
+    bias = 0 if call.bias is None else call.bias
+    made = output_rows(output, call.channel_dim)
+    for matrix, x, y in zip(
+        matrices, of_slices(input_blocks(call)[0], call), of_slices(made, call), strict=True
+    ):
+        torch.testing.assert_close(x @ matrix.T + bias, y)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_grouped_products_are_calls_of_slices(turned):
+    """Their kernel wants rows that are multiples of 16 bytes, and single precision."""
+    stack, x = narrow(numbers(3, 8, 4) if turned else numbers(3, 4, 8)), numbers(5, 8).float()
+    view = stack if turned else stack.mT
+    ((call, output),) = calls_of(lambda: functional.grouped_mm(x, view, offs=ENDS))
+    assert call.slices.tolist() == [0, 0, 2, 2, 2]
+    matrices = as_matrix(stack, call.rows).unflatten(0, (3, -1))
+    made = torch.stack([matrices[k] @ row for k, row in zip(call.slices, x, strict=True)])
+    torch.testing.assert_close(made, output)
+
+
+RECURRENT = [
+    nn.LSTM(4, 3, 2, bidirectional=True),
+    nn.LSTM(4, 5, proj_size=3, batch_first=True),
+    nn.LSTM(4, 3, 2, bidirectional=True, bias=False, proj_size=2),
+    nn.GRU(4, 3, 2, bidirectional=True),
+    nn.GRU(4, 3, bias=False, batch_first=True),
+    nn.RNN(4, 3, 2),
+    nn.RNN(4, 3, nonlinearity="relu", bidirectional=True),
+]
+
+
+@pytest.mark.filterwarnings("ignore:The tensor attributes self._flat_weights")
+@pytest.mark.parametrize("layer", RECURRENT, ids=str)
+@pytest.mark.parametrize("packed", [False, True])
+def test_recurrent_layers_are_the_linear_maps_inside_them(layer, packed):
+    layer = layer.double().eval()
+    x = numbers(5, 3, 4)
+    if packed:
+        x = nn.utils.rnn.pack_padded_sequence(
+            x,
+            [5, 2, 4] if not layer.batch_first else [2, 3, 1, 3, 3],
+            batch_first=layer.batch_first,
+            enforce_sorted=False,
+        )
+    plain = layer(x)
+    program = None if packed else torch.export.export(layer, (x,)).module()
+    for model in (layer, program):
+        if model is None:
+            continue
+        found = calls_of(lambda m=model: torch.testing.assert_close(tuple(m(x)), tuple(plain)))
+        names = {id(value): name for name, value in model.named_parameters()}
+        seen = {names[id(call.weight)] for call, _ in found}
+        assert seen == {name for name, value in layer.named_parameters() if value.ndim == 2}
+        for call, output in found:
+            made = input_blocks(call)[0] @ call.weight.T
+            made = made if call.bias is None else made + call.bias
+            torch.testing.assert_close(made, output_rows(output, -1))
+
+
+@pytest.mark.parametrize(
+    "cell", [nn.LSTMCell(4, 3), nn.GRUCell(4, 3, bias=False), nn.RNNCell(4, 3)]
+)
+@pytest.mark.parametrize("given", [True, False])
+def test_cells_are_the_linear_maps_inside_them(cell, given):
+    cell, x, h = cell.double(), numbers(2, 4), numbers(2, 3, seed=1)
+    state = (h, h.sin()) if isinstance(cell, nn.LSTMCell) else h
+    plain = cell(x, state) if given else cell(x)
+    found = calls_of(
+        lambda: torch.testing.assert_close(cell(*((x, state) if given else (x,))), plain)
+    )
+    assert {id(call.weight) for call, _ in found} == {id(cell.weight_ih), id(cell.weight_hh)}
 
 
 W, V = parameter(4, 6), parameter(6, 4)
@@ -119,7 +264,6 @@ SQUARE = parameter(6, 6)
         lambda: torch.addmm(numbers(5, 4), X[0], V),  # the first summand is no bias
         lambda: torch.addmm(numbers(4), X[0], V, alpha=2.0),
         lambda: torch.bmm(COLUMNS, COLUMNS.mT),
-        lambda: functional.conv_transpose1d(COLUMNS, parameter(6, 2, 3), groups=2),
         lambda: functional.embedding(torch.tensor([0, 1]), W),
     ],
 )
@@ -170,7 +314,7 @@ def test_attention_of_torch_is_seen_on_its_fast_path_too(grad):
         )
     ]
     for call, output in found:
-        made = input_rows(call) @ call.weight.T + call.bias
+        made = input_blocks(call)[0] @ call.weight.T + call.bias
         torch.testing.assert_close(made, output_rows(output, -1))
 
 

@@ -2,34 +2,29 @@
 
     input_blocks(call) @ matrix.mT + bias == output_blocks(output, call.channel_dim, call.groups)
 
-with matrix the blocks of `pruners.solvers.as_matrix(call.weight, 1 - call.input_dim)`: one for each
-group of a convolution, and one in all otherwise.
+with matrix the blocks of `pruners.solvers.as_matrix(call.weight, call.rows)`: one for each group of
+a convolution, and one in all otherwise. Two kinds of calls are laid out otherwise:
+
+- Slices of a stack are blocks too, but each place meets one of them: `of_slices`.
+- Groups of a transposed convolution lie in the columns, and all have the same rows: `column_blocks`
+  says which columns are whose, and the matrix is zero, for a group, in those of the others.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 
-from pruners.statistics.calls import Call
-
-
-def input_rows(call: Call) -> torch.Tensor:
-    """What every row of the weight matrix is multiplied by, one sample a row.
-
-    Args:
-        call: a linear map, or a convolution in any number of dimensions. The groups of a grouped
-            convolution count as separate samples, so that statistics are averages over groups.
-
-    Returns:
-        (samples, taps·in / groups), columns in the order of `pruners.solvers.as_matrix`.
-    """
-    return input_blocks(call).flatten(0, 1)
+from pruners.statistics.calls.linear import Call
 
 
 def input_blocks(call: Call) -> torch.Tensor:
-    """(groups, samples, taps·in / groups): what the matrix of each group is multiplied by."""
+    """(groups, samples, taps·in / groups): what the matrix of each group is multiplied by.
+
+    Of a stack, (1, places, in): every place once, whichever slice it meets.
+    """
     x = call.input.detach()
     if not call.taps:
         return x.movedim(call.channel_dim, -1).reshape(1, -1, x.shape[call.channel_dim])
@@ -50,6 +45,22 @@ def input_blocks(call: Call) -> torch.Tensor:
         x = x.flip(tuple(range(-n, 0)))
     x = x.movedim(2, -1).movedim(1, 0)  # (groups, batch, *places, *taps, in)
     return x.flatten(n + 2).flatten(1, n + 1)
+
+
+def of_slices(rows: torch.Tensor, call: Call) -> Iterator[torch.Tensor]:
+    """Rows of places, (places, ·), as each slice of a stack meets them: (its places, ·)."""
+    assert call.slices is not None
+    order = call.slices.argsort(stable=True)
+    counts = call.slices.bincount(minlength=call.groups).tolist()
+    return iter(rows[order].split(counts))
+
+
+def column_blocks(call: Call) -> torch.Tensor:
+    """Columns of the matrix that belong to each group, (groups, taps·in / groups), ascending."""
+    inputs, size = call.weight.shape[call.input_dim], call.weight.numel()
+    taps = size // inputs // call.weight.shape[1 - call.input_dim]
+    columns = torch.arange(taps * inputs, device=call.weight.device).reshape(taps, call.groups, -1)
+    return columns.transpose(0, 1).flatten(1)
 
 
 def output_blocks(output: torch.Tensor, channel_dim: int, groups: int) -> torch.Tensor:
