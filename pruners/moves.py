@@ -137,8 +137,8 @@ class Moves:
         """
         if any(name not in self.tensors for name in self.names):
             raise MovesError(
-                "the plan turns axes by matrices that are not here: they lie in the .safetensors "
-                "file that was saved beside it; read it with Plan.load, with that file beside it"
+                "the plan turns axes by matrices that are not here: they lie in the file that "
+                "was saved beside it, *.moves.safetensors; read the plan with Plan.load"
             )
         try:
             for name in self.unties:

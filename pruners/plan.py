@@ -290,7 +290,7 @@ class Plan:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the plan; a failure leaves what was at `path` as it was.
 
-        Matrices of its moves go into a file of the same name that ends in `.safetensors`.
+        Matrices of its moves go into a file of the same name that ends in `.moves.safetensors`.
         """
         tensors = {
             f"{number}/{name}": value
@@ -340,7 +340,7 @@ class Plan:
 
 def _beside(path: str | os.PathLike[str]) -> Path:
     """Where the matrices of a plan lie."""
-    return Path(path).with_suffix(".safetensors")
+    return Path(path).with_suffix(".moves.safetensors")
 
 
 def _check_kept(axis: str, kept: Kept) -> None:

@@ -117,7 +117,7 @@ def test_saved_networks_open_in_their_class_and_without_this_package(result, tmp
 
 def test_a_saved_folder_without_its_matrices_is_refused(result, tmp_path):
     result.save(tmp_path / "small")
-    (tmp_path / "small" / "plan.safetensors").unlink()
+    (tmp_path / "small" / "plan.moves.safetensors").unlink()
     with pytest.raises(metaprune.PlanError, match="there is no such file; keep the two together"):
         metaprune.load(tmp_path / "small")
 

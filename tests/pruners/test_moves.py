@@ -70,8 +70,10 @@ def test_a_plan_without_its_file_is_refused(tmp_path):
     net, _, _ = network()
     plan = plan_with(turning(net))
     plan.save(tmp_path / "plan.json")
-    (tmp_path / "plan.safetensors").unlink()
-    with pytest.raises(PlanError, match=r"turns axes by matrices, which lie in .*plan\.safetensor"):
+    (tmp_path / "plan.moves.safetensors").unlink()
+    with pytest.raises(
+        PlanError, match=r"turns axes by matrices, which lie in .*plan\.moves\.safetensor"
+    ):
         Plan.load(tmp_path / "plan.json")
     text = Plan.from_json(plan.to_json())
     with pytest.raises(PlanError, match="matrices that are not here"):
@@ -81,7 +83,7 @@ def test_a_plan_without_its_file_is_refused(tmp_path):
 def test_other_matrices_are_refused(tmp_path):
     net, _, _ = network()
     plan_with(turning(net)).save(tmp_path / "plan.json")
-    path = tmp_path / "plan.safetensors"
+    path = tmp_path / "plan.moves.safetensors"
     tensors, _ = read_tensors(path)
     name = next(n for n in tensors if "turns" in n)
     write_tensors(path, {**tensors, name: tensors[name] * -1})
