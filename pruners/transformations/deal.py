@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import torch
 
-ROUNDS = 200
+ROUNDS = 50
 """Matchings of groups that are tried."""
 
 
