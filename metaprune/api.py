@@ -93,8 +93,8 @@ def prune(
     How (`metaprune.Settings` says what each takes):
 
     Args:
-        settings: `target`, `schedule`; `pattern`, `min_units`, `round_to`; `metanet`, `budget`,
-            `solver`; `recovery`.
+        settings: `target`, `schedule`; `pattern`, `min_units`, `round_to`; `transform`; `metanet`,
+            `budget`, `solver`; `recovery`.
 
     Where:
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from time import perf_counter
 
 from torch import nn
 
@@ -22,6 +23,7 @@ from metaprune.results.history import History, remember
 from metaprune.results.pruned import Pruned
 from pruners import Plan, PlanError
 from pruners.curves.trial import Judge
+from pruners.moves import MovesError
 from pruners.recovery.base import Pruning, Recovery
 from pruners.statistics import NoCurvatureError
 
@@ -42,9 +44,15 @@ def apply_step(
     """
     pattern = parse(plan.pattern)
     _check_fields(plan, pattern)
+    started = perf_counter()
+    job = _moved(job, plan)
     plan.check(job.net)
     history = job.history
     pruning = _begun(job, plan, folder)
+    if plan.moves is not None:
+        pruning.seconds["transform"] = round(perf_counter() - started, 4)
+    told = dict(plan.provenance.get("transform", {}))
+    pruning.notes += told.pop("notes", [])
     pruning.held = {} if history is None else history.masks
     if Advisor.of_plan(plan.provenance) is not None:
         with pruning.step("metanetwork"):
@@ -78,6 +86,8 @@ def apply_step(
                 f"Counted as average in the budget: {counted(len(names), 'weight')} "
                 f"({first_of(names)}), because no gradient reaches the outputs: {reason}."
             )
+    if told:
+        report["transform"] = told
     if why := plan.provenance.get("no_expected_loss"):
         pruning.notes.append(f"Budget divided {why}.")
     report["notes"], report["seconds"] = pruning.notes, pruning.seconds
@@ -93,6 +103,20 @@ def apply_step(
         dense=job.dense,
         masks=pruning.masks,
     )
+
+
+def _moved(job: Job, plan: Plan) -> Job:
+    """The job after the moves of a plan.
+
+    Raises:
+        PlanError: the network does not allow them, or their matrices are not here.
+    """
+    if plan.moves is None:
+        return job
+    try:
+        return job.moved(plan.moves)
+    except MovesError as error:
+        raise PlanError(str(error)) from error
 
 
 def _lost(job: Job, pruning: Pruning) -> float | None:
@@ -209,13 +233,18 @@ def refuse_in_place(plan: Plan) -> None:
     """Refuse a plan that puts other layers in the place of those of the model.
 
     Raises:
-        ValueError: it has ranks.
+        ValueError: it has ranks, or moves.
     """
     for step in plan.steps:
         if step.rank:
             raise ValueError(
                 f'pattern "{step.pattern}" puts other layers in the place of those of the model, '
                 "so there is no pruning in place; leave inplace out"
+            )
+        if step.moves is not None:
+            raise ValueError(
+                "a transformed network is another one than the model, so there is no pruning in "
+                "place; leave inplace or transform out"
             )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -15,6 +15,7 @@ from metaprune.calibration import Calibration
 from metaprune.results.dense import Dense
 from metaprune.results.history import History, history_of
 from metaprune.results.pruned import Pruned
+from pruners.moves import Moves
 from training.data.core import Data
 
 
@@ -30,6 +31,7 @@ class Job:
         data: a data set with its task, for methods that train; or None.
         history: what was done to the model before; None where it is dense.
         first: what the first of several prunings in a row started from; None in that one.
+        unmoved: what is remembered of the network before moves changed it; None where none did.
     """
 
     model: nn.Module
@@ -39,6 +41,7 @@ class Job:
     data: Data | None = None
     history: History | None = None
     first: nn.Module | None = None
+    unmoved: Dense | None = None
 
     @classmethod
     def of(
@@ -67,7 +70,24 @@ class Job:
     @cached_property
     def dense(self) -> Dense:
         """What is remembered of the network that all prunings of the model began with."""
+        if self.unmoved is not None:
+            return self.unmoved
         return Dense.of(self.net) if self.history is None else self.history.dense
+
+    def moved(self, moves: Moves) -> Job:
+        """The same with the network after moves; it is still compared with the one before them.
+
+        Weights that were untied count as its own from then on.
+
+        Raises:
+            MovesError: the network does not allow them, or their matrices are not here.
+        """
+        if not moves:
+            return self
+        net = moves.apply(self.net)
+        own = {name: net.tensors[name].value.numel() for name in moves.unties}
+        dense = replace(self.dense, weights={**self.dense.weights, **own})
+        return replace(self, net=net, model=net.to_model(), first=self.teacher, unmoved=dense)
 
     @property
     def teacher(self) -> nn.Module:

@@ -12,6 +12,7 @@ from metaprune.job import Job
 from metaprune.patterns import Pattern, parse
 from metaprune.patterns.meta_device import refuse, without_values
 from metaprune.settings import WITHOUT_TARGET, Settings
+from metaprune.transforming import transformed
 from pruners import Plan, budgets
 from pruners.recovery.base import RECOVERIES, Asked, Recovery, methods, named, pair_of
 from pruners.solvers import SOLVERS
@@ -27,7 +28,13 @@ def plan_job(job: Job, settings: Settings) -> Plan:
     valueless = without_values(job.net)
     if valueless is not None:
         refuse(valueless, budgets.named(settings.budget or "")[0], settings.metanet)
-    return pattern.plan(job, settings)
+    found = transformed(job, settings, pattern)
+    if found is None:
+        return pattern.plan(job, settings)
+    plan = pattern.plan(job.moved(found.moves), settings)
+    entry = {"notes": list(found.notes), **found.figures}
+    moves = found.moves if found.moves else None
+    return replace(plan, moves=moves, provenance={**plan.provenance, "transform": entry})
 
 
 def resolved(settings: Settings, measured: bool) -> tuple[Pattern, Settings]:

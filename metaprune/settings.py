@@ -39,6 +39,13 @@ class Settings:
         min_units: for channels: fewest units an axis keeps, a share (float) or a number (int).
         round_to: for channels: kept numbers of units are multiples of this.
 
+    What makes it easier:
+
+    Args:
+        transform: changes that keep the function (`pruners.transformations`), for masks: "rotate",
+            or in order by name with options, `{"rotate": {"descent": 300}, "permute": {}}`; "auto"
+            tries them on left-out examples; None does without.
+
     How it is chosen:
 
     Args:
@@ -65,6 +72,7 @@ class Settings:
     pattern: str = "channels"
     min_units: float | int = 0.05
     round_to: int = 1
+    transform: str | Mapping[str, Any] | None = None
     metanet: str | None = None
     budget: str | Mapping[str, Any] | None = None
     solver: str | None = None

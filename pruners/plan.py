@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from graphs.tools.files import write_text
+from graphs.tools.files import read_tensors, write_tensors, write_text
+from pruners.moves import Moves, MovesError
 from pruners.solvers.matrix import matrix_shape
 from pruners.targets import Target
 
@@ -62,6 +63,8 @@ class Plan:
         density: tensor name → kept share; tensors that are not named stay dense.
         rank: tensor name → rank of its factors; with a density as well, of those beside its mask.
         dropped: names of residual branches that go whole.
+        moves: what is done first, before anything goes, to a network whose function it keeps; names
+            above are those of what comes out. None where nothing is.
         provenance: settings, versions, fingerprints; free, for people.
         before: the plan that is carried out first; None for one of a dense network.
     """
@@ -75,6 +78,7 @@ class Plan:
     density: Mapping[str, float] = field(default_factory=dict)
     rank: Mapping[str, int] = field(default_factory=dict)
     dropped: tuple[str, ...] = ()
+    moves: Moves | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
     before: Plan | None = None
 
@@ -173,6 +177,17 @@ class Plan:
                     "delete the entry to leave it dense"
                 )
 
+    def moved(self, net: Network) -> Network:
+        """The network after the moves of the plan, whose function is the same.
+
+        Raises:
+            PlanError: the network does not allow them, or their matrices are not here.
+        """
+        try:
+            return net if self.moves is None else self.moves.apply(net)
+        except MovesError as error:
+            raise PlanError(str(error)) from error
+
     def sizes(self) -> dict[str, int]:
         """Axis name → units that stay, for the axes the plan names."""
         return {axis: len(kept.keep) for axis, kept in self.kept.items()}
@@ -207,6 +222,7 @@ class Plan:
         """The step alone, as plain JSON values."""
         content = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "before"}
         content["dropped"] = list(self.dropped)
+        content["moves"] = None if self.moves is None else self.moves.to_json()
         content["kept"] = {
             axis: {"of": kept.of, "keep": list(kept.keep)} for axis, kept in self.kept.items()
         }
@@ -262,24 +278,69 @@ class Plan:
         dropped = content.pop("dropped", [])
         if not isinstance(dropped, list) or not all(isinstance(name, str) for name in dropped):
             raise PlanError(f'"dropped" of {where} must be a list of names (got {dropped!r})')
+        moves = content.pop("moves", None)
         try:
-            return cls(kept=kept, dropped=tuple(dropped), **content)
+            read = None if moves is None else Moves.from_json(moves)
+            return cls(kept=kept, dropped=tuple(dropped), moves=read, **content)
         except PlanError:
             raise
         except ValueError as error:
             raise PlanError(f"{where} cannot be used: {error}") from error
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the plan; a failure leaves what was at `path` as it was."""
+        """Write the plan; a failure leaves what was at `path` as it was.
+
+        Matrices of its moves go into a file of the same name that ends in `.moves.safetensors`.
+        """
+        tensors = {
+            f"{number}/{name}": value
+            for number, step in enumerate(self.steps, start=1)
+            if step.moves is not None
+            for name, value in step.moves.tensors.items()
+        }
+        if tensors:
+            write_tensors(_beside(path), tensors)
         write_text(path, self.to_json())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Plan:
-        """Read a plan from a file; see `from_json`."""
+        """Read a plan from a file, and the matrices of its moves from the one beside it.
+
+        Raises:
+            PlanError: see `from_json`; or the file beside it is missing, damaged or another one.
+        """
         try:
-            return cls.from_json(Path(path).read_text(encoding="utf-8"))
-        except PlanError as error:
+            found = cls.from_json(Path(path).read_text(encoding="utf-8"))
+            if all(step.moves is None or not step.moves.names for step in found.steps):
+                return found
+            return found._holding(read_tensors(_beside(path))[0])
+        except FileNotFoundError as error:
+            if not Path(path).is_file():
+                raise
+            raise PlanError(
+                f"{path}: the plan turns axes by matrices, which lie in {str(_beside(path))!r}, "
+                "and there is no such file; keep the two together"
+            ) from error
+        except (PlanError, MovesError, ValueError) as error:
             raise PlanError(f"{path}: {error}") from error
+
+    def _holding(self, tensors: Mapping[str, torch.Tensor]) -> Plan:
+        """The chain with the matrices of its moves, named by the number of their step."""
+        steps = []
+        for number, step in enumerate(self.steps, start=1):
+            start = f"{number}/"
+            own = {n.removeprefix(start): t for n, t in tensors.items() if n.startswith(start)}
+            held = None if step.moves is None else step.moves.holding(own)
+            steps.append(replace(step, moves=held))
+        chain, *rest = steps
+        for step in rest:
+            chain = chain.then(step)
+        return chain
+
+
+def _beside(path: str | os.PathLike[str]) -> Path:
+    """Where the matrices of a plan lie."""
+    return Path(path).with_suffix(".moves.safetensors")
 
 
 def _check_kept(axis: str, kept: Kept) -> None:

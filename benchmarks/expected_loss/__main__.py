@@ -20,7 +20,7 @@ import torch
 
 from benchmarks.expected_loss import tables
 from benchmarks.expected_loss.cells import DENSE, Cell, Records, Subject, dense, measured
-from benchmarks.expected_loss.rules import RULES
+from benchmarks.expected_loss.rules import RULES, TRANSFORMED
 from benchmarks.expected_loss.suites import SUITES, Ask, Sources
 from metaprune.patterns import parse
 
@@ -44,7 +44,7 @@ def main() -> None:
 
     for cell in cells(given, sources):
         records = Records(given.output / f"{cell.benchmark}.jsonl")
-        rule = RULES.get(cell.rule)
+        rule = SUITES[cell.benchmark].rules.get(cell.rule)
         if records.has(cell, {} if rule is None else rule.settings):
             continue
         at = subject(cell.benchmark, cell.model, cell.examples, cell.seed)
@@ -67,9 +67,10 @@ def cells(given: argparse.Namespace, sources: Sources) -> Iterator[Cell]:
     for label in given.rules:
         for name in given.benchmarks:
             suite = SUITES[name]
+            rule = suite.rules.get(label)
             for seed in given.seeds or suite.seeds:
                 for ask in suite.asks(sources):
-                    if wanted(ask, given) and RULES[label].fits(parse(ask.pattern)):
+                    if wanted(ask, given) and rule and rule.fits(parse(ask.pattern)):
                         yield Cell(
                             name, ask.model, ask.pattern, ask.target, ask.examples, label, seed
                         )
@@ -89,7 +90,8 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("benchmarks", nargs="*", default=list(SUITES), metavar="benchmark",
                         help=f"of {', '.join(SUITES)}; default all")  # fmt: skip
-    parser.add_argument("--rules", nargs="+", default=list(RULES), choices=list(RULES))
+    rules = [*RULES, *TRANSFORMED]
+    parser.add_argument("--rules", nargs="+", default=rules, choices=rules)
     parser.add_argument("--models", nargs="+", help="networks; default all")
     parser.add_argument("--patterns", nargs="+", help="default all")
     parser.add_argument("--examples", nargs="+", type=int, help="calibrations of these sizes alone")

@@ -18,8 +18,9 @@ class Rule:
     """One row of the tables.
 
     Args:
-        settings: of `metaprune.Settings`: `budget`, and `metanet`, `solver`, `recovery`, ... where
-            they are not the usual ones (no metanetwork, the solver and recovery of the pattern).
+        settings: of `metaprune.Settings`: `budget`, `transform`, and `metanet`, `solver`,
+            `recovery`, ... where they are not the usual ones (no metanetwork, the solver and
+            recovery of the pattern).
         solved: whether masks are judged as the solver leaves them while the budget is sought
             (`pruners.budgets.solving`); of patterns of masks alone.
         always: whether it is measured for patterns that leave no choice too, such as 2:4.
@@ -31,8 +32,8 @@ class Rule:
 
     @property
     def budget(self) -> str:
-        """The name of its budget."""
-        return budgets.named(self.settings["budget"])[0]
+        """The name of its budget; "" for the pattern's own."""
+        return budgets.named(self.settings["budget"])[0] if "budget" in self.settings else ""
 
     def fits(self, pattern: Pattern) -> bool:
         """Whether it can divide a pattern, and the pattern leaves it something to say."""
@@ -40,6 +41,8 @@ class Rule:
             return False
         if self.solved and pattern.budgets() != budgets.rules_for("masks"):
             return False
+        if not self.budget:
+            return True
         known = [*pattern.budgets(), *([METANET] if pattern.advised else [])]
         return self.budget in known
 
@@ -69,3 +72,29 @@ RULES: Mapping[str, Rule] = {
     "search 128, solved": Rule(_search(128), solved=True),
 }
 """Label → rule, the cheap ones first. `price` is always judged as its solver leaves the masks."""
+
+ONE_SIDED = {"budget": "uniform", "recovery": [{"order": {"sides": 1}}]}
+"""Masks as they are published: equal shares, each layer for its own outputs."""
+
+
+def _transformed(name: str, settings: Mapping[str, Any]) -> dict[str, Rule]:
+    """Rules for each transformation under these settings."""
+    ways: Mapping[str, Mapping[str, Any] | None] = {
+        "as it is": None,
+        "closed form without data": {"rotate": {"descent": 0, "data": False}},
+        "closed form": {"rotate": {"descent": 0}},
+        "descent 100": {"rotate": {"descent": 100}},
+        "descent 300": {"rotate": {"descent": 300}},
+        "descent 100, permute": {"rotate": {"descent": 100}, "permute": {}},
+    }
+    return {
+        f"{name}, {way}": Rule({**settings, "transform": asked}, always=True)
+        for way, asked in ways.items()
+    }
+
+
+TRANSFORMED: Mapping[str, Rule] = {
+    **_transformed("one side", ONE_SIDED),
+    **_transformed("expected loss", {}),
+}
+"""Label → rule of the benchmark of transformations."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from benchmarks.expected_loss import images, texts
 from benchmarks.expected_loss.cells import Subject
+from benchmarks.expected_loss.rules import RULES, TRANSFORMED, Rule
 from training.zoo.members import PARTS, members
 
 LLAMAS = ("stories260K", "TinyStories-656K")
@@ -56,12 +57,14 @@ class Suite:
         subject: (sources, model, examples, seed) → the network and what it is judged on.
         figure: that the tables show, of the figures.
         seeds: of the calibration.
+        rules: label → rule, that it compares.
     """
 
     asks: Callable[[Sources], Iterator[Ask]]
     subject: Callable[[Sources, str, int, int], Subject]
     figure: str
     seeds: tuple[int, ...] = (0, 1, 2)
+    rules: Mapping[str, Rule] = field(default_factory=lambda: RULES)
 
 
 def _masks(sources: Sources) -> Iterator[Ask]:
@@ -124,6 +127,7 @@ def _member(sources: Sources, model: str, examples: int, seed: int) -> Subject:
 
 SUITES: Mapping[str, Suite] = {
     "masks": Suite(_masks, _masked, "perplexity"),
+    "transformations": Suite(_masks, _masked, "perplexity", (0,), TRANSFORMED),
     "channels": Suite(_channels, _llama, "perplexity"),
     "ranks": Suite(_ranks, _llama, "perplexity"),
     "resnets": Suite(_resnets, _resnet, "accuracy"),

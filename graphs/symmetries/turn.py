@@ -63,7 +63,7 @@ def turned(net: Net, found: Symmetry, matrix: torch.Tensor) -> Net:
         exact = value.to(torch.float64)
         for slot, factor in turns:
             exact = _turn(net, exact, slot, found, factor)
-        values[name] = exact.to(value.dtype)
+        values[name] = exact.to(value.dtype).contiguous()
     return net.replace(values)
 
 

@@ -48,6 +48,9 @@ class AxesPattern:
         """See `metaprune.patterns.base.Pattern`."""
         return ("bias", "refit")
 
+    def eased(self, job: Job, settings: Settings) -> None:
+        """Nothing: see `metaprune.patterns.base.Pattern`."""
+
     def carry_out(self, pruning: Pruning, methods: Sequence[Recovery]) -> Rebuilt:
         """Remove what the plan removes; masks of earlier prunings are cut along."""
         plan, net = pruning.plan, pruning.base

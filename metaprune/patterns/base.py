@@ -22,6 +22,7 @@ from metaprune.results.provenance import versions
 from metaprune.settings import Settings
 from pruners import Plan, fingerprint
 from pruners.recovery.base import Pruning, Recovery, Stage
+from pruners.transformations import Request
 
 Prunes: TypeAlias = Literal["axes", "weights"]
 
@@ -82,6 +83,14 @@ class Pattern(Protocol):
 
     def default_recovery(self) -> tuple[str, ...]:
         """What makes up for it where nothing is said and there are batches."""
+
+    def eased(self, job: Job, settings: Settings) -> Request | None:
+        """What a transformation is asked that makes it easier; None where none does.
+
+        Args:
+            job: what is pruned.
+            settings: without anything left to a default.
+        """
 
     def plan(self, job: Job, settings: Settings) -> Plan:
         """Decide what goes.

@@ -47,6 +47,9 @@ class Blocks(AxesPattern):
         """See `metaprune.patterns.base.Pattern`."""
         return EXPECTED
 
+    def eased(self, job: Job, settings: Settings) -> None:
+        """Nothing: see `metaprune.patterns.base.Pattern`."""
+
     def plan(self, job: Job, settings: Settings) -> Plan:
         """See `metaprune.patterns.base.Pattern`."""
         net, target = job.net, target_of(settings)

@@ -59,6 +59,9 @@ class LowRank:
         """See `metaprune.patterns.base.Pattern`."""
         return ("order", "recalibrate")
 
+    def eased(self, job: Job, settings: Settings) -> None:
+        """Nothing: see `metaprune.patterns.base.Pattern`."""
+
     def plan(self, job: Job, settings: Settings) -> Plan:
         """See `metaprune.patterns.base.Pattern`."""
         net, names, target = job.net, factored_weights(job), target_of(settings)

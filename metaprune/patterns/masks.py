@@ -22,6 +22,7 @@ from pruners.recovery.base import Pruning, Recovery
 from pruners.solvers import DEFAULT, WITHOUT_CALIBRATION, solvers_for
 from pruners.solvers.zeros import MaskPattern
 from pruners.targets import MetAlreadyError
+from pruners.transformations import Request
 
 BASE = "lamp"
 """Budget of masks that metanetworks correct."""
@@ -93,6 +94,12 @@ class Masks:
     def default_recovery(self) -> tuple[str, ...]:
         """See `metaprune.patterns.base.Pattern`."""
         return ("order", "recalibrate")
+
+    def eased(self, job: Job, settings: Settings) -> Request:
+        """See `metaprune.patterns.base.Pattern`."""
+        _, share = masked_weights(job.net, self.mask, settings.wanted)
+        solver = settings.solver or self.default_solver(job.measured)
+        return Request(job.net, job.model, job.batches, self.mask, share, solver)
 
     def plan(self, job: Job, settings: Settings) -> Plan:
         """See `metaprune.patterns.base.Pattern`."""

@@ -83,6 +83,9 @@ class MasksBesideLowRank:
         """See `metaprune.patterns.base.Pattern`."""
         return ("order", "recalibrate")
 
+    def eased(self, job: Job, settings: Settings) -> None:
+        """Nothing: see `metaprune.patterns.base.Pattern`."""
+
     def plan(self, job: Job, settings: Settings) -> Plan:
         """See `metaprune.patterns.base.Pattern`."""
         net, mask = job.net, self.mask

@@ -60,7 +60,7 @@ def save(result: Pruned, folder: Path, source: Mapping[str, Any] | None = None) 
         how["masked"] = list(result.masks)
         content = {"format": FORMAT, "kind": kind, "training": model.training, **how}
         write_text(inside / HOW, json.dumps(content, indent=2) + "\n")
-        write_text(inside / PLAN, result.plan.to_json())
+        result.plan.save(inside / PLAN)
         write_text(inside / REPORT, json.dumps(result.report, indent=1, ensure_ascii=False) + "\n")
         opened = "plain" if how.get("plain") else kind
         write_text(inside / CARD, card(result, folder.name, opened))

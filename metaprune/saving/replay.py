@@ -17,7 +17,7 @@ def carried_out(net: Network, step: Plan) -> nn.Module:
     Raises:
         PlanError: the plan does not fit.
     """
-    return shaped(step.carry_out(net).to_model(), step)
+    return shaped(step.carry_out(step.moved(net)).to_model(), step)
 
 
 def replayed(net: Network, plan: Plan, example_inputs: Any) -> nn.Module:

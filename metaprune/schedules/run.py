@@ -77,6 +77,8 @@ def run_schedule(
     for number, target in enumerate(targets, start=1):
         job = job if found is None else next_job(job, found)
         one = replace(settings, target=None if target is None else target.asked)
+        if found is not None:
+            one = replace(one, transform=None)  # masks of the last step would not turn
         done = None if steps is None else steps.kept(number, job)
         if done is None:
             try:

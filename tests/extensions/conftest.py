@@ -23,6 +23,7 @@ from metaprune.schedules import SCHEDULES
 from pruners import budgets
 from pruners.recovery import RECOVERIES
 from pruners.solvers import SOLVERS
+from pruners.transformations import TRANSFORMATIONS
 from tests.extensions.page import examples
 from tests.metaprune.conftest import run  # noqa: F401 (a fixture)
 from training.data import DATASETS
@@ -37,6 +38,7 @@ REGISTRIES = (
     PATTERNS,
     RECOVERIES,
     SCHEDULES,
+    TRANSFORMATIONS,
     metanet.LOGIT_HEADS,
     metanet.WEIGHT_HEADS,
     metanet.LAYERS,

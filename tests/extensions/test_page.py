@@ -16,6 +16,7 @@ KINDS = (
     "pattern",
     "recovery method",
     "schedule",
+    "transformation",
     "metanetwork head",
     "data set",
     "zoo family",

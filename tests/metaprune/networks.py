@@ -43,6 +43,22 @@ def mlp() -> nn.Module:
     )
 
 
+class Normed(nn.Module):
+    """A residual stream behind layer norms, on images of 8 × 8 pixels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.stem, self.head = nn.Linear(64, 16), nn.Linear(16, 10)
+        self.norm, self.last = nn.LayerNorm(16), nn.LayerNorm(16)
+        self.up, self.down = nn.Linear(16, 24), nn.Linear(24, 16)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x.flatten(1))
+        x = x + self.down(torch.relu(self.up(self.norm(x))))
+        return self.head(self.last(x))
+
+
 def digits(train_size: int = 200) -> Data:
     from training import data
 

@@ -1,0 +1,65 @@
+"""Transformations by name, and what they find for a job."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from metaprune.job import Job
+from metaprune.patterns import Pattern
+from metaprune.settings import Settings
+from pruners.transformations import TRANSFORMATIONS, Found, Transformation
+from training.config import arguments
+
+
+def parse(asked: str | Mapping[str, Any]) -> list[Transformation]:
+    """The transformations of a name, or of {name: options, ...} in this order.
+
+    Raises:
+        ValueError: an unknown name or option, or none at all.
+    """
+    named = {asked: None} if isinstance(asked, str) else dict(asked)
+    found = []
+    for name, options in named.items():
+        make = TRANSFORMATIONS.find(str(name))
+        if not isinstance(options, Mapping | None):
+            raise ValueError(
+                'transform is a name such as "rotate", or names with options such as '
+                f'{{"rotate": {{"descent": 100}}}} (got {dict(named)!r})'
+            )
+        found.append(make(**arguments(make, options or {}, f"transform.{name}")))
+    if not found:
+        raise ValueError('transform names no transformation: "rotate", or None for none')
+    return found
+
+
+def transformed(job: Job, settings: Settings, pattern: Pattern) -> Found | None:
+    """What the transformations of settings find for a network; None where none is asked.
+
+    Args:
+        job: what is pruned.
+        settings: without anything left to a default.
+        pattern: of them.
+
+    Raises:
+        ValueError: an unknown transformation or option, a pattern that none helps, or a network
+            with masks, which would not turn with it.
+    """
+    if settings.transform is None:
+        return None
+    chosen = parse(settings.transform)
+    if job.history is not None and job.history.masks:
+        raise ValueError(
+            "masks of earlier prunings do not turn with a network: transform the dense one, or "
+            "leave transform out"
+        )
+    request = pattern.eased(job, settings)
+    if request is None:
+        raise ValueError(
+            f'no transformation makes pattern "{pattern.name}" easier; leave transform out'
+        )
+    found = Found()
+    for one in chosen:
+        more = one.find(request)
+        found, request = found.then(more), request.after(more.moves)
+    return found

@@ -1,0 +1,115 @@
+"""Transformations: changes of a network that keep its function and make it easier to prune.
+
+found = parse({"rotate": {"descent": 100}}).find(request)
+found.moves.apply(net)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+from torch import nn
+
+from graphs.symmetries.values import Symmetry
+from graphs.tools.registry import Registry
+from pruners.budgets import maskable
+from pruners.moves import Moves
+from pruners.solvers.zeros import MaskPattern
+
+if TYPE_CHECKING:
+    from graphs import Network
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to become easy.
+
+    Args:
+        net: the network; left as it was.
+        model: its module.
+        batches: inputs of the model; none where nothing was given to calibrate on.
+        zeros: where zeros may fall.
+        density: share of the weights that stays.
+        solver: that will find the masks.
+    """
+
+    net: Network
+    model: nn.Module
+    batches: Sequence[Any]
+    zeros: MaskPattern
+    density: float
+    solver: str
+
+    def after(self, moves: Moves) -> Request:
+        """The same for what moves make of the network."""
+        if not moves:
+            return self
+        net = moves.apply(self.net)
+        return replace(self, net=net, model=net.to_model())
+
+
+@dataclass(frozen=True)
+class Found:
+    """A transformation of one network.
+
+    Args:
+        moves: what is done; nothing where nothing helps.
+        notes: sentences for people: what was done, and what could not be.
+        figures: what was measured, plain JSON values.
+    """
+
+    moves: Moves = field(default_factory=Moves)
+    notes: tuple[str, ...] = ()
+    figures: Mapping[str, Any] = field(default_factory=dict)
+
+    def then(self, other: Found) -> Found:
+        """Both, one after the other."""
+        moves = self.moves.then(other.moves)
+        return Found(moves, (*self.notes, *other.notes), {**self.figures, **other.figures})
+
+
+class Transformation(Protocol):
+    """A way to make a network easy to prune.
+
+    The laws: the moves keep the function to rounding; the same input gives the same moves, and
+    another order of the units of an axis the same network in that order.
+    """
+
+    def find(self, request: Request) -> Found:
+        """The moves for a network, and what to say about them."""
+
+
+TRANSFORMATIONS: Registry[Callable[..., Transformation]] = Registry("transformation")
+"""Name → what makes the transformation from its options."""
+
+transformation = TRANSFORMATIONS.register
+
+
+def prepared(net: Network, zeros: MaskPattern) -> tuple[Network, Moves]:
+    """The network with the norms folded and the ties undone that matrices on its axes ask for.
+
+    Args:
+        net: the network.
+        zeros: where zeros may fall: axes that run through no such weight are left alone.
+    """
+    unties, folds = list[str](), list[str]()
+    for found in _matrices(net, zeros):
+        unties += [one.name for one in found.unties if one.name not in unties]
+    for name in unties:
+        net = net.untie(name)
+    for found in _matrices(net, zeros):
+        if found.folds and not found.unties:
+            net, folds = net.fold_norms(found.axis), [*folds, found.axis]
+    return net, Moves.of(unties, folds)
+
+
+def _matrices(net: Network, zeros: MaskPattern) -> list[Symmetry]:
+    """Symmetries by matrices that run through weights which take a mask."""
+    masked = {name for name, reason in maskable(net, zeros).items() if reason is None}
+    return [
+        found
+        for found in net.symmetries().values()
+        if found.turns and any(s.tensor in masked for s in (*found.writers, *found.readers))
+    ]

@@ -1,0 +1,184 @@
+"""transform= from settings to a saved checkpoint: the same function before, masks exact after."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+import transformers
+
+import metaprune
+from metaprune.transforming import parse
+from tests.pruners.transformations.networks import ids
+
+ROTATE = {"rotate": {"descent": 4}}
+
+
+def llama(seed: int = 0):
+    torch.manual_seed(seed)
+    config = transformers.LlamaConfig(
+        vocab_size=24, hidden_size=16, intermediate_size=24, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=2, head_dim=4, tie_word_embeddings=True,
+    )  # fmt: skip
+    model = transformers.LlamaForCausalLM(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim == 1:
+                parameter.uniform_(0.5, 1.5)
+            else:
+                parameter.mul_(10)
+    return model
+
+
+def options(**more):
+    return {
+        "pattern": "unstructured",
+        "target": {"sparsity": 0.5},
+        "budget": "uniform",
+        "transform": ROTATE,
+        "calibration": [ids(4, seed) for seed in range(3)],
+        **more,
+    }
+
+
+def logits(model):
+    with torch.no_grad():
+        return model(**ids(5, 9)).logits
+
+
+@pytest.fixture(scope="module")
+def result():
+    return metaprune.prune(llama(), ids(), **options())
+
+
+def test_nothing_pruned_is_the_same_function():
+    found = metaprune.prune(llama(), ids(), **options(target={"sparsity": 0.0}))
+    expected = logits(llama())
+    assert (logits(found.model) - expected).abs().max() < 1e-5 * expected.abs().max()
+
+
+def test_masks_are_exact_and_the_report_says_what_was_done(result):
+    assert type(result.model) is transformers.LlamaForCausalLM
+    assert result.masks
+    for name, mask in result.masks.items():
+        assert not result.model.get_parameter(name)[~mask].any()
+    report = result.report
+    assert report["achieved"]["sparsity"] == pytest.approx(0.5, abs=1e-3)
+    assert any(note.startswith("Turned: ") for note in report["notes"])
+    assert any(note.startswith("Untied, ") for note in report["notes"])
+    assert report["transform"]["single_weights"]["after"] > 0
+    assert "transform" in report["seconds"]
+    assert report["dense"]["params"] == sum(p.numel() for p in llama().parameters())
+    assert report["settings"]["transform"] == ROTATE
+    assert "lm_head.weight" in [layer["name"] for layer in report["layers"]]
+
+
+def test_the_original_is_left_as_it_was():
+    model = llama()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    metaprune.prune(model, ids(), **options())
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert model.lm_head.weight is model.model.embed_tokens.weight
+
+
+def test_a_plan_replays_bit_for_bit(result, tmp_path):
+    result.plan.save(tmp_path / "plan.json")
+    plan = metaprune.Plan.load(tmp_path / "plan.json")
+    again = metaprune.apply(llama(), ids(), plan, calibration=options()["calibration"])
+    for name, value in result.model.state_dict().items():
+        assert torch.equal(value, again.model.state_dict()[name])
+
+
+def test_a_plan_replays_on_another_checkpoint(result):
+    plan = result.plan
+    found = metaprune.apply(llama(3), ids(), plan, calibration=options()["calibration"])
+    for name, mask in found.masks.items():
+        assert not found.model.get_parameter(name)[~mask].any()
+    untouched = plan.moved(metaprune.trace(llama(3), ids())).to_model()
+    expected = logits(llama(3))
+    assert (logits(untouched) - expected).abs().max() < 1e-5 * expected.abs().max()
+
+
+def test_saved_networks_open_in_their_class_and_without_this_package(result, tmp_path):
+    result.save(tmp_path / "small")
+    expected = logits(result.model)
+    for model in (
+        metaprune.load(tmp_path / "small"),
+        transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "small"),
+    ):
+        assert type(model) is transformers.LlamaForCausalLM
+        assert not model.config.tie_word_embeddings
+        assert torch.equal(logits(model), expected)
+        assert all((norm == 1).all() for name, norm in model.named_parameters() if "norm" in name)
+    opened = metaprune.load(tmp_path / "small", dense=llama(1))
+    assert torch.equal(logits(opened), expected)
+
+
+def test_a_saved_folder_without_its_matrices_is_refused(result, tmp_path):
+    result.save(tmp_path / "small")
+    (tmp_path / "small" / "plan.moves.safetensors").unlink()
+    with pytest.raises(metaprune.PlanError, match="there is no such file; keep the two together"):
+        metaprune.load(tmp_path / "small")
+
+
+def test_a_pruned_network_is_pruned_further(result):
+    more = options(transform=None, target={"sparsity": 0.7})
+    found = metaprune.prune(result, ids(), **more)
+    assert found.report["achieved"]["sparsity"] == pytest.approx(0.7, abs=1e-3)
+    for name, mask in result.masks.items():
+        assert not found.model.get_parameter(name)[~mask].any()
+    with pytest.raises(ValueError, match="masks of earlier prunings do not turn"):
+        metaprune.prune(result, ids(), **options(target={"sparsity": 0.7}))
+
+
+def test_a_schedule_transforms_once(tmp_path):
+    more = options(schedule={"iterative": {"steps": 2}}, checkpoints=tmp_path)
+    found = metaprune.prune(llama(), ids(), **more)
+    first, second = found.plan.steps
+    assert first.moves is not None
+    assert second.moves is None
+    again = metaprune.prune(llama(), ids(), **more)
+    for name, value in found.model.state_dict().items():
+        assert torch.equal(value, again.model.state_dict()[name])
+
+
+@pytest.mark.parametrize("asked", ["rotate", {"rotate": None, "permute": {}}, "permute", "auto"])
+def test_groups_of_four(asked):
+    more = options(pattern="2:4", target=None, transform=asked)
+    found = metaprune.prune(llama(), ids(), **more)
+    for name, mask in found.masks.items():
+        value = found.model.get_parameter(name)
+        assert ((value.view(-1, 4) != 0).sum(1) <= 2).all()
+        assert not value[~mask].any()
+
+
+def test_without_calibration_weights_alone_decide():
+    more = options(calibration=None, solver="magnitude")
+    found = metaprune.prune(llama(), ids(), **more)
+    assert found.plan.moves is not None
+
+
+def test_what_does_not_fit_is_refused():
+    with pytest.raises(ValueError, match='unknown transformation "rotat"'):
+        metaprune.plan(llama(), ids(), **options(transform="rotat"))
+    with pytest.raises(ValueError, match=r"transform\.rotate\.steps: unknown setting"):
+        metaprune.plan(llama(), ids(), **options(transform={"rotate": {"steps": 3}}))
+    with pytest.raises(ValueError, match=r"transform\.rotate\.descent takes"):
+        metaprune.plan(llama(), ids(), **options(transform={"rotate": {"descent": "far"}}))
+    with pytest.raises(ValueError, match='no transformation makes pattern "channels" easier'):
+        metaprune.plan(
+            llama(), ids(), pattern="channels", target={"macs": "50%"}, transform="rotate"
+        )
+    with pytest.raises(ValueError, match="so there is no pruning in place"):
+        metaprune.prune(llama(), ids(), **options(), inplace=True)
+    with pytest.raises(ValueError, match="transform names no transformation"):
+        parse({})
+    with pytest.raises(ValueError, match="names with options such as"):
+        parse({"rotate": 3})
+
+
+def test_plans_are_readable(result):
+    content = json.loads(result.plan.to_json())
+    assert content["moves"]["unties"] == ["lm_head.weight"]
+    assert content["moves"]["digest"]
