@@ -8,7 +8,7 @@ import torch
 
 from pruners.curves.curve import Curve
 from pruners.curves.sides import Sides
-from pruners.solvers import SOLVERS, MaskPattern, solve
+from pruners.solvers import MaskPattern, solve
 
 GRID = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.85, 1.0)
 """Kept shares at which a solver is asked; between them losses are interpolated."""
@@ -55,7 +55,6 @@ def _lost(one: Sides, solver: str, pattern: MaskPattern, share: float, two_sided
     if two_sided:
         given["curvature"] = torch.block_diag(*one.curvature).float()
     dense = one.weight.flatten(0, 1)
-    draft = getattr(SOLVERS.find(solver), "draft", {})
-    found = solve(solver, dense.float(), share, pattern.at(share), statistics=given, **draft)
+    found = solve(solver, dense.float(), share, pattern.at(share), statistics=given)
     change = found.weight.to(dense) - dense
     return one.loss(change.unflatten(0, (groups, -1)))

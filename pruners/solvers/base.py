@@ -78,10 +78,6 @@ class Solver(Protocol):
     factored: bool
     """Whether its solutions have factors; taken for false where a class does not say."""
 
-    draft: Mapping[str, Any]
-    """Options of its constructor for solutions that are only compared; none where it does not say:
-    curves ask for many."""
-
     @property
     def needs(self) -> frozenset[str]:
         """Names of the statistics that `prepare` reads, for the calibration to collect.

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
 
 import torch
 
@@ -28,7 +27,8 @@ from pruners.solvers.matrix import narrowed
 from pruners.solvers.two_sided import is_diagonal, regular
 from pruners.solvers.zeros import MaskPattern
 
-ITERATIONS = 60
+# With both sides masks go on changing, and get no better (docs/solvers.md).
+ITERATIONS, TWO_SIDED_ITERATIONS = 60, 30
 TOLERANCE = 0.005
 # A block is worth the sum of many entries: its rank changes late, and at first not at all.
 LEAST = 4, 16
@@ -65,19 +65,18 @@ class ADMM:
     their mask, as `pruners.solvers.solve` does.
 
     Args:
-        iterations: at most.
+        iterations: at most; None for 60, and for 30 where rows share a `curvature`.
         tolerance: stop when fewer than this share of the kept weights changed in an iteration.
         damping: share of its diagonal that is added to the Hessian; None: by the number of samples
             (`pruners.solvers.damping.shrinkage`).
     """
 
     masked, factored = True, False
-    draft: ClassVar[Mapping[str, Any]] = {"iterations": 30}
     needs: frozenset[str] = frozenset({"hessian"})
 
     def __init__(
         self,
-        iterations: int = ITERATIONS,
+        iterations: int | None = None,
         tolerance: float = TOLERANCE,
         damping: float | None = None,
     ) -> None:
@@ -119,12 +118,15 @@ class ADMM:
         variances = (damped.variances / damped.hessian.diagonal()).log().mean().exp().item()
         penalty = damped.unexplained(share) / variances
         if 0 < share < 1:
+            iterations = self.iterations
+            if iterations is None:
+                iterations = ITERATIONS if curvature is None else TWO_SIDED_ITERATIONS
             point, mask, count, moved = iterate(
                 weight,
                 shrinking(state.hessian, curvature, penalty),
                 pattern,
                 share,
-                self.iterations,
+                iterations,
                 self.tolerance,
             )
             result = narrowed(point.div_(scale).mul_(mask), state.matrix.dtype)

@@ -9,7 +9,7 @@ import torch
 
 from pruners.curves import Sides, mask_curves, measure_sides
 from pruners.curves.masks import GRID, HELD
-from pruners.solvers import ADMM, build, solve, solvers_for
+from pruners.solvers import build, solve, solvers_for
 from pruners.solvers.two_sided import two_sided_error
 from tests.pruners.recovery.test_refit import consumer
 from tests.pruners.solvers.test_two_sided import ROWS, layer
@@ -56,7 +56,7 @@ def test_it_is_what_the_solver_loses(pattern, groups):
     curve = mask_curves({"w": one}, "admm", pattern, [0.3, 0.6, 1.0])["w"]
     for share in (0.3, 0.6):
         dense = one.weight.flatten(0, 1)
-        found = solve("admm", dense.float(), share, pattern, statistics=given(one), **ADMM.draft)
+        found = solve("admm", dense.float(), share, pattern, statistics=given(one))
         change = (found.weight.double() - dense).unflatten(0, (groups, ROWS))
         lost = sum(
             two_sided_error(change[g], one.hessian[g], one.curvature[g]).item()
@@ -70,7 +70,7 @@ def test_shares_of_n_of_m_are_whole_numbers_of_m(share):
     one = sides()
     curve = mask_curves({"w": one}, "admm", "2:4")["w"]
     pattern = f"{round(4 * share)}:4"
-    found = solve("admm", one.weight[0].float(), None, pattern, statistics=given(one), **ADMM.draft)
+    found = solve("admm", one.weight[0].float(), None, pattern, statistics=given(one))
     lost = one.loss(found.weight.double()[None] - one.weight)
     assert curve.at(share) == pytest.approx(lost, rel=1e-9)
     assert mask_curves({"w": one}, "admm", "1:4")["w"] == curve
