@@ -3,7 +3,7 @@
     python -m benchmarks.pages      (or: make docs)
 
 Nothing is measured here. Records come from `python -m benchmarks.architectures`, `python -m
-benchmarks.targets` and `bash runs/cifar10_resnets.sh`, and are part of the repository. A page
+benchmarks.targets` and `python -m benchmarks.expected_loss`, and are part of the repository. A page
 without its record stays as it is, and is named with the command that measures it.
 """
 
@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.expected_loss.cells import Records
 from benchmarks.pages import architectures, expected_loss, records, targets, tradeoffs
 from graphs.tools.files import write_text
 
@@ -50,6 +51,10 @@ def _expected_loss(path: Path) -> None:
     write_text(path, expected_loss.page(records.EXPECTED_LOSS))
 
 
+def _tradeoffs(path: Path) -> None:
+    tradeoffs.draw(path, [*Records(records.RESNETS)])
+
+
 PAGES = (
     Page(
         records.DOCS / "expected-loss-results.md",
@@ -71,9 +76,9 @@ PAGES = (
     ),
     Page(
         records.DOCS / "results.svg",
-        tuple(records.CIFAR10.values()),
-        "bash runs/cifar10_resnets.sh",
-        lambda path: tradeoffs.draw(path, records.CIFAR10),
+        (records.RESNETS,),
+        "python -m benchmarks.expected_loss resnets",
+        _tradeoffs,
     ),
 )
 

@@ -14,11 +14,8 @@ ARCHITECTURES = RECORDS / "architectures.jsonl"
 EXPECTED_LOSS = RECORDS / "expected_loss"
 """Folder of rows of `benchmarks.expected_loss`."""
 
+RESNETS = EXPECTED_LOSS / "resnets.jsonl"
+"""Those of the trained CIFAR-10 ResNets."""
+
 TARGETS = RECORDS / "targets.jsonl"
 """Rows of `benchmarks.targets`."""
-
-CIFAR10 = {
-    "ResNet-20": RECORDS / "cifar10-resnet20.json",
-    "ResNet-56": RECORDS / "cifar10-resnet56.json",
-}
-"""What `keep_report` keeps of the runs of `runs/cifar10_resnets.sh`, by the title of its panel."""

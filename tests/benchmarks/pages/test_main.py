@@ -8,8 +8,6 @@ import pytest
 
 from benchmarks.pages import tradeoffs
 from benchmarks.pages.__main__ import PAGES, main
-from benchmarks.pages.keep_report import kept
-from tests.metaprune.report.reports import report
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.path.name)
@@ -29,12 +27,16 @@ def test_a_page_without_its_record_stays_and_is_named(tmp_path):
     assert path.read_text() == "as it is"
 
 
-def test_a_kept_report_draws_the_same_picture_and_names_no_folder(tmp_path):
-    found = replace(report(), config={"model": {"path": "/somewhere"}})
+def test_a_picture_has_a_line_for_every_rule_and_drops_other_patterns(tmp_path):
+    def line(rule, speedup, accuracy, pattern="channels"):
+        cell = {"model": "Net", "pattern": pattern, "examples": 512, "rule": rule, "seed": 0}
+        return {**cell, "target": {"speedup": speedup}, "figures": {"accuracy": accuracy}}
+
+    dense = {**line("dense", 1.0, 92.0), "pattern": "dense"}
+    drawn = [line("global", 2.0, 80.0), line("expected loss", 2.0, 85.0)]
+    other = [line("global", 2.0, 10.0, "unstructured"), line("flap", 2.0, 10.0)]
     pictures = []
-    for name, one in (("whole", found), ("kept", kept(found))):
-        (tmp_path / f"{name}.json").write_text(one.to_json())
-        tradeoffs.draw(tmp_path / "picture.svg", {"A network": tmp_path / f"{name}.json"})
+    for lines in ([dense, *drawn], [dense, *drawn, *other], [dense, drawn[0]]):
+        tradeoffs.draw(tmp_path / "picture.svg", lines)
         pictures.append((tmp_path / "picture.svg").read_bytes())
-    assert pictures[0] == pictures[1]
-    assert "somewhere" not in (tmp_path / "kept.json").read_text()
+    assert pictures[0] == pictures[1] != pictures[2]
