@@ -51,7 +51,10 @@ def apply_step(
     pruning = _begun(job, plan, folder)
     if plan.moves is not None:
         pruning.seconds["transform"] = round(perf_counter() - started, 4)
-    told = dict(plan.provenance.get("transform", {}))
+    chain = plan if history is None else history.plan.then(plan)
+    told = next(
+        (dict(s.provenance["transform"]) for s in chain.steps if "transform" in s.provenance), {}
+    )
     pruning.notes += told.pop("notes", [])
     pruning.held = {} if history is None else history.masks
     if Advisor.of_plan(plan.provenance) is not None:

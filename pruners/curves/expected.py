@@ -88,22 +88,31 @@ class ExpectedLoss:
         net, model = cut_and_refitted(self.net, self.model, kept, self.batches)
         return ExpectedLoss(net, self.batches, (), self.likelihood, model)
 
-    def masked(self, shares: Mapping[str, float], solver: str, pattern: MaskPattern) -> nn.Module:
+    def masked(
+        self, shares: Mapping[str, float], solver: str, pattern: MaskPattern, rounds: int = 1
+    ) -> nn.Module:
         """The network under masks, solved in order.
 
         Args:
             shares: weight name → kept share.
             solver: of `pruners.solvers`.
             pattern: of the masks.
+            rounds: solutions, each from the dense weights, with the curvature of the network that
+                the one before left.
         """
         asks = {
             name: Ask(None if pattern.m else share, pattern.at(share))
             for name, share in shares.items()
             if share < 1
         }
-        known = {n: one.statistics() for n, one in self.sides.items()}
-        found = solve_in_order(self.net, self.model, solver, asks, self.batches, known)
-        return self.net.replace(found.refit.values).to_model()
+        sides = self.sides
+        for number in range(1, rounds + 1):
+            known = {n: one.statistics() for n, one in sides.items()}
+            found = solve_in_order(self.net, self.model, solver, asks, self.batches, known)
+            left = self.net.replace(found.refit.values).to_model()
+            if number < rounds:
+                sides = self.curved_by(left)
+        return left
 
     def curved_by(self, model: nn.Module) -> dict[str, Sides]:
         """The same sides with the curvature of another module of this architecture.

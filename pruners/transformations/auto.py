@@ -19,6 +19,10 @@ NONE = "none"
 """The way that leaves a network as it is."""
 
 
+ROUNDS = 2
+"""Solutions before a way is judged, as masks are found by default: after one the order is another."""
+
+
 @transformation("auto")
 @dataclass(frozen=True)
 class Auto:
@@ -75,4 +79,4 @@ def _masked(request: Request) -> nn.Module:
     names = [n for n, why in maskable(request.net, request.zeros).items() if why is None]
     expected = ExpectedLoss(request.net, request.batches, names, model=request.model)
     shares = dict.fromkeys(names, request.density)
-    return expected.masked(shares, request.solver, request.zeros)
+    return expected.masked(shares, request.solver, request.zeros, ROUNDS)

@@ -182,3 +182,27 @@ def test_plans_are_readable(result):
     content = json.loads(result.plan.to_json())
     assert content["moves"]["unties"] == ["lm_head.weight"]
     assert content["moves"]["digest"]
+
+
+@pytest.mark.parametrize("target", [{"params": "60%"}, {"params": "80%", "sparsity": 0.4}])
+@pytest.mark.parametrize("schedule", ["one-shot", {"iterative": {"steps": 2}}])
+def test_shares_are_of_the_network_as_it_was_given(target, schedule):
+    """Untying adds parameters, which are not to be had for free."""
+    model = llama()
+    found = metaprune.prune(model, ids(), **options(target=target, schedule=schedule))
+    dense = sum(p.numel() for p in model.parameters())
+    share = float(target["params"].removesuffix("%")) / 100
+    assert found.report["dense"]["params"] == dense
+    assert found.report["achieved"]["params"] <= share * dense
+    assert found.report["asked"] == target
+    assert sum(p.numel() for p in found.model.parameters()) > dense
+
+
+def test_a_schedule_and_a_next_pruning_say_that_the_network_was_transformed(result):
+    scheduled = metaprune.prune(llama(), ids(), **options(schedule={"iterative": {"steps": 2}}))
+    again = metaprune.prune(
+        result.model, ids(), **options(target={"sparsity": 0.7}, transform=None)
+    )
+    for one in (scheduled, again):
+        assert set(one.report["transform"]) == set(result.report["transform"])
+        assert any(note.startswith("Untied") for note in one.report["notes"])
