@@ -182,3 +182,14 @@ def test_plans_are_readable(result):
     content = json.loads(result.plan.to_json())
     assert content["moves"]["unties"] == ["lm_head.weight"]
     assert content["moves"]["digest"]
+
+
+@pytest.mark.parametrize("schedule", ["one-shot", {"iterative": {"steps": 2}}])
+def test_shares_are_of_the_network_that_was_given(schedule):
+    asked = {"params": "60%"}
+    found = metaprune.prune(llama(), ids(), **options(target=asked, schedule=schedule))
+    given = sum(p.numel() for p in llama().parameters())
+    assert found.plan.steps[0].moves.unties
+    assert found.report["achieved"]["params"] <= 0.6 * given
+    assert found.report["achieved"]["params"] > 0.6 * given - 16
+    assert found.report["asked"] == asked

@@ -66,6 +66,16 @@ def test_a_chain_keeps_the_matrices_of_every_step(tmp_path):
         assert step.moves.tensors.keys() == own.moves.tensors.keys()
 
 
+@pytest.mark.parametrize("names", [("half-0.5", "half-0.7"), ("plan.first", "plan.second")])
+def test_plans_beside_each_other_keep_their_own_matrices(tmp_path, names):
+    net, _, _ = network()
+    plans = plan_with(turning(net)), plan_with(turning(net, order=False))
+    for name, plan in zip(names, plans, strict=True):
+        plan.save(tmp_path / name)
+    for name, plan in zip(names, plans, strict=True):
+        assert Plan.load(tmp_path / name) == plan
+
+
 def test_a_plan_without_its_file_is_refused(tmp_path):
     net, _, _ = network()
     plan = plan_with(turning(net))
