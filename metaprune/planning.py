@@ -27,7 +27,8 @@ def plan_job(job: Job, settings: Settings) -> Plan:
     pattern, settings = resolved(settings, job.measured)
     valueless = without_values(job.net)
     if valueless is not None:
-        refuse(valueless, budgets.named(settings.budget or "")[0], settings.metanet)
+        budget = budgets.named(settings.budget or "")[0]
+        refuse(valueless, budget, settings.metanet, settings.transform)
     found = transformed(job, settings, pattern)
     if found is None:
         return pattern.plan(job, settings)

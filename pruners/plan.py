@@ -299,9 +299,12 @@ class Plan:
             if step.moves is not None
             for name, value in step.moves.tensors.items()
         }
+        text = (
+            self.to_json()
+        )  # What cannot be said as text must not cost matrices of an older plan.
         if tensors:
             write_tensors(_beside(path), tensors)
-        write_text(path, self.to_json())
+        write_text(path, text)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Plan:

@@ -107,6 +107,29 @@ def test_other_matrices_are_refused(tmp_path):
         Plan.load(tmp_path / "plan.json")
 
 
+@pytest.mark.parametrize("kind", ["turns", "orders"])
+def test_edited_turns_and_orders_are_refused(tmp_path, kind):
+    plan = plan_with(turning(network()[0]))
+    plan.save(tmp_path / "plan.json")
+    content = json.loads(plan.to_json())
+    axis = next(iter(content["moves"][kind]))
+    for other in ({axis: [3, 3] if kind == "turns" else 3}, {}):
+        edited = {**content, "moves": {**content["moves"], kind: other}}
+        (tmp_path / "plan.json").write_text(json.dumps(edited))
+        with pytest.raises(PlanError, match="and its turns and orders as they are"):
+            Plan.load(tmp_path / "plan.json")
+
+
+def test_a_plan_that_cannot_be_written_leaves_the_one_that_was_there(tmp_path):
+    net, _, _ = network()
+    plan = plan_with(turning(net))
+    plan.save(tmp_path / "plan.json")
+    unwritable = replace(plan_with(turning(net, order=False)), provenance={"loss": float("nan")})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        unwritable.save(tmp_path / "plan.json")
+    assert Plan.load(tmp_path / "plan.json") == plan
+
+
 def test_a_network_that_does_not_allow_them_is_refused_with_the_reason():
     net, _, _ = network()
     moves = turning(net)
