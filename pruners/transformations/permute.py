@@ -54,8 +54,8 @@ class Permute:
         if not orders:
             return Found(notes=(f"Nothing was reordered for {zeros}: no axis gains by it.",))
         said = (
-            f"Reordered for {zeros}: {counted(len(orders), 'axis', 'axes')}; the weights that go along them are worth "
-            f"{before:.3g} before and {after:.3g} after, each by itself."
+            f"Reordered for {zeros}: {counted(len(orders), 'axis', 'axes')}; the weights that go "
+            f"along them are worth {before:.3g} before and {after:.3g} after, each by itself."
         )
         return Found(Moves.of(orders=orders), (said,))
 

@@ -172,12 +172,12 @@ def test_what_does_not_fit_is_refused():
         )
     with pytest.raises(ValueError, match="so there is no pruning in place"):
         metaprune.prune(llama(), ids(), **options(), inplace=True)
+    late = options(pattern="2:4", target=None, transform={"permute": {}, **ROTATE})
     with pytest.raises(ValueError, match='"rotate" cannot follow those before it'):
-        asked = {"permute": {}, **ROTATE}
-        metaprune.plan(llama(), ids(), **options(pattern="2:4", target=None, transform=asked))
+        metaprune.plan(llama(), ids(), **late)
     inputs = {name: value.to("meta") for name, value in ids().items()}
+    bare = options(calibration=None, solver="magnitude")
     with pytest.raises(ValueError, match="a transformation looks at the values of weights"):
-        bare = options(calibration=None, solver="magnitude")
         metaprune.plan(llama().to("meta"), inputs, **bare)
     with pytest.raises(ValueError, match="transform names no transformation"):
         parse({})
