@@ -179,6 +179,11 @@ def test_what_does_not_fit_is_refused():
     bare = options(calibration=None, solver="magnitude")
     with pytest.raises(ValueError, match="a transformation looks at the values of weights"):
         metaprune.plan(llama().to("meta"), inputs, **bare)
+    broken = llama()
+    with torch.no_grad():
+        broken.model.layers[0].mlp.up_proj.weight[0, 0] = float("nan")
+    with pytest.raises(ValueError, match=r'up_proj\.weight" is not finite'):
+        metaprune.plan(broken, ids(), **bare)
     with pytest.raises(ValueError, match="transform names no transformation"):
         parse({})
     with pytest.raises(ValueError, match="names with options such as"):
