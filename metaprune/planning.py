@@ -27,14 +27,22 @@ def plan_job(job: Job, settings: Settings) -> Plan:
     pattern, settings = resolved(settings, job.measured)
     valueless = without_values(job.net)
     if valueless is not None:
-        refuse(valueless, budgets.named(settings.budget or "")[0], settings.metanet)
+        budget = budgets.named(settings.budget or "")[0]
+        refuse(valueless, budget, settings.metanet, settings.transform)
     found = transformed(job, settings, pattern)
     if found is None:
         return pattern.plan(job, settings)
-    plan = pattern.plan(job.moved(found.moves), settings)
-    entry = {"notes": list(found.notes), **found.figures}
-    moves = found.moves if found.moves else None
-    return replace(plan, moves=moves, provenance={**plan.provenance, "transform": entry})
+    # Shares are of the network that was given, not of one with more parameters than it.
+    counted = None if settings.wanted is None else settings.wanted.in_amounts(job.net).asked
+    plan = pattern.plan(job.moved(found.moves), replace(settings, target=counted))
+    told = {**plan.provenance, "settings": settings.to_json()}
+    told["transform"] = {"notes": list(found.notes), **found.figures}
+    return replace(
+        plan,
+        asked={} if settings.wanted is None else settings.wanted.asked,
+        moves=found.moves if found.moves else None,
+        provenance=told,
+    )
 
 
 def resolved(settings: Settings, measured: bool) -> tuple[Pattern, Settings]:

@@ -12,14 +12,14 @@ from pruners.transformations import TRANSFORMATIONS, Found, Transformation
 from training.config import arguments
 
 
-def parse(asked: str | Mapping[str, Any]) -> list[Transformation]:
-    """The transformations of a name, or of {name: options, ...} in this order.
+def parse(asked: str | Mapping[str, Any]) -> dict[str, Transformation]:
+    """The transformations of a name, or of {name: options, ...} in this order, by name.
 
     Raises:
         ValueError: an unknown name or option, or none at all.
     """
     named = {asked: None} if isinstance(asked, str) else dict(asked)
-    found = []
+    found = {}
     for name, options in named.items():
         make = TRANSFORMATIONS.find(str(name))
         if not isinstance(options, Mapping | None):
@@ -27,7 +27,7 @@ def parse(asked: str | Mapping[str, Any]) -> list[Transformation]:
                 'transform is a name such as "rotate", or names with options such as '
                 f'{{"rotate": {{"descent": 100}}}} (got {dict(named)!r})'
             )
-        found.append(make(**arguments(make, options or {}, f"transform.{name}")))
+        found[str(name)] = make(**arguments(make, options or {}, f"transform.{name}"))
     if not found:
         raise ValueError('transform names no transformation: "rotate", or None for none')
     return found
@@ -42,8 +42,8 @@ def transformed(job: Job, settings: Settings, pattern: Pattern) -> Found | None:
         pattern: of them.
 
     Raises:
-        ValueError: an unknown transformation or option, a pattern that none helps, or a network
-            with masks, which would not turn with it.
+        ValueError: an unknown transformation or option, a pattern that none helps, a network with
+            masks, which would not turn with it, or one that cannot follow those before it.
     """
     if settings.transform is None:
         return None
@@ -59,7 +59,14 @@ def transformed(job: Job, settings: Settings, pattern: Pattern) -> Found | None:
             f'no transformation makes pattern "{pattern.name}" easier; leave transform out'
         )
     found = Found()
-    for one in chosen:
+    for name, one in chosen.items():
         more = one.find(request)
-        found, request = found.then(more), request.after(more.moves)
+        try:
+            found = found.then(more)
+        except ValueError as error:
+            raise ValueError(
+                f'transformation "{name}" cannot follow those before it: {error}; name it first, '
+                f"or alone (asked: {', '.join(chosen)})"
+            ) from error
+        request = request.after(more.moves)
     return found

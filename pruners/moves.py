@@ -119,10 +119,13 @@ class Moves:
         if missing:
             raise MovesError(f"{missing[0]!r} is missing among the matrices of the transformation")
         own = {name: tensors[name] for name in self.names}
-        if _digest(own) != self.digest:
+        shapes = {f"{TURNS}/{axis}": shape for axis, shape in self.turns.items()}
+        shapes |= {f"{ORDERS}/{axis}": (units,) for axis, units in self.orders.items()}
+        if _digest(own) != self.digest or shapes != {n: tuple(t.shape) for n, t in own.items()}:
             raise MovesError(
                 "the matrices of the transformation are others than those that the plan was made "
-                f"with (digest {self.digest}); keep the file that was saved with the plan"
+                f"with (digest {self.digest}); keep the file that was saved with the plan, and its "
+                "turns and orders as they are"
             )
         return replace(self, tensors=own)
 

@@ -290,7 +290,8 @@ class Plan:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the plan; a failure leaves what was at `path` as it was.
 
-        Matrices of its moves go into a file of the same name that ends in `.moves.safetensors`.
+        Matrices of its moves go into a file of the same name that ends in `.moves.safetensors`
+        instead of `.json`.
         """
         tensors = {
             f"{number}/{name}": value
@@ -298,9 +299,12 @@ class Plan:
             if step.moves is not None
             for name, value in step.moves.tensors.items()
         }
+        text = (
+            self.to_json()
+        )  # What cannot be said as text must not cost matrices of an older plan.
         if tensors:
             write_tensors(_beside(path), tensors)
-        write_text(path, self.to_json())
+        write_text(path, text)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Plan:
@@ -339,8 +343,9 @@ class Plan:
 
 
 def _beside(path: str | os.PathLike[str]) -> Path:
-    """Where the matrices of a plan lie."""
-    return Path(path).with_suffix(".moves.safetensors")
+    """Where the matrices of a plan lie; another name for every plan, "half-0.5" and "half-0.7"."""
+    whole = Path(path)
+    return whole.with_name(whole.name.removesuffix(".json") + ".moves.safetensors")
 
 
 def _check_kept(axis: str, kept: Kept) -> None:

@@ -187,6 +187,20 @@ class Target:
             )
         )
 
+    def in_amounts(self, net: Network) -> Target:
+        """The same target with shares of what `net` costs as amounts: it may be of a copy with more
+        parameters, whose ties are undone.
+        """
+        return Target(
+            tuple(
+                Condition(c.metric, c.amount * METRICS[c.metric].express(count, count))
+                if c.share
+                else c
+                for c in self.conditions
+                for count in (METRICS[c.metric].count(net),)
+            )
+        )
+
     def on_the_way(self, net: Network, progress: float) -> Target:
         """A milder target, in absolute amounts: what steps of equal ratio have reached.
 

@@ -23,6 +23,7 @@ from metaprune.cli.study import Measuring, Study, methods
 from metaprune.patterns import parse
 from metaprune.report import print_table, write
 from metaprune.settings import Settings
+from pruners.targets import METRICS
 from training.config import check_names, from_mapping
 
 
@@ -97,22 +98,25 @@ def calibration(settings: Mapping[str, Any], data: Any, seed: int) -> Calibratio
     return found if gradients else Calibration(found.batches, found.inputs)
 
 
-def spread(target: Mapping[str, Any], pattern: str = "channels") -> list[dict[str, Any]]:
+def spread(target: Mapping[str, Any] | None, pattern: str = "channels") -> list[dict[str, Any]]:
     """One target for each point: lists are taken point by point, single values hold for all.
 
     Args:
-        target: metric → amount, list of amounts, or None for a metric that is not asked.
+        target: metric → amount, list of amounts, or None for a metric that is not asked; None where
+            nothing is.
         pattern: what is pruned; N:M needs no target.
 
     Raises:
-        ValueError: nothing asked, or lists of different lengths.
+        ValueError: nothing asked, no metrics, or lists of different lengths.
     """
-    asked = {name: value for name, value in target.items() if value is not None}
+    if not isinstance(target, Mapping | None):
+        raise ValueError(f"target is metrics with amounts: target.speedup=2 (got target={target})")
+    asked = {name: value for name, value in (target or {}).items() if value is not None}
     if not asked and not parse(pattern).chooses:
         return [{}]
     if not asked:
         raise ValueError(
-            f"say what to reach, for instance target.speedup=2 (one of {', '.join(target)})"
+            f"say what to reach, for instance target.speedup=2 (one of {', '.join(METRICS)})"
         )
     lengths = {len(value) for value in asked.values() if isinstance(value, list)} or {1}
     if len(lengths) > 1:

@@ -20,19 +20,24 @@ def without_values(net: Network) -> str | None:
     return next((name for name in scored if net.tensors[name].value.is_meta), None)
 
 
-def refuse(name: str, budget: str, metanet: object) -> None:
+def refuse(name: str, budget: str, metanet: object, transform: object) -> None:
     """Refuse what compares weights, when the weight of this name has none.
 
     Raises:
         ValueError: with what can be planned instead.
     """
-    if metanet is None and budget in BY_SHAPE:
+    if transform is not None:
+        asked = "a transformation"
+    elif metanet is not None:
+        asked = "a metanetwork"
+    elif budget in BY_SHAPE:
         return
-    asked = f'budget "{budget}"' if metanet is None else "a metanetwork"
+    else:
+        asked = f'budget "{budget}"'
     raise ValueError(
         f"{asked} looks at the values of weights, and {name} is on the meta device, without any: "
-        'plan with metanet=None and budget="uniform", which keeps the first units of every axis, '
-        "or load the weights"
+        'plan with metanet=None, transform=None and budget="uniform", which keeps the first units '
+        "of every axis, or load the weights"
     )
 
 

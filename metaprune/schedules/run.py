@@ -59,7 +59,10 @@ def run_schedule(
     """
     pattern, _ = resolved(settings, job.measured)
     methods = recovery_methods(job, settings) if methods is None else methods
-    targets = parse(settings.schedule).targets(job.net, settings.wanted, pattern)
+    targets = list(parse(settings.schedule).targets(job.net, settings.wanted, pattern))
+    if settings.transform is not None:
+        # Later steps start from a network that may have more parameters, whose ties are undone.
+        targets[1:] = [None if one is None else one.in_amounts(job.net) for one in targets[1:]]
     steps = None
     if checkpoints is not None and len(targets) > 1:
         whose: dict[str, Any] = {

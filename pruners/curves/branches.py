@@ -23,7 +23,7 @@ from torch.utils import _pytree as pytree
 
 from graphs import trace
 from graphs.build.interpreter import Running
-from graphs.calls.running import undisturbed
+from graphs.calls.running import as_inputs, undisturbed
 from pruners.statistics import Likelihood
 from pruners.statistics.calls import Call
 from pruners.statistics.curvature import CUT_OFF, begun, of_scores
@@ -76,7 +76,7 @@ def branch_losses(
     found = {block.name: set(block.tensors) for block in net.blocks()}
     watch = BranchGradients([*found])
     with torch.inference_mode(False), torch.enable_grad(), undisturbed(model):
-        traced = _Traced(model, watch)
+        traced = _Traced(model, watch, batches)
         predictions = of_scores(traced, list(batches), watch, likelihood or Likelihood())
     within = {
         name: frozenset(other for other, held in found.items() if inside < held)
@@ -146,18 +146,27 @@ class BranchGradients:
 
 
 class _Traced(nn.Module):
-    """A model as its program, traced for every shape of inputs."""
+    """A model as its program, traced for every shape of inputs.
 
-    def __init__(self, model: nn.Module, watch: BranchGradients) -> None:
+    That is done before any of them runs: what watches calls would be recorded with them.
+    """
+
+    def __init__(self, model: nn.Module, watch: BranchGradients, batches: Sequence[Any]) -> None:
         super().__init__()
-        self._model, self._watch = model, watch
         self._programs: dict[Any, Running] = {}
+        for batch in batches:
+            args, kwargs = pytree.tree_map_only(torch.Tensor, torch.clone, as_inputs(batch))
+            if _kind(args, kwargs) in self._programs:
+                continue
+            net = trace(model, kwargs or args)
+            tensors = {name: tensor.value.detach() for name, tensor in net.tensors.items()}
+            self._programs[_kind(args, kwargs)] = Running(net, tensors, watch.at(net))
 
     def forward(self, *args: Any, **kwargs: Any) -> list[torch.Tensor]:
-        leaves = pytree.tree_leaves((args, kwargs))
-        kind = tuple((v.shape, v.dtype) if isinstance(v, torch.Tensor) else v for v in leaves)
-        if kind not in self._programs:
-            net = trace(self._model, kwargs or args)
-            tensors = {name: tensor.value.detach() for name, tensor in net.tensors.items()}
-            self._programs[kind] = Running(net, tensors, self._watch.at(net))
-        return self._programs[kind](*args, **kwargs)
+        return self._programs[_kind(args, kwargs)](*args, **kwargs)
+
+
+def _kind(args: Any, kwargs: Any) -> tuple[Any, ...]:
+    """What inputs of one program have in common."""
+    leaves = pytree.tree_leaves((args, kwargs))
+    return tuple((v.shape, v.dtype) if isinstance(v, torch.Tensor) else v for v in leaves)

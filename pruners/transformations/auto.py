@@ -20,7 +20,7 @@ NONE = "none"
 
 
 ROUNDS = 2
-"""Solutions before a way is judged, as masks are found by default: after one the order is another."""
+"""Solutions before a way is judged, as many as masks get by default: one ranks ways otherwise."""
 
 
 @transformation("auto")

@@ -21,6 +21,9 @@ def sides_of(net: Network, batches: Sequence[Any], names: Sequence[str]) -> dict
         net: the network; its own weights are run.
         batches: inputs of the model; without any, all inputs and outputs count alike.
         names: of the weights.
+
+    Raises:
+        ValueError: a weight, or what is measured, is not finite.
     """
     if batches:
         found = measure_sides(net, net.to_model(), batches, names)
@@ -36,5 +39,9 @@ def sides_of(net: Network, batches: Sequence[Any], names: Sequence[str]) -> dict
 def _bare(net: Network, name: str) -> Sides:
     tensor = net.tensors[name]
     weight = as_matrix(tensor.value.detach(), tensor.output_dim).double()
+    if not bool(weight.isfinite().all()):
+        raise ValueError(
+            f'weight "{name}" is not finite (got inf or NaN); repair the checkpoint first'
+        )
     rows, columns = (torch.eye(n).to(weight)[None] for n in weight.shape)
     return Sides(weight[None], columns, rows, 0.0, "there is no calibration")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from graphs.axes.dims import Atom
+from graphs.tools.words import counted
 from pruners.budgets import maskable
 from pruners.moves import Moves
 from pruners.transformations.base import Found, Request, transformation
@@ -50,9 +51,11 @@ class Permute:
             if now < was:
                 orders[axis] = order
                 before, after = before + was, after + now
+        if not orders:
+            return Found(notes=(f"Nothing was reordered for {zeros}: no axis gains by it.",))
         said = (
-            f"Reordered for {zeros}: {len(orders)} axes; the weights that go along them are worth "
-            f"{before:.3g} before and {after:.3g} after, each by itself."
+            f"Reordered for {zeros}: {counted(len(orders), 'axis', 'axes')}; the weights that go "
+            f"along them are worth {before:.3g} before and {after:.3g} after, each by itself."
         )
         return Found(Moves.of(orders=orders), (said,))
 

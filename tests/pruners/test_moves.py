@@ -66,6 +66,16 @@ def test_a_chain_keeps_the_matrices_of_every_step(tmp_path):
         assert step.moves.tensors.keys() == own.moves.tensors.keys()
 
 
+@pytest.mark.parametrize("names", [("half-0.5", "half-0.7"), ("plan.first", "plan.second")])
+def test_plans_beside_each_other_keep_their_own_matrices(tmp_path, names):
+    net, _, _ = network()
+    plans = plan_with(turning(net)), plan_with(turning(net, order=False))
+    for name, plan in zip(names, plans, strict=True):
+        plan.save(tmp_path / name)
+    for name, plan in zip(names, plans, strict=True):
+        assert Plan.load(tmp_path / name) == plan
+
+
 def test_a_plan_without_its_file_is_refused(tmp_path):
     net, _, _ = network()
     plan = plan_with(turning(net))
@@ -95,6 +105,29 @@ def test_other_matrices_are_refused(tmp_path):
     path.write_bytes(b"no tensors")
     with pytest.raises(PlanError, match="not a readable safetensors file"):
         Plan.load(tmp_path / "plan.json")
+
+
+@pytest.mark.parametrize("kind", ["turns", "orders"])
+def test_edited_turns_and_orders_are_refused(tmp_path, kind):
+    plan = plan_with(turning(network()[0]))
+    plan.save(tmp_path / "plan.json")
+    content = json.loads(plan.to_json())
+    axis = next(iter(content["moves"][kind]))
+    for other in ({axis: [3, 3] if kind == "turns" else 3}, {}):
+        edited = {**content, "moves": {**content["moves"], kind: other}}
+        (tmp_path / "plan.json").write_text(json.dumps(edited))
+        with pytest.raises(PlanError, match="and its turns and orders as they are"):
+            Plan.load(tmp_path / "plan.json")
+
+
+def test_a_plan_that_cannot_be_written_leaves_the_one_that_was_there(tmp_path):
+    net, _, _ = network()
+    plan = plan_with(turning(net))
+    plan.save(tmp_path / "plan.json")
+    unwritable = replace(plan_with(turning(net, order=False)), provenance={"loss": float("nan")})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        unwritable.save(tmp_path / "plan.json")
+    assert Plan.load(tmp_path / "plan.json") == plan
 
 
 def test_a_network_that_does_not_allow_them_is_refused_with_the_reason():

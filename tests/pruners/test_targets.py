@@ -102,6 +102,15 @@ def test_in_counts_means_the_same_for_a_smaller_network(cnn):
     assert target.in_counts(cnn.net).limits(small) == target.limits(cnn.net)
 
 
+def test_in_amounts_keeps_words_and_leaves_no_shares(cnn):
+    target = Target.parse({"units": "50%", "size_mb": "60%", "speedup": 2.0, "sparsity": 0.5})
+    amounts = target.in_amounts(cnn.net)
+    assert [c.metric for c in amounts.conditions] == [c.metric for c in target.conditions]
+    assert not any(c.share for c in amounts.conditions)
+    assert amounts.limits(cnn.net) == target.limits(cnn.net)
+    assert Target.parse(amounts.asked) == amounts
+
+
 def test_out_of_reach_names_the_range(cnn):
     floors = {"stem.out": 2, "conv1.out": 3}
     fastest = count_macs(cnn.net) / count_macs(cnn.net, floors)

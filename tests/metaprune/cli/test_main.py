@@ -222,6 +222,14 @@ def test_lists_of_different_lengths_are_refused():
         spread({"macs": ["50%"], "params": ["50%", "25%"]})
 
 
+def test_no_target_is_one_point_where_a_pattern_leaves_no_choice():
+    assert spread(None, "2:4") == [{}]
+    with pytest.raises(ValueError, match=r"say what to reach, for instance target\.speedup=2"):
+        spread(None)
+    with pytest.raises(ValueError, match="target is metrics with amounts"):
+        spread(0.5)
+
+
 def configurations() -> list[tuple[str, str]]:
     """Every command with every option of every group it chooses from."""
     found = []

@@ -50,6 +50,27 @@ def test_own_class_comes_back_from_its_source(tmp_path):
     assert all(torch.equal(v, state[n]) for n, v in result.model.state_dict().items())
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_other_kernels_of_half_precision_are_no_other_network(tmp_path, dtype, monkeypatch):
+    model, inputs = cnn().to(dtype), (images()[0].to(dtype),)
+    result = metaprune.prune(model, inputs, target={"params": "60%"}, metanet=None)
+    load = saving.load
+
+    def off_by(share):
+        def opened(folder):
+            found = load(folder)
+            found.register_forward_hook(lambda _, __, output: output * (1 + share))
+            return found
+
+        return opened
+
+    monkeypatch.setattr(saving, "load", off_by(2 * torch.finfo(dtype).eps))
+    result.save(tmp_path / "pruned", source=SOURCE)
+    monkeypatch.setattr(saving, "load", off_by(0.2))
+    with pytest.raises(ValueError, match="so nothing was written"):
+        result.save(tmp_path / "wrong", source=SOURCE)
+
+
 @pytest.mark.parametrize("pattern", ["channels", "2:4", "low-rank"])
 def test_half_precision_comes_back_in_the_class_of_its_source(tmp_path, pattern):
     model, inputs = cnn().to(torch.bfloat16), (images()[0].to(torch.bfloat16),)

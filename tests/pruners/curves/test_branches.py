@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+import transformers
 from torch import nn
 from torch.func import functional_call
 
@@ -117,6 +118,19 @@ def test_what_no_gradient_reaches_is_said():
     x = torch.randn(5, 4, 4, dtype=WIDE)
     with pytest.raises(NoCurvatureError, match="floating-point tensor"):
         branch_losses(trace(model, (x,)), model, [(x,)])
+
+
+def test_experts_that_tokens_are_routed_to_are_branches_like_others():
+    torch.manual_seed(0)
+    config = transformers.MixtralConfig(
+        vocab_size=24, hidden_size=16, intermediate_size=24, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=2, num_local_experts=4,
+    )  # fmt: skip
+    model = transformers.MixtralForCausalLM(config).eval()
+    inputs = {"input_ids": torch.randint(0, 24, (3, 6))}
+    found = branch_losses(trace(model, inputs), model, [inputs])
+    assert len(found.names) == 4
+    assert all(found.of([name]) > 0 for name in found.names)
 
 
 def test_blocks_are_chosen_by_it():
