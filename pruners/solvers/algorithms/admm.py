@@ -27,7 +27,7 @@ from pruners.solvers.matrix import narrowed
 from pruners.solvers.two_sided import is_diagonal, regular
 from pruners.solvers.zeros import MaskPattern
 
-# With both sides masks go on changing, and get no better (docs/solvers.md).
+# With both sides masks go on changing, and get no better but for N:M (docs/solvers.md).
 ITERATIONS, TWO_SIDED_ITERATIONS = 60, 30
 TOLERANCE = 0.005
 # A block is worth the sum of many entries: its rank changes late, and at first not at all.
@@ -65,7 +65,8 @@ class ADMM:
     their mask, as `pruners.solvers.solve` does.
 
     Args:
-        iterations: at most; None for 60, and for 30 where rows share a `curvature`.
+        iterations: at most; None for 60, and for 30 where rows share a `curvature` and zeros need
+            no groups.
         tolerance: stop when fewer than this share of the kept weights changed in an iteration.
         damping: share of its diagonal that is added to the Hessian; None: by the number of samples
             (`pruners.solvers.damping.shrinkage`).
@@ -120,7 +121,8 @@ class ADMM:
         if 0 < share < 1:
             iterations = self.iterations
             if iterations is None:
-                iterations = ITERATIONS if curvature is None else TWO_SIDED_ITERATIONS
+                free = curvature is not None and not pattern.m
+                iterations = TWO_SIDED_ITERATIONS if free else ITERATIONS
             point, mask, count, moved = iterate(
                 weight,
                 shrinking(state.hessian, curvature, penalty),
