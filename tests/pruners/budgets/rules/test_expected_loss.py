@@ -53,7 +53,7 @@ def sizes(kept):
     return {axis: len(index) for axis, index in kept.items()}
 
 
-def same(one, two):
+def assert_same(one, two):
     assert set(one) == set(two)
     assert all(torch.equal(index, two[axis]) for axis, index in one.items())
 
@@ -155,7 +155,7 @@ def test_a_target_that_is_met_already_takes_nothing(name):
 def test_the_same_input_gives_the_same_widths(name, way):
     _, net, x = subject(name)
     one, two = (widths(net, [x], {"params": "60%"}, **way)[0] for _ in range(2))
-    same(one, two)
+    assert_same(one, two)
 
 
 @pytest.mark.parametrize("split", SPLITS)
@@ -165,7 +165,7 @@ def test_widths_do_not_change_with_batches_and_their_order(split, way):
     x = torch.randn(24, 3, 6, 6, dtype=torch.float64)
     one, _ = widths(case.net, [x], {"macs": "55%"}, **way)
     two, _ = widths(case.net, SPLITS[split](x), {"macs": "55%"}, **way)
-    same(one, two)
+    assert_same(one, two)
 
 
 def test_what_is_tried_does_not_change_with_the_size_of_batches():
@@ -173,7 +173,7 @@ def test_what_is_tried_does_not_change_with_the_size_of_batches():
     case = make("cnn")
     x = torch.randn(32, 3, 6, 6, dtype=torch.float64)
     one, two = (widths(case.net, list(x.split(n)), {"macs": "55%"})[0] for n in (32, 16))
-    same(one, two)
+    assert_same(one, two)
 
 
 @pytest.mark.parametrize("factor", [1e-3, 64.0])
@@ -193,8 +193,8 @@ def test_widths_do_not_change_with_the_scale_and_reduction_of_a_loss(factor):
             widths(case.net, batches, {"macs": "55%"}, asked(*how), **way)[0]
             for how in (("mean", 1.0), ("sum", 1.0), ("mean", factor))
         )
-        same(one, two)
-        same(one, three)
+        assert_same(one, two)
+        assert_same(one, three)
 
 
 @pytest.mark.parametrize(
@@ -220,7 +220,7 @@ def test_widths_do_not_change_where_units_are_rescaled(factor, shots):
         widths(n, [x], {"params": "60%"}, scores=scores, order="loss", shots=shots)[0]
         for n in (net, other)
     )
-    same(one, two)
+    assert_same(one, two)
 
 
 def rescaled(factor):
@@ -314,7 +314,7 @@ def test_every_shot_keeps_a_part_of_what_the_last_one_kept(shots, monkeypatch):
         assert {axis: now.net.axes[axis].size for axis in reached} == sizes(reached)
         macs.append(count_macs(now.net, sizes(chosen)))
         reached = {axis: index[chosen[axis]] for axis, index in reached.items()}
-    same(reached, kept)
+    assert_same(reached, kept)
     dense = macs[0]
     for step, found in enumerate(macs[1:], start=1):
         assert found <= dense * 0.4 ** (step / shots) + 1e-6
@@ -359,7 +359,7 @@ def test_what_is_not_said_is_tried_and_the_best_is_taken(monkeypatch):
     kept, expected, tried = run([3.0, 2.0, 4.0, 1.0, 0.5])
     assert len(tried) == 4
     assert expected.prediction is None
-    same(kept, budgets.allocate_widths("global", net, units.base_scores(net), {"macs": "50%"}))
+    assert_same(kept, budgets.allocate_widths("global", net, units.base_scores(net), {"macs": "50%"}))
     assert run([3.0, 2.0], shots=2)[2] == [("loss", 2), ("given", 2), ("given", 2)]
     assert run([1.0, 2.0, 3.0], order="mixed")[2] == [
         ("mixed", 1), ("mixed", 2), ("mixed", 4), ("mixed", 1),
@@ -377,7 +377,7 @@ def test_with_few_examples_the_first_way_is_taken(monkeypatch, options):
     monkeypatch.setattr(ExpectedLoss, "after", None)
     first = {"order": "loss", "shots": 1} | options
     if first["shots"] == 1:
-        same(*(widths(net, [x], {"macs": "50%"}, **o)[0] for o in (options, first)))
+        assert_same(*(widths(net, [x], {"macs": "50%"}, **o)[0] for o in (options, first)))
     monkeypatch.setattr(rule, "FEWEST", 6)
     with pytest.raises(TypeError):
         widths(net, [x], {"macs": "50%"}, **options)
@@ -398,7 +398,7 @@ def test_large_networks_are_not_tried(monkeypatch):
     monkeypatch.setattr(ExpectedLoss, "divided", None)
     one, _ = widths(net, [x], {"macs": "50%"})
     two, _ = widths(net, [x], {"macs": "50%"}, order="loss", shots=1)
-    same(one, two)
+    assert_same(one, two)
 
 
 @pytest.mark.parametrize("how", ["scores", "labels"])
@@ -418,7 +418,7 @@ def test_networks_whose_gradients_are_blocked_are_divided_all_the_same(how):
     tight(net, kept, {"macs": "50%"})
     assert list(expected.unreached) == ["a.weight", "b.weight", "c.weight"]
     if how == "labels":
-        same(kept, widths(net, [x], {"macs": "50%"}, order="loss", shots=1)[0])
+        assert_same(kept, widths(net, [x], {"macs": "50%"}, order="loss", shots=1)[0])
     shares, _ = masks(net, [x])
     assert sum(whole(net, shares).values()) == 72
     ranks = budgets.allocate_ranks(
