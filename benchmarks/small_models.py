@@ -1,4 +1,4 @@
-r"""Train the small networks that are transformed and pruned beside the published ones.
+r"""Train small networks of other classes than the published ones, to try transformations on.
 
     python -m benchmarks.small_models --output DIR --cifar10 DIR \
         --train FILE --test FILE --tokenizer DIR

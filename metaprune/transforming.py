@@ -8,7 +8,7 @@ from typing import Any
 from metaprune.job import Job
 from metaprune.patterns import Pattern
 from metaprune.settings import Settings
-from pruners.transformations import TRANSFORMATIONS, Found, Transformation
+from pruners.transformations import TRANSFORMATIONS, Found, Transformation, in_order
 from training.config import arguments
 
 
@@ -58,15 +58,4 @@ def transformed(job: Job, settings: Settings, pattern: Pattern) -> Found | None:
         raise ValueError(
             f'no transformation makes pattern "{pattern.name}" easier; leave transform out'
         )
-    found = Found()
-    for name, one in chosen.items():
-        more = one.find(request)
-        try:
-            found = found.then(more)
-        except ValueError as error:
-            raise ValueError(
-                f'transformation "{name}" cannot follow those before it: {error}; name it first, '
-                f"or alone (asked: {', '.join(chosen)})"
-            ) from error
-        request = request.after(more.moves)
-    return found
+    return in_order(request, chosen)[0]

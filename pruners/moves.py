@@ -2,8 +2,9 @@
 
     moves.apply(net)      a Network of the same function
 
-They name tensors and axes, so they replay on any checkpoint of the architecture; matrices and
-orders are tensors, kept in a file beside the plan that names their digest.
+They name tensors and axes, so they replay on checkpoints of the architecture that ask for the same
+folds and ties, and are refused on others (one whose norms alone have scales); matrices and orders
+are tensors, kept in a file beside the plan that names their digest.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from pruners.transformations.base import (
     Found,
     Request,
     Transformation,
+    in_order,
     transformation,
 )
 from pruners.transformations.permute import Permute
@@ -24,5 +25,6 @@ __all__ = [
     "Request",
     "Rotate",
     "Transformation",
+    "in_order",
     "transformation",
 ]

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from torch import nn
 
 from pruners.budgets import maskable
-from pruners.curves import ExpectedLoss
-from pruners.curves.trial import Judge, left_out
+from pruners.curves import FEWEST, ExpectedLoss, Judge, left_out
 from pruners.statistics import NoCurvatureError
-from pruners.transformations.base import Found, Request, Transformation, transformation
+from pruners.transformations.base import (
+    Found,
+    Request,
+    Transformation,
+    in_order,
+    transformation,
+)
 from pruners.transformations.permute import Permute
 from pruners.transformations.rotate import Rotate
 
@@ -28,7 +33,8 @@ ROUNDS = 2
 class Auto:
     """No transformation, a rotation, for N:M a rotation and an order: each is found on a part of
     the calibration, pruned with equal shares in order, and judged on the rest; the best one is then
-    found on all of it. Without calibration, or where outputs are no scores, nothing is changed.
+    found on all of it. Without calibration, where few predictions are left out, or where outputs
+    are no scores, nothing is changed.
 
     Args:
         descent: steps of the rotation; see `pruners.transformations.rotate.Rotate`.
@@ -45,10 +51,14 @@ class Auto:
             judge = Judge(request.model, judging)
         except NoCurvatureError as error:
             return Found(notes=(f"Nothing was transformed: {error}",))
+        if judge.predictions < FEWEST:
+            few = f"Nothing was transformed: fewer than {FEWEST} predictions are left to judge by."
+            return Found(notes=(few,))
         part = replace(request, batches=measuring)
-        lost = {way: judge(_masked(_found(part, each)[1])) for way, each in self._ways(part)}
+        ways = self._ways(request)
+        lost = {way: judge(_masked(in_order(part, each)[1])) for way, each in ways.items()}
         best = min(lost, key=lambda way: lost[way])
-        found, _ = _found(request, dict(self._ways(request))[best])
+        found, _ = in_order(request, ways[best])
         tried = {way: float(f"{value:.6g}") for way, value in lost.items()}
         listed = "; ".join(f"{way}: {value:.3g}" for way, value in tried.items())
         said = (
@@ -57,21 +67,12 @@ class Auto:
         )
         return replace(found, notes=(said, *found.notes), figures={**found.figures, "tried": tried})
 
-    def _ways(self, request: Request) -> list[tuple[str, Sequence[Transformation]]]:
-        rotate = Rotate(self.descent)
-        ways: list[tuple[str, Sequence[Transformation]]] = [(NONE, ()), ("rotate", (rotate,))]
+    def _ways(self, request: Request) -> dict[str, Mapping[str, Transformation]]:
+        rotate = {"rotate": Rotate(self.descent)}
+        ways: dict[str, Mapping[str, Transformation]] = {NONE: {}, "rotate": rotate}
         if request.zeros.m:
-            ways.append(("rotate, permute", (rotate, Permute())))
+            ways["rotate, permute"] = {**rotate, "permute": Permute()}
         return ways
-
-
-def _found(request: Request, each: Sequence[Transformation]) -> tuple[Found, Request]:
-    """What transformations find one after the other, and the request after them."""
-    found = Found()
-    for one in each:
-        more = one.find(request)
-        found, request = found.then(more), request.after(more.moves)
-    return found, request
 
 
 def _masked(request: Request) -> nn.Module:

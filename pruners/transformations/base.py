@@ -87,6 +87,30 @@ TRANSFORMATIONS: Registry[Callable[..., Transformation]] = Registry("transformat
 transformation = TRANSFORMATIONS.register
 
 
+def in_order(request: Request, chosen: Mapping[str, Transformation]) -> tuple[Found, Request]:
+    """What transformations find one after the other, and the request after them.
+
+    Args:
+        request: what is to become easy.
+        chosen: by name, in order.
+
+    Raises:
+        ValueError: one cannot follow those before it; names it.
+    """
+    found = Found()
+    for name, one in chosen.items():
+        more = one.find(request)
+        try:
+            found = found.then(more)
+        except ValueError as error:
+            raise ValueError(
+                f'transformation "{name}" cannot follow those before it: {error}; name it first, '
+                f"or alone (asked: {', '.join(chosen)})"
+            ) from error
+        request = request.after(more.moves)
+    return found, request
+
+
 def prepared(net: Network, zeros: MaskPattern) -> tuple[Network, Moves]:
     """The network with the norms folded and the ties undone that matrices on its axes ask for.
 

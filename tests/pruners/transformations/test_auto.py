@@ -15,7 +15,7 @@ from tests.pruners.transformations.networks import ids, llama, request
 def test_the_best_of_what_is_tried_is_taken(zeros):
     model = llama()
     net = trace(model, ids())
-    found = Auto(descent=4).find(request(net, model, [ids(8, s) for s in range(4)], zeros))
+    found = Auto(descent=4).find(request(net, model, [ids(12, s) for s in range(4)], zeros))
     tried = found.figures["tried"]
     ways = ["none", "rotate", *(["rotate, permute"] if zeros == "2:4" else [])]
     assert list(tried) == ways
@@ -29,6 +29,16 @@ def test_without_calibration_nothing_is_changed():
     found = Auto().find(request(trace(model, ids()), model))
     assert not found.moves
     assert found.notes == ("Nothing was transformed: there is no calibration to judge by.",)
+
+
+def test_few_predictions_cannot_judge():
+    model = llama()
+    batches = [ids(8, seed) for seed in range(4)]  # 48 tokens are left out
+    found = Auto().find(request(trace(model, ids()), model, batches))
+    assert not found.moves
+    assert found.notes == (
+        "Nothing was transformed: fewer than 64 predictions are left to judge by.",
+    )
 
 
 def test_outputs_that_are_no_scores_cannot_be_judged():

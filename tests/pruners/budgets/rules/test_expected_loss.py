@@ -359,7 +359,9 @@ def test_what_is_not_said_is_tried_and_the_best_is_taken(monkeypatch):
     kept, expected, tried = run([3.0, 2.0, 4.0, 1.0, 0.5])
     assert len(tried) == 4
     assert expected.prediction is None
-    assert_same(kept, budgets.allocate_widths("global", net, units.base_scores(net), {"macs": "50%"}))
+    assert_same(
+        kept, budgets.allocate_widths("global", net, units.base_scores(net), {"macs": "50%"})
+    )
     assert run([3.0, 2.0], shots=2)[2] == [("loss", 2), ("given", 2), ("given", 2)]
     assert run([1.0, 2.0, 3.0], order="mixed")[2] == [
         ("mixed", 1), ("mixed", 2), ("mixed", 4), ("mixed", 1),
