@@ -109,7 +109,7 @@ def prune(
         TraceError: the model cannot be exported.
         ValueError: an unknown or mistyped setting, names that do not fit each other, a method that
             needs batches or data where there are none, or `inplace` where the class of the model
-            cannot hold the pruned shapes, or for factors.
+            cannot hold the pruned shapes, or for factors and transformations.
         FileNotFoundError: there is no such metanetwork.
     """
     _insist_on_flag(inplace)
@@ -191,7 +191,8 @@ def apply(
             f"a plan is needed (got {type(plan).__name__}); a file is read by metaprune.Plan.load"
         )
     if inplace:
-        refuse_in_place(plan)
+        replaced = next((step.pattern for step in plan.steps if step.rank), None)
+        refuse_in_place(replaced, any(step.moves is not None for step in plan.steps))
         if plan.before is not None:
             raise ValueError(
                 "a chain of plans is not carried out in place; leave inplace out, or apply its "

@@ -232,23 +232,26 @@ def in_place(found: Pruned, model: nn.Module, repaired: Sequence[Repair]) -> Pru
     return replace(found, model=made)
 
 
-def refuse_in_place(plan: Plan) -> None:
-    """Refuse a plan that puts other layers in the place of those of the model.
+def refuse_in_place(replacing: str | None, transformed: bool) -> None:
+    """Refuse what cannot be done in the very module, before any work.
+
+    Args:
+        replacing: the pattern that puts other layers in the place of those of the model, if one.
+        transformed: whether the network is transformed first.
 
     Raises:
-        ValueError: it has ranks, or moves.
+        ValueError: either is so.
     """
-    for step in plan.steps:
-        if step.rank:
-            raise ValueError(
-                f'pattern "{step.pattern}" puts other layers in the place of those of the model, '
-                "so there is no pruning in place; leave inplace out"
-            )
-        if step.moves is not None:
-            raise ValueError(
-                "a transformed network is another one than the model, so there is no pruning in "
-                "place; leave inplace or transform out"
-            )
+    if replacing is not None:
+        raise ValueError(
+            f'pattern "{replacing}" puts other layers in the place of those of the model, so there '
+            "is no pruning in place; leave inplace out"
+        )
+    if transformed:
+        raise ValueError(
+            "a transformed network is another one than the model, so there is no pruning in "
+            "place; leave inplace or transform out"
+        )
 
 
 def repairs(found: Pruned) -> list[Repair]:

@@ -58,6 +58,8 @@ def run_schedule(
         ValueError: settings that do not fit each other, the model or what is there.
     """
     pattern, _ = resolved(settings, job.measured)
+    if inplace:
+        refuse_in_place(pattern.name if pattern.replaces else None, settings.transform is not None)
     methods = recovery_methods(job, settings) if methods is None else methods
     targets = list(parse(settings.schedule).targets(job.net, settings.wanted, pattern))
     if settings.transform is not None:
@@ -90,8 +92,6 @@ def run_schedule(
                 if number == len(targets):
                     raise
                 continue  # Earlier prunings went further than this step would.
-            if inplace:
-                refuse_in_place(plan)
             inside = checkpoints
             if steps is not None:
                 inside = steps.folder / f"training-{number:02d}"
