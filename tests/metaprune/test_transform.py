@@ -31,6 +31,15 @@ def llama(seed: int = 0):
     return model
 
 
+def plain(model):
+    """The model with norms that tell no units apart."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim == 1:
+                parameter.fill_(1)
+    return model
+
+
 def options(**more):
     return {
         "pattern": "unstructured",
@@ -113,6 +122,15 @@ def test_saved_networks_open_in_their_class_and_without_this_package(result, tmp
         assert all((norm == 1).all() for name, norm in model.named_parameters() if "norm" in name)
     opened = metaprune.load(tmp_path / "small", dense=llama(1))
     assert torch.equal(logits(opened), expected)
+
+
+@pytest.mark.parametrize("made", [llama, lambda: plain(llama())])
+@pytest.mark.parametrize("dense", [llama, lambda: plain(llama())])
+def test_a_saved_network_opens_in_any_dense_one(made, dense, tmp_path):
+    found = metaprune.prune(made(), ids(), **options(calibration=None, solver="magnitude"))
+    found.save(tmp_path / "small")
+    opened = metaprune.load(tmp_path / "small", dense=dense())
+    assert torch.equal(logits(opened), logits(found.model))
 
 
 def test_a_saved_folder_without_its_matrices_is_refused(result, tmp_path):

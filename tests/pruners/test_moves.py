@@ -12,7 +12,9 @@ from graphs import trace
 from graphs.tools.files import read_tensors, write_tensors
 from pruners import Plan, PlanError
 from pruners.moves import Moves, MovesError
-from tests.pruners.transformations.networks import CASES, outputs
+from pruners.transformations import Rotate
+from tests.graphs.symmetries.networks import OffsetNorm
+from tests.pruners.transformations.networks import CASES, EXACT, outputs, request
 
 
 def network(name="root mean square"):
@@ -142,6 +144,39 @@ def test_a_network_that_does_not_allow_them_is_refused_with_the_reason():
         plan_with(bent).moved(net)
     with pytest.raises(PlanError, match="no axis 'elsewhere'"):
         plan_with(Moves.of(orders={"elsewhere": torch.arange(3)})).moved(net)
+
+
+def plain(model):
+    """The model with norms that tell no units apart: scales of one, as a fresh one has them."""
+    with torch.no_grad():
+        for name, value in model.state_dict().items():
+            path, _, kind = name.rpartition(".")
+            if "norm" in type(model.get_submodule(path)).__name__.lower():
+                one = kind == "weight" and not isinstance(model.get_submodule(path), OffsetNorm)
+                value.fill_(float(one or kind == "running_var"))
+    return model
+
+
+@pytest.mark.parametrize("way", ["to scales of its own", "from scales to ones"])
+@pytest.mark.parametrize("name", CASES)
+def test_checkpoints_whose_norms_ask_for_other_folds_take_them(name, way):
+    model, inputs = CASES[name]()
+    made, other = (
+        (plain(CASES[name]()[0]), model)
+        if way.startswith("to")
+        else (model, plain(CASES[name]()[0]))
+    )
+    net = trace(made, inputs)
+    moves = Rotate(0).find(request(net, made)).moves
+    assert moves.turns
+    target = trace(other, inputs)
+    ties = {u.name for found in target.symmetries().values() for u in found.unties}
+    if ties - {*moves.unties}:
+        with pytest.raises(MovesError, match=r"untie .* first \(`untie`\); make a new plan for it"):
+            moves.apply(target)
+        return
+    found, expected = outputs(moves.apply(target).to_model(), inputs), outputs(other, inputs)
+    assert (found - expected).abs().max() < EXACT[name] * expected.abs().max()
 
 
 @pytest.mark.parametrize(
