@@ -88,6 +88,11 @@ class Moves:
         found = [f"{TURNS}/{axis}" for axis in self.turns]
         return found + [f"{ORDERS}/{axis}" for axis in self.orders]
 
+    @property
+    def bare(self) -> bool:
+        """Whether matrices or orders are missing: only the text was read."""
+        return any(name not in self.tensors for name in self.names)
+
     def then(self, other: Moves) -> Moves:
         """Both as one.
 
@@ -140,7 +145,7 @@ class Moves:
         Raises:
             MovesError: matrices are missing, or the network does not allow a move; says why.
         """
-        if any(name not in self.tensors for name in self.names):
+        if self.bare:
             raise MovesError(
                 "the plan turns axes by matrices that are not here: they lie in the file that "
                 "was saved beside it, *.moves.safetensors; read the plan with Plan.load"

@@ -92,6 +92,21 @@ def test_a_plan_without_its_file_is_refused(tmp_path):
         text.moved(net)
 
 
+@pytest.mark.parametrize("where", [(True,), (False, True), (True, False)])
+def test_a_plan_whose_matrices_are_not_here_is_not_saved(tmp_path, where):
+    net, _, _ = network()
+    plan = plan_with(turning(net))
+    (tmp_path / "plan.json").write_text("another plan")
+    text = Plan.from_json(plan.to_json())
+    first, *rest = (text if bare else plan for bare in where)
+    for step in rest:
+        first = first.then(step)
+    with pytest.raises(PlanError, match="matrices that are not here"):
+        first.save(tmp_path / "plan.json")
+    assert (tmp_path / "plan.json").read_text() == "another plan"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
 def test_other_matrices_are_refused(tmp_path):
     net, _, _ = network()
     plan_with(turning(net)).save(tmp_path / "plan.json")
