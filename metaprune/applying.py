@@ -53,9 +53,8 @@ def apply_step(
         pruning.seconds["transform"] = round(perf_counter() - started, 4)
     chain = plan if history is None else history.plan.then(plan)
     told = next(
-        (dict(s.provenance["transform"]) for s in chain.steps if "transform" in s.provenance), {}
+        (s.provenance["transform"] for s in chain.steps if "transform" in s.provenance), None
     )
-    pruning.notes += told.pop("notes", [])
     pruning.held = {} if history is None else history.masks
     if Advisor.of_plan(plan.provenance) is not None:
         with pruning.step("metanetwork"):
@@ -89,7 +88,7 @@ def apply_step(
                 f"Counted as average in the budget: {counted(len(names), 'weight')} "
                 f"({first_of(names)}), because no gradient reaches the outputs: {reason}."
             )
-    if told:
+    if told is not None:
         report["transform"] = told
     if why := plan.provenance.get("no_expected_loss"):
         pruning.notes.append(f"Budget divided {why}.")

@@ -12,7 +12,7 @@ from metaprune.job import Job
 from metaprune.patterns import Pattern, parse
 from metaprune.patterns.meta_device import refuse, without_values
 from metaprune.settings import WITHOUT_TARGET, Settings
-from metaprune.transforming import transformed
+from metaprune.transforming import told, transformed
 from pruners import Plan, budgets
 from pruners.recovery.base import RECOVERIES, Asked, Recovery, methods, named, pair_of
 from pruners.solvers import SOLVERS
@@ -34,14 +34,18 @@ def plan_job(job: Job, settings: Settings) -> Plan:
         return pattern.plan(job, settings)
     # Shares are of the network that was given, not of one with more parameters than it.
     counted = None if settings.wanted is None else settings.wanted.in_amounts(job.net).asked
-    plan = pattern.plan(job.moved(found.moves), replace(settings, target=counted))
-    told = {**plan.provenance, "settings": settings.to_json()}
-    told["transform"] = {"notes": list(found.notes), **found.figures}
+    moved = job.moved(found.moves)
+    plan = pattern.plan(moved, replace(settings, target=counted))
+    provenance = {
+        **plan.provenance,
+        "settings": settings.to_json(),
+        "transform": told(found, moved.net),
+    }
     return replace(
         plan,
         asked={} if settings.wanted is None else settings.wanted.asked,
         moves=found.moves if found.moves else None,
-        provenance=told,
+        provenance=provenance,
     )
 
 

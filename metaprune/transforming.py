@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from graphs import Network
 from metaprune.job import Job
 from metaprune.patterns import Pattern
 from metaprune.settings import Settings
@@ -31,6 +32,30 @@ def parse(asked: str | Mapping[str, Any]) -> dict[str, Transformation]:
     if not found:
         raise ValueError('transform names no transformation: "rotate", or None for none')
     return found
+
+
+def told(found: Found, net: Network) -> dict[str, Any]:
+    """What plans and reports say of a transformation, plain JSON values.
+
+    Args:
+        found: the transformation.
+        net: the network after it.
+
+    Returns:
+        `turned` and `reordered` (axis → units), `folded` (axes), `untied` (name → parameters),
+        `parameters` that it costs, `notes`, and what was measured.
+    """
+    moves = found.moves
+    untied = {name: net.tensors[name].value.numel() for name in moves.unties}
+    return {
+        "turned": {axis: net.axes[axis].size for axis in moves.turns},
+        "reordered": dict(moves.orders),
+        "folded": list(moves.folds),
+        "untied": untied,
+        "parameters": sum(untied.values()),
+        "notes": list(found.notes),
+        **found.figures,
+    }
 
 
 def transformed(job: Job, settings: Settings, pattern: Pattern) -> Found | None:

@@ -196,6 +196,7 @@ class Study:
             notes=tuple(report["notes"]),
             seconds={"plan": planned, **report["seconds"]},
             expected=report.get("expected_loss", {}),
+            transform=report.get("transform", {}),
             folder=name,
         )
         self.entries.append(entry)

@@ -74,9 +74,14 @@ def test_masks_are_exact_and_the_report_says_what_was_done(result):
         assert not result.model.get_parameter(name)[~mask].any()
     report = result.report
     assert report["achieved"]["sparsity"] == pytest.approx(0.5, abs=1e-3)
-    assert any(note.startswith("Turned: ") for note in report["notes"])
-    assert any(note.startswith("Untied, ") for note in report["notes"])
-    assert report["transform"]["single_weights"]["after"] > 0
+    said = report["transform"]
+    assert any(note.startswith("Turned: ") for note in said["notes"])
+    assert any(note.startswith("Untied, ") for note in said["notes"])
+    assert not set(said["notes"]) & set(report["notes"])
+    assert said["turned"].keys() == result.plan.moves.turns.keys()
+    assert said["untied"] == {"lm_head.weight": 24 * 16}
+    assert said["parameters"] == 24 * 16
+    assert said["single_weights"]["after"] > 0
     assert "transform" in report["seconds"]
     assert report["dense"]["params"] == sum(p.numel() for p in llama().parameters())
     assert report["settings"]["transform"] == ROTATE
@@ -232,4 +237,4 @@ def test_a_schedule_and_a_next_pruning_say_that_the_network_was_transformed(resu
     )
     for one in (scheduled, again):
         assert set(one.report["transform"]) == set(result.report["transform"])
-        assert any(note.startswith("Untied") for note in one.report["notes"])
+        assert any(note.startswith("Untied") for note in one.report["transform"]["notes"])
