@@ -121,7 +121,7 @@ def write(result: Pruned, folder: Path) -> bool:
         config = _repaired(result.network, result.network.source.model)[0]
         config.architectures = [type(model).__name__]
         config.per_layer_config = layers
-        config.save_pretrained(folder)
+        config.to_json_file(folder / "config.json")
     return False
 
 
