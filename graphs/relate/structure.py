@@ -8,6 +8,7 @@ remove(axis, dead units) computes the same function, up to the axis' class of ex
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -152,6 +153,11 @@ class Structure:
             f"{type(self).__name__}({len(self.tensors)} tensors, {n:,} numbers, "
             f"{len(self.axes)} axes, {free} of them prunable)"
         )
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """The same network with values of its own; what never changes is shared."""
+        values = {n: copy.deepcopy(t.value.detach(), memo) for n, t in self.tensors.items()}
+        return self.replace(values)
 
     @cached_property
     def extents(self) -> dict[str, Product]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -50,6 +52,17 @@ def test_permuting_any_axis_leaves_the_function(name):
     torch.testing.assert_close(
         run(net.to_model(), inputs), run(model, inputs), rtol=1e-5, atol=1e-5
     )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_copy_has_values_of_its_own(name):
+    net = trace(*build(name, torch.float64))
+    copied = copy.deepcopy(net)
+    assert all(torch.equal(copied.tensors[n].value, t.value) for n, t in net.tensors.items())
+    assert copied.axes == net.axes
+    for tensor in copied.tensors.values():
+        tensor.value.zero_()
+    assert any(bool(t.value.any()) for t in net.tensors.values())
 
 
 def dead(net, axis, units):
