@@ -99,8 +99,9 @@ def prune(
     Where:
 
     Args:
-        checkpoints: folder that keeps the steps of a schedule and of training; a call with the same
-            settings continues from it.
+        checkpoints: folder that keeps what a transformation found, plans, the steps of a schedule
+            and of training, each as soon as it is there; a call with the same settings continues
+            from it.
         inplace: turn `model` itself into the pruned one, as the last step of all, and free its
             dense weights (`graphs.build.inplace`). After an error it is as it was.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import pruners.recovery.methods  # noqa: F401 (registers recovery methods)
 import training.recovery.methods  # noqa: F401 (registers recovery methods)
@@ -22,14 +23,20 @@ DEFAULT = "default"
 """Stands in a list of recovery methods for those that fit the pattern."""
 
 
-def plan_job(job: Job, settings: Settings) -> Plan:
-    """Decide what to prune; see `metaprune.plan`."""
+def plan_job(job: Job, settings: Settings, kept: Path | None = None) -> Plan:
+    """Decide what to prune; see `metaprune.plan`.
+
+    Args:
+        job: what is pruned.
+        settings: how.
+        kept: file that keeps what a transformation found, so that it is not found again.
+    """
     pattern, settings = resolved(settings, job.measured)
     valueless = without_values(job.net)
     if valueless is not None:
         budget = budgets.named(settings.budget or "")[0]
         refuse(valueless, budget, settings.metanet, settings.transform)
-    found = transformed(job, settings, pattern)
+    found = transformed(job, settings, pattern, kept)
     if found is None:
         return pattern.plan(job, settings)
     # Shares are of the network that was given, not of one with more parameters than it.

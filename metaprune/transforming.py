@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from graphs import Network
@@ -58,13 +59,16 @@ def told(found: Found, net: Network) -> dict[str, Any]:
     }
 
 
-def transformed(job: Job, settings: Settings, pattern: Pattern) -> Found | None:
+def transformed(
+    job: Job, settings: Settings, pattern: Pattern, kept: Path | None = None
+) -> Found | None:
     """What the transformations of settings find for a network; None where none is asked.
 
     Args:
         job: what is pruned.
         settings: without anything left to a default.
         pattern: of them.
+        kept: file that keeps what was found; what it holds is not found again.
 
     Raises:
         ValueError: an unknown transformation or option, a pattern that none helps, a network with
@@ -83,4 +87,9 @@ def transformed(job: Job, settings: Settings, pattern: Pattern) -> Found | None:
         raise ValueError(
             f'no transformation makes pattern "{pattern.name}" easier; leave transform out'
         )
-    return in_order(request, chosen)[0]
+    if kept is not None and kept.is_file():
+        return Found.load(kept)
+    found, _ = in_order(request, chosen)
+    if kept is not None:
+        found.save(kept)
+    return found

@@ -110,7 +110,7 @@ class Study:
         settings: how to prune; target, metanetwork and budget are those of each point.
         measuring: how to measure.
         source: how `training.sources.load` builds the dense architecture, if it can; for saving.
-        checkpoints: folder that keeps the steps of schedules; None keeps none.
+        checkpoints: folder that keeps plans and the steps of schedules; None keeps none.
         console: where progress is told.
     """
 

@@ -9,6 +9,9 @@ import torch
 import transformers
 
 import metaprune
+from metaprune import transforming
+from metaprune.patterns import Masks
+from metaprune.schedules import run
 from metaprune.transforming import parse
 from tests.pruners.transformations.networks import ids
 
@@ -164,6 +167,40 @@ def test_a_schedule_transforms_once(tmp_path):
     again = metaprune.prune(llama(), ids(), **more)
     for name, value in found.model.state_dict().items():
         assert torch.equal(value, again.model.state_dict()[name])
+
+
+def interrupt(*_, **__):
+    raise KeyboardInterrupt
+
+
+def again(*_, **__):
+    pytest.fail("it was done already")
+
+
+@pytest.mark.parametrize("schedule", ["one-shot", {"iterative": {"steps": 2}}])
+@pytest.mark.parametrize("stage", ["the budget", "the masks"])
+@pytest.mark.parametrize("asked", [ROTATE, "auto", "permute"])
+def test_what_was_found_is_kept_when_it_is_interrupted(
+    monkeypatch, tmp_path, asked, stage, schedule
+):
+    more = options(transform=asked, schedule=schedule, target={"sparsity": 0.5})
+    whole = metaprune.prune(llama(), ids(), **more)
+    with monkeypatch.context() as patch:
+        place = (Masks, "plan") if stage == "the budget" else (run, "apply_step")
+        patch.setattr(*place, interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            metaprune.prune(llama(), ids(), **more, checkpoints=tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(transforming, "in_order", again)
+        if stage == "the masks" and schedule == "one-shot":
+            patch.setattr(run, "plan_job", again)
+        found = metaprune.prune(llama(), ids(), **more, checkpoints=tmp_path)
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(value, found.model.state_dict()[name])
+    assert found.plan == whole.plan
+    assert found.report["transform"] == whole.report["transform"]
+    with pytest.raises(ValueError, match="holds the steps of another pruning"):
+        metaprune.prune(llama(), ids(), **{**more, "transform": None}, checkpoints=tmp_path)
 
 
 @pytest.mark.parametrize("asked", ["rotate", {"rotate": None, "permute": {}}, "permute", "auto"])
