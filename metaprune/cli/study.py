@@ -233,8 +233,8 @@ class Study:
         if entry.after:
             found += f", finetuned {words.metric(score, entry.after[score])}"
         self.console.print(
-            f"{entry.method} at {words.asked(entry.asked)}: {entry.achieved['speedup']:.2f}× fewer "
-            f"MACs, {score} {found}",
+            f"{entry.method} at {words.asked(entry.asked)}: "
+            f"{words.saved(entry.achieved, self.job.dense.costs['params'])}, {score} {found}",
             highlight=False,
         )
 
