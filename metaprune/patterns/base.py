@@ -43,12 +43,14 @@ class Pattern(Protocol):
         prunes: "axes" (shapes get smaller) or "weights" (masks and factors).
         advised: whether a metanetwork can advise its budget.
         once: why it cannot be done in several steps; None where it can.
+        replaces: whether other layers take the place of those of the model.
     """
 
     forms: ClassVar[tuple[str, ...]]
     prunes: ClassVar[Prunes]
     advised: ClassVar[bool]
     once: ClassVar[str | None]
+    replaces: ClassVar[bool]
 
     @classmethod
     def read(cls, text: str) -> Self | None:

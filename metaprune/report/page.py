@@ -7,12 +7,13 @@ from html import escape
 from typing import Any
 
 from metaprune.report import markup, theme, words
-from metaprune.report.drawing import drawing, of_weights
-from metaprune.report.expected import expected
 from metaprune.report.ranking import by_target, leaders, leading
-from metaprune.report.schema import Report
+from metaprune.report.schema import Entry, Report
+from metaprune.report.sections.drawing import drawing, of_weights
+from metaprune.report.sections.expected import expected
+from metaprune.report.sections.tradeoff import tradeoff
+from metaprune.report.sections.transformed import transformed
 from metaprune.report.table import rows
-from metaprune.report.tradeoff import tradeoff
 
 
 def page(report: Report) -> str:
@@ -25,6 +26,7 @@ def page(report: Report) -> str:
         table=_table(report),
         tradeoff=tradeoff(report) if report.entries else "",
         budgets=_budgets(report),
+        transformed=transformed(report),
         expected=expected(report),
         notes=_notes(report),
         provenance=_definitions(report.provenance),
@@ -45,13 +47,20 @@ def _summary(report: Report) -> str:
         value = words.metric(report.score, best.final[report.score])
         smaller = f"{best.achieved['speedup']:.2f}× fewer MACs"
         if best.achieved["speedup"] <= 1:  # masks leave shapes as they are
-            smaller = f"{100 * best.achieved['sparsity']:.0f} % of the weights gone"
+            smaller = _gone(report, best)
         leads = f", {escape(best.method)} leads" if len(entries) > 1 else ""
         # Methods that were asked for the same may differ in MACs.
         asked = escape(words.asked(best.asked) or "the pattern")
         after = " after finetuning" if best.after else ""
         parts.append(f"At {asked}{leads}: {value}{after} with {smaller}.")
     return " ".join(parts)
+
+
+def _gone(report: Report, entry: Entry) -> str:
+    """What masks took: of the weights that may take one, and of all parameters."""
+    params = 1 - entry.achieved["params"] / max(1, report.cost["params"])
+    whole = f"{100 * abs(params):.0f} % {'fewer' if params >= 0 else 'more'} parameters"
+    return f"{100 * entry.achieved['sparsity']:.0f} % of the prunable weights gone, {whole}"
 
 
 def _tiles(report: Report) -> str:

@@ -34,7 +34,8 @@ def left_out(batches: Sequence[Any]) -> tuple[list[Any], list[Any]]:
     """Batches to measure on, and others to judge by.
 
     Every fourth is left out; fewer than four are cut into pieces first, and of fewer pieces than
-    four the last one is. A single example that cannot be divided does both.
+    four the last one is. A single one that cannot be cut is measured on, and nothing judges: what
+    was chosen by an example says nothing about others.
 
     Args:
         batches: inputs of the model.
@@ -46,9 +47,7 @@ def left_out(batches: Sequence[Any]) -> tuple[list[Any], list[Any]]:
     step = min(round(1 / SHARE), len(pieces))
     judging = pieces[step - 1 :: step]
     measuring = [piece for i, piece in enumerate(pieces) if i % step != step - 1]
-    if not judging or not measuring:
-        return pieces, pieces
-    return measuring, judging
+    return (measuring, judging) if measuring else (pieces, [])
 
 
 class Judge:
