@@ -197,6 +197,8 @@ def foretold(evidence: Mapping[str, Any]) -> dict[str, Any]:
         return {}
     tried = {way: float(f"{lost:.6g}") for way, lost in expected.tried.items()}
     found: dict[str, Any] = {"tried": tried} if tried else {}
+    if expected.candidates:
+        found["candidates"] = expected.candidates
     if expected.prediction is None:
         return found
     unreached = expected.unreached

@@ -73,20 +73,59 @@ class Judge:
 
     def __call__(self, pruned: nn.Module) -> float:
         """The divergence of a module from the dense one."""
-        total = count = 0.0
+        sums, counts = self.each(pruned)
+        return float(sums.sum() / counts.sum().clamp_min(1.0))
+
+    def each(self, pruned: nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
+        """Summed divergence of every example and the number of its predictions, (N,), float64."""
+        sums, counts = [], []
         with undisturbed(pruned), torch.no_grad():
             for batch, (expected, weight) in zip(self._batches, self._dense, strict=True):
                 found, _ = self._predictions(pruned, batch)
-                each = _divergence(expected, found)
-                total += float((each * weight).sum())
-                count += float(weight.sum())
-        return total / max(count, 1.0)
+                lost = (_divergence(expected, found) * weight).double()
+                sums.append(lost.reshape(len(lost), -1).sum(1).cpu())
+                counts.append(weight.double().reshape(len(weight), -1).sum(1).cpu())
+        return torch.cat(sums), torch.cat(counts)
 
     @staticmethod
     def _predictions(model: nn.Module, batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
         scores, counted = scores_of(run(model, batch), batch)
         wide = scores.to(torch.promote_types(scores.dtype, torch.float32))
         return wide if wide.shape[-1] == 1 else wide.log_softmax(-1), counted.to(wide)
+
+
+class Paired:
+    """A judge that knows how far the damages of two prunings differ by chance.
+
+    Both are judged by the same examples, so what counts is how differently the examples see them:
+    with u the share of an example in the damage, times the number N of examples, the logarithms of
+    two damages differ by chance with the variance Var(u − u') / N.
+
+    Args:
+        judge: of modules.
+    """
+
+    def __init__(self, judge: Judge) -> None:
+        self._judge = judge
+        self._shares: list[torch.Tensor] = []
+
+    def __call__(self, pruned: nn.Module) -> float:
+        """The divergence of a module from the dense one."""
+        sums, counts = self._judge.each(pruned)
+        self._shares.append(sums / sums.mean().clamp_min(1e-30))
+        return float(sums.sum() / counts.sum().clamp_min(1.0))
+
+    @property
+    def deviation(self) -> float:
+        """Standard deviation of the logarithm of one damage, where two are compared.
+
+        From all that were judged, each beside the first; 0 with fewer than two.
+        """
+        if len(self._shares) < 2 or len(self._shares[0]) < 2:
+            return 0.0
+        first, *others = self._shares
+        each = [(other - first).var() / len(first) / 2 for other in others]
+        return float(torch.stack(each).mean().sqrt())
 
 
 def _divergence(expected: torch.Tensor, found: torch.Tensor) -> torch.Tensor:
