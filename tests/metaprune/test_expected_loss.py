@@ -275,7 +275,7 @@ def test_models_that_were_made_for_inference_are_refused_with_words():
 
 
 def test_masks_beside_low_rank_are_divided_by_the_curves_of_their_own_solver(monkeypatch):
-    from pruners.budgets.rules import expected_loss
+    from pruners.budgets.rules.expected_loss import masks as expected_loss
 
     asked = []
 
