@@ -103,7 +103,12 @@ class Paired:
 
     Args:
         judge: of modules.
+
+    Attributes:
+        pairs: modules that this is known from, the first ones judged.
     """
+
+    pairs = 3
 
     def __init__(self, judge: Judge) -> None:
         self._judge = judge
@@ -112,14 +117,15 @@ class Paired:
     def __call__(self, pruned: nn.Module) -> float:
         """The divergence of a module from the dense one."""
         sums, counts = self._judge.each(pruned)
-        self._shares.append(sums / sums.mean().clamp_min(1e-30))
+        if len(self._shares) < self.pairs:
+            self._shares.append(sums / sums.mean().clamp_min(1e-30))
         return float(sums.sum() / counts.sum().clamp_min(1.0))
 
     @property
     def deviation(self) -> float:
         """Standard deviation of the logarithm of one damage, where two are compared.
 
-        From all that were judged, each beside the first; 0 with fewer than two.
+        From the first few that were judged, each beside the very first; 0 with fewer than two.
         """
         if len(self._shares) < 2 or len(self._shares[0]) < 2:
             return 0.0

@@ -117,7 +117,7 @@ def expected_loss_masks(
     value = SumOfLosses(problem.dials, known, problem.levels.whole)
     generator = torch.Generator().manual_seed(seed)
     subject = f"expected loss {problem.dials} {begin} {able} {zeros} {seed} {evaluations}"
-    with Judge(measure, evaluations, subject, journal, "expected loss") as counted:
+    with Judge(measure, evaluations, subject, journal, "expected loss", Paired.pairs) as counted:
         choice, proposals = improve(
             problem, value, [begin], counted, generator, lambda: judge.deviation
         )

@@ -111,7 +111,7 @@ def further(
     def measure(widths: Choice) -> float:
         return trials(problem.kept(widths))
 
-    with Counted(measure, fresh, subject, journal, "expected loss") as counted:
+    with Counted(measure, fresh, subject, journal, "expected loss", Paired.pairs) as counted:
         choice, proposals = improve(
             problem, value, [begin], counted, generator, lambda: trials.judge.deviation
         )

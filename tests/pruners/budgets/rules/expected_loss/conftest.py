@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from pruners.budgets.rules import expected_loss as rule
+from pruners.curves import expected
 
 
 @pytest.fixture(autouse=True)
 def a_few_examples_may_judge(monkeypatch):
     """So that what is not said is tried on small calibrations too."""
-    monkeypatch.setattr(rule, "FEWEST", 1)
+    monkeypatch.setattr(expected, "FEWEST", 1)

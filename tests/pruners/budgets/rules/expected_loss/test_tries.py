@@ -9,9 +9,11 @@ import torch
 
 from graphs.cost import count_macs
 from pruners import budgets, units
-from pruners.budgets.rules import expected_loss as rule
-from pruners.budgets.rules.expected_loss import cheapest
+from pruners.budgets.rules.expected_loss import shots as stepping
+from pruners.budgets.rules.expected_loss import widths as rule
+from pruners.budgets.rules.expected_loss.shots import cheapest
 from pruners.curves import ExpectedLoss
+from pruners.curves import expected as measuring
 from tests.pruners.budgets.rules.expected_loss.asks import assert_same, sizes, tight, widths
 from tests.pruners.conftest import make
 from tests.pruners.curves.test_axes import subject
@@ -50,7 +52,7 @@ def test_every_shot_keeps_a_part_of_what_the_last_one_kept(shots, monkeypatch):
     _, net, x = subject("cnn")
     seen = []
     monkeypatch.setattr(
-        rule,
+        stepping,
         "cheapest",
         lambda now, curves: seen.append((now, cheapest(now, curves))) or seen[-1][1],
     )
@@ -71,7 +73,7 @@ def test_every_shot_keeps_a_part_of_what_the_last_one_kept(shots, monkeypatch):
 
 def test_what_is_not_said_is_tried_and_the_best_is_taken(monkeypatch):
     """On examples left out; with everything given, or one way alone, nothing is tried."""
-    _, net, x = subject("mlp")
+    _, net, x = subject("cnn")
     judged, ways = [], []
     shots_of = rule.in_shots
     monkeypatch.setattr(
@@ -85,30 +87,30 @@ def test_what_is_not_said_is_tried_and_the_best_is_taken(monkeypatch):
         def __init__(self, losses):
             self.losses = iter(losses)
 
-        def __call__(self, model):
+        def each(self, model):
             judged.append(sum(p.numel() for p in model.parameters()))
-            return next(self.losses)
+            return torch.tensor([next(self.losses)]), torch.ones(1)
 
     def run(losses, **options):
         ways.clear(), judged.clear()
         divided = ExpectedLoss.divided
         with monkeypatch.context() as patch:
             patch.setattr(ExpectedLoss, "divided", lambda self: (divided(self)[0], Judge(losses)))
-            kept, expected = widths(net, list(x.split(3)), {"macs": "50%"}, **options)
+            kept, expected = widths(net, list(x.split(3)), {"macs": "30%"}, **options)
         return kept, expected, [way for _, way in ways]
 
     # Losses of: order loss, order given, 2 shots of the better, 4 shots of it, one L2 threshold.
-    _, expected, tried = run([3.0, 2.0, 4.0, 1.0, 9.0])
-    assert tried == [("loss", 1), ("given", 1), ("given", 2), ("given", 4), ("given", 4)]
+    _, expected, tried = run([2.0, 3.0, 4.0, 1.0, 9.0])
+    assert tried == [("loss", 1), ("given", 1), ("loss", 2), ("loss", 4), ("loss", 4)]
     assert [n for n, _ in ways] == [8, 8, 8, 8, 10]  # measured on three quarters, then on all
     assert expected.prediction is not None
     _, _, tried = run([1.0, 2.0, 4.0, 3.0, 9.0])
     assert tried[-1] == ("loss", 1)
-    kept, expected, tried = run([3.0, 2.0, 4.0, 1.0, 0.5])
+    kept, expected, tried = run([2.0, 3.0, 4.0, 1.0, 0.5])
     assert len(tried) == 4
     assert expected.prediction is None
     assert_same(
-        kept, budgets.allocate_widths("global", net, units.base_scores(net), {"macs": "50%"})
+        kept, budgets.allocate_widths("global", net, units.base_scores(net), {"macs": "30%"})
     )
     assert run([3.0, 2.0], shots=2)[2] == [("loss", 2), ("given", 2), ("given", 2)]
     assert run([1.0, 2.0, 3.0], order="mixed")[2] == [
@@ -123,12 +125,12 @@ def test_with_few_examples_the_first_way_is_taken(monkeypatch, options):
     """Six judge here; one more than that is asked for."""
     _, net, x = subject("mlp")
     assert ExpectedLoss(net, [x]).divided()[1].predictions == 6
-    monkeypatch.setattr(rule, "FEWEST", 7)
+    monkeypatch.setattr(measuring, "FEWEST", 7)
     monkeypatch.setattr(ExpectedLoss, "after", None)
     first = {"order": "loss", "shots": 1} | options
     if first["shots"] == 1:
         assert_same(*(widths(net, [x], {"macs": "50%"}, **o)[0] for o in (options, first)))
-    monkeypatch.setattr(rule, "FEWEST", 6)
+    monkeypatch.setattr(measuring, "FEWEST", 6)
     with pytest.raises(TypeError):
         widths(net, [x], {"macs": "50%"}, **options)
 
@@ -149,3 +151,72 @@ def test_large_networks_are_not_tried(monkeypatch):
     one, _ = widths(net, [x], {"macs": "50%"})
     two, _ = widths(net, [x], {"macs": "50%"}, order="loss", shots=1)
     assert_same(one, two)
+
+
+def test_no_evaluations_take_the_first_way():
+    _, net, x = subject("cnn")
+    kept, expected = widths(net, list(x.split(3)), {"macs": "50%"}, evaluations=0)
+    first, _ = widths(net, list(x.split(3)), {"macs": "50%"}, order="loss", shots=1)
+    assert_same(kept, first)
+    assert expected.tried == {}
+
+
+@pytest.mark.parametrize("evaluations", [1, 3, 8])
+def test_as_many_prunings_are_judged_as_are_asked(evaluations, monkeypatch):
+    """Ways first, then what a surrogate proposes; the target is met by all of them."""
+    _, net, x = subject("cnn")
+    judged = []
+    after = ExpectedLoss.after
+
+    def counted(self, kept):
+        if len(self.batches) < 10:  # of three quarters
+            judged.append(sizes(kept))
+        return after(self, kept)
+
+    monkeypatch.setattr(ExpectedLoss, "after", counted)
+    kept, expected = widths(
+        net, list(x.split(3)), {"macs": "50%"}, order="loss", shots=1, evaluations=evaluations
+    )
+    tight(net, kept, {"macs": "50%"})
+    assert len(judged) <= evaluations
+    assert len(judged) > evaluations // 2
+    assert "order loss, shots 1" in expected.tried
+    for one in expected.candidates:
+        found = {axis: torch.arange(n) for axis, n in one["kept"].items()}
+        tight(net, found, {"macs": "50%"})
+        assert one["measured"] > 0
+    if expected.candidates:
+        found = expected.tried["the best of a surrogate"]
+        assert any(found == pytest.approx(one["measured"], rel=1e-5) for one in expected.candidates)
+
+
+def test_interrupted_evaluations_continue(tmp_path, monkeypatch):
+    """The second run finds in the journal what the first one measured, and ends alike."""
+    _, net, x = subject("mlp")
+    given = {"order": "loss", "shots": 1, "evaluations": 6}
+    whole, expected = widths(net, list(x.split(3)), {"macs": "50%"}, **given)
+    journal = tmp_path / "journal.jsonl"
+    after, calls = ExpectedLoss.after, []
+
+    def interrupted(self, kept):
+        calls.append(kept)
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+        return after(self, kept)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ExpectedLoss, "after", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            widths(net, list(x.split(3)), {"macs": "50%"}, journal=journal, **given)
+    assert len(journal.read_text().splitlines()) > 1
+    again, second = widths(net, list(x.split(3)), {"macs": "50%"}, journal=journal, **given)
+    assert_same(again, whole)
+    assert second.candidates == expected.candidates
+
+
+def test_evaluations_need_something_to_judge_by():
+    _, net, x = subject("mlp")
+    with pytest.raises(ValueError, match="evaluations takes a whole number"):
+        widths(net, [x], {"macs": "50%"}, evaluations=-1)
+    with pytest.raises(ValueError, match="evaluations takes a whole number"):
+        widths(net, [x], {"macs": "50%"}, evaluations=2.5)

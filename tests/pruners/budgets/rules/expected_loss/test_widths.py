@@ -12,7 +12,7 @@ from graphs import trace
 from graphs.cost import count_macs
 from pruners import Target, UnreachableTargetError, budgets, units
 from pruners.budgets.problems.request import Request
-from pruners.budgets.rules.expected_loss import cheapest
+from pruners.budgets.rules.expected_loss.shots import cheapest
 from pruners.curves import AxisCurve, Curve, ExpectedLoss, Prediction
 from pruners.statistics import Likelihood
 from tests.pruners.budgets.rules.expected_loss.asks import (
