@@ -24,7 +24,7 @@ WINDOW = 255
 """Tokens of a text that a language model sees at once."""
 
 TEXT: Mapping[str, Mapping[str, Any]] = {
-    "gpt2": {"n_embd": 64, "n_inner": 256, "n_layer": 5, "n_head": 8, "tie_word_embeddings": True},
+    "gpt2": {"n_embd": 64, "n_inner": 256, "n_layer": 5, "n_head": 8, "tie_word_embeddings": False},
     "qwen3": {
         "hidden_size": 64,
         "intermediate_size": 172,
@@ -32,7 +32,7 @@ TEXT: Mapping[str, Mapping[str, Any]] = {
         "num_attention_heads": 8,
         "num_key_value_heads": 4,
         "head_dim": 8,
-        "tie_word_embeddings": True,
+        "tie_word_embeddings": False,
     },
 }
 """Family → options: about as large as the published Llama with 260 thousand weights."""
@@ -50,7 +50,7 @@ IMAGES: Mapping[str, Mapping[str, Any]] = {
 }
 
 TEXT_FIT = {
-    "epochs": 8,
+    "epochs": 3,
     "batch_size": 16,
     "optimizer": "adamw",
     "lr": 4e-3,
@@ -58,7 +58,7 @@ TEXT_FIT = {
     "clip": 1.0,
 }
 IMAGE_FIT = {
-    "epochs": 20,
+    "epochs": 8,
     "batch_size": 128,
     "optimizer": "adamw",
     "lr": 2e-3,

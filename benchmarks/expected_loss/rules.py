@@ -51,6 +51,10 @@ def _search(evaluations: int) -> dict[str, Any]:
     return {"budget": {"rule": "search", "evaluations": evaluations}}
 
 
+def _judged(evaluations: int) -> dict[str, Any]:
+    return {"budget": {"rule": "expected-loss", "evaluations": evaluations}}
+
+
 RULES: Mapping[str, Rule] = {
     "uniform": Rule({"budget": "uniform"}, always=True),
     "erk": Rule({"budget": "erk"}),
@@ -61,6 +65,9 @@ RULES: Mapping[str, Rule] = {
     "depth-linear": Rule({"budget": "depth-linear"}),
     "metanet": Rule({"budget": METANET, "metanet": "default"}, always=True),
     "expected loss": Rule({"budget": "expected-loss"}),
+    "expected loss, nothing tried": Rule(_judged(0)),
+    "expected loss, 16 evaluations": Rule(_judged(16)),
+    "expected loss, 64 evaluations": Rule(_judged(64)),
     "uniform, both sides": Rule({"budget": "uniform"}, always=True),
     "price": Rule({"budget": "price"}),
     "distortion": Rule({"budget": "distortion"}),

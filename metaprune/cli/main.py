@@ -23,6 +23,7 @@ COMMANDS = {
     "inspect": "show what may be pruned, what is left alone and why, and what is reachable",
     "evaluate": "measure a network, dense or pruned: accuracy or perplexity, MACs, latency",
     "zoo": "train a zoo of small networks for a metanetwork to learn from",
+    "triples": "measure what budgets do to the networks of a zoo",
     "train": "train a metanetwork on a zoo",
     "demo": "train, prune and compare a small network in under three minutes",
 }

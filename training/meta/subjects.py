@@ -26,12 +26,14 @@ class Subject:
 
     Args:
         name: of the zoo member.
+        family: of the zoo member.
         model: trained, in evaluation mode.
         net: its network.
         data: what it was trained on; the test split is never touched.
     """
 
     name: str
+    family: str
     model: nn.Module
     net: Network
     data: Data
@@ -77,4 +79,5 @@ def _subject(member: Member, loaded: dict[str, Data]) -> Subject:
             )
         loaded[expected] = found
     model, data = member.load(), loaded[expected]
-    return Subject(member.folder.name, model, trace(model, data.example_inputs()), data)
+    name, family = member.folder.name, member.spec.family
+    return Subject(name, family, model, trace(model, data.example_inputs()), data)

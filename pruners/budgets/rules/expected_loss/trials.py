@@ -96,7 +96,7 @@ def further(
         return None
     before, best = trials.best
     curves = axis_curves(request.net, part.sides, request.scores, request.scores, order)
-    ranks = _ranks(request, curves)
+    ranks = ranked(request, curves)
     problem = WidthProblem(
         request.net, ranks, request.target, None, request.min_units, request.round_to, request.cut
     )
@@ -132,7 +132,7 @@ def first_units(
         widths: axis name → how many stay.
     """
     curves = axis_curves(request.net, expected.sides, request.scores, request.scores, order)
-    ranks = _ranks(request, curves)
+    ranks = ranked(request, curves)
     kept = {
         axis: ranks[axis].argsort(descending=True, stable=True)[:width].sort().values
         for axis, width in widths.items()
@@ -141,7 +141,7 @@ def first_units(
     return kept, Prediction(known, {axis: float(widths[axis]) for axis in known})
 
 
-def _ranks(request: Request, curves: Mapping[str, AxisCurve]) -> dict[str, torch.Tensor]:
+def ranked(request: Request, curves: Mapping[str, AxisCurve]) -> dict[str, torch.Tensor]:
     """Scores of units that put them in the order of curves; without a curve their own."""
     found = {}
     for axis, given in request.scores.items():
