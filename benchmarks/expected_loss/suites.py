@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.expected_loss import images, texts
 from benchmarks.expected_loss.cells import Subject
-from benchmarks.expected_loss.rules import RULES, TRANSFORMED, Rule
+from benchmarks.expected_loss.rules import COMPONENTS, RULES, TRANSFORMED, Rule
 from training.zoo.members import PARTS, members
 
 LLAMAS = ("stories260K", "TinyStories-656K")
@@ -129,6 +129,7 @@ SUITES: Mapping[str, Suite] = {
     "masks": Suite(_masks, _masked, "perplexity"),
     "transformations": Suite(_masks, _masked, "perplexity", (0,), TRANSFORMED),
     "channels": Suite(_channels, _llama, "perplexity"),
+    "components": Suite(_channels, _llama, "perplexity", (0,), COMPONENTS),
     "ranks": Suite(_ranks, _llama, "perplexity"),
     "resnets": Suite(_resnets, _resnet, "accuracy"),
     "zoo": Suite(_zoo, _member, "kl", (0,)),

@@ -8,7 +8,7 @@ import torch
 from graphs import trace
 from metaprune.testing.checking import gap
 from pruners.solvers import MaskPattern
-from pruners.transformations import Permute, Request, Rotate
+from pruners.transformations import MaskRequest, Permute, Rotate
 from tests.architectures import ARCHITECTURES, available, build
 from tests.architectures.laws import outputs
 from tests.architectures.test_rotations import NAMES, QUICK
@@ -29,7 +29,7 @@ def test_outputs_and_class_stay_and_less_goes(name):
         pytest.skip(f"{ARCHITECTURES[name].needs} cannot be imported here")
     model, inputs = build(name, torch.float32)
     net = trace(model, inputs)
-    asked = Request(net, model, [inputs], MaskPattern.parse("2:4"), 0.5, "admm")
+    asked = MaskRequest(net, model, [inputs], MaskPattern.parse("2:4"), 0.5, "admm")
     found = Rotate(descent=4).find(asked)
     dealt = Permute().find(asked.after(found.moves))
     assert found.moves.turns
