@@ -18,7 +18,7 @@ the start: one basis for every width.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -35,19 +35,21 @@ LEAST = 1e-6
 
 @dataclass(frozen=True)
 class Reader:
-    """A weight that reads an axis, in a form whose losses can be asked for any rotation.
+    """Weights that read the same inputs, in a form whose losses can be asked for any rotation.
 
     Args:
-        moments: H of its inputs, (in, in), float64.
-        outputs: A = WᵀGW, (in, in), float64.
-        sites: where its columns turn, with this axis and others.
+        moments: H of the inputs, (in, in), float64.
+        outputs: A = Σ WᵀGW, (in, in), float64.
+        sites: where columns turn, with this axis and others.
         axis: name of the axis whose features go.
+        weights: how many they are.
     """
 
     moments: torch.Tensor
     outputs: torch.Tensor
     sites: Sequence[Site]
     axis: str
+    weights: int = 1
 
     @classmethod
     def of(cls, one: Sides, sites: Sequence[Site], axis: str) -> Reader:
@@ -55,13 +57,25 @@ class Reader:
         weight, moments, curvature = one.weight[0], one.hessian[0], one.curvature[0]
         return cls(moments, weight.T @ curvature @ weight, sites, axis)
 
+    def joined(self, other: Reader) -> Reader | None:
+        """Both as one; None where they read other inputs."""
+        pairs = list(zip(self.sites, other.sites, strict=False))
+        if (
+            len(pairs) < max(len(self.sites), len(other.sites))
+            or any(a.axis != b.axis or not torch.equal(a.index, b.index) for a, b in pairs)
+            or not torch.equal(self.moments, other.moments)
+        ):
+            return None
+        outputs, weights = self.outputs + other.outputs, self.weights + other.weights
+        return replace(self, outputs=outputs, weights=weights)
+
     @property
     def own(self) -> list[Site]:
         """Where its columns turn with this axis."""
         return [site for site in self.sites if site.axis == self.axis]
 
     def losses(self, matrices: Matrices) -> torch.Tensor:
-        """ℓ of this weight with the first 0, 1, ... all features, (units + 1,), float64."""
+        """ℓ of these weights with the first 0, 1, ... all features, (units + 1,), float64."""
         matrices = {axis: matrix.double() for axis, matrix in matrices.items()}
         units = matrices[self.axis].shape[-1]
         unit = torch.full((len(self.moments),), -1, device=self.moments.device)
@@ -87,7 +101,7 @@ class Reader:
 
 
 def readers(sides: Mapping[str, Sides], sites: Sequence[Site]) -> dict[str, list[Reader]]:
-    """Axis → the weights that read it.
+    """Axis → the weights that read it, those of the same inputs together.
 
     Args:
         sides: of the weights, by name.
@@ -98,7 +112,13 @@ def readers(sides: Mapping[str, Sides], sites: Sequence[Site]) -> dict[str, list
     for name, one in sides.items():
         own = [site for site in reading if site.weight == name]
         for axis in dict.fromkeys(site.axis for site in own):
-            found.setdefault(axis, []).append(Reader.of(one, own, axis))
+            reader, others = Reader.of(one, own, axis), found.setdefault(axis, [])
+            for i, other in enumerate(others):
+                if (both := other.joined(reader)) is not None:
+                    others[i] = both
+                    break
+            else:
+                others.append(reader)
     return found
 
 
@@ -119,7 +139,8 @@ def components(of_axis: Sequence[Reader], shape: Sequence[int], *, ones: bool) -
             blocks = site.index[:, :, None], site.index[:, None, :]
             inputs = reader.moments[blocks]
             size = inputs.diagonal(dim1=-2, dim2=-1).sum()
-            moments += _placed(inputs / size if size > 0 else inputs, site, shape)
+            inputs = inputs * reader.weights / size if size > 0 else inputs
+            moments += _placed(inputs, site, shape)
             outputs += _placed(reader.outputs[blocks], site, shape)
     sums = (moments, outputs)
     return eigenvectors([without_ones(m) for m in sums] if ones else sums, ones=ones)

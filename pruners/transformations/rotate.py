@@ -115,6 +115,8 @@ class Rotate:
         """Features in the order in which units go; see `components`."""
         read = readers(measured, [site for _, places in turning.values() for site in places])
         turning = {axis: one for axis, one in turning.items() if axis in read}
+        if not turning:
+            return Found(notes=("Nothing was turned: what reads the axes was not measured.",))
         ones = frozenset(axis for axis, (symmetry, _) in turning.items() if symmetry.keeps_ones)
         start = {
             axis: components(read[axis], _shape(net, symmetry), ones=axis in ones)
