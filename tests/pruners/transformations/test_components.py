@@ -108,6 +108,11 @@ def test_the_last_components_lose_less_than_the_cheapest_features(name):
         assert after[half - 1 : -1].sum() <= 1.001 * given[half - 1 : -1].sum()
 
 
+def test_weights_that_read_the_same_inputs_are_taken_together():
+    _, _, _, read = read_of(case("Llama"))
+    assert [[reader.weights for reader in own] for own in read.values()] == [[3, 2, 3, 2, 1]]
+
+
 def test_another_basis_gives_the_same_network_up_to_signs():
     asked = case("root mean square")
     net, _ = prepared(asked)
