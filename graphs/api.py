@@ -139,7 +139,8 @@ class Network(Structure):
         Raises:
             ValueError: it is not tied.
         """
-        names = [u.name for u in self.symmetry(name).unties] if name in self.axes else [name]
+        axis = isinstance(name, str) and name in self.axes
+        names = [u.name for u in self.symmetry(name).unties] if axis else [name]
         return named_like(trace(*untied(self, names)), self) if names else self
 
     # PyG and networkx take seconds to import: they are asked for where a view is.

@@ -13,7 +13,7 @@ Layer level: axes and tensors are nodes, an edge says that a tensor runs along a
 from __future__ import annotations
 
 from math import prod
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import networkx
 import torch
@@ -21,6 +21,7 @@ from torch_geometric.data import HeteroData
 
 from graphs.axes.dims import atoms, unit_index
 from graphs.relate.structure import Structure, Tensor
+from graphs.tools.arguments import said
 
 S = TypeVar("S", bound=Structure)
 
@@ -113,22 +114,32 @@ def from_pyg(data: HeteroData, like: S) -> S:
         like: a network of the same structure.
 
     Raises:
-        ValueError: an edge or node feature is missing, repeated, or of another shape.
+        ValueError: an edge or node feature is missing, repeated, or of another shape; or it is
+            another kind of graph.
     """
+    if not isinstance(data, HeteroData) or not isinstance(like, Structure):
+        raise ValueError(
+            'expected the graph of to_pyg(net, "neuron") and a network like it (got '
+            f"{said(data)} and {said(like)})"
+        )
     values = {}
     for name, tensor in like.tensors.items():
         order, n, m = _layout(tensor)
         rows, cols = f"{name}:rows", f"{name}:cols"
+        if rows not in data.node_types:
+            raise ValueError(f"{name} is not in the graph; expected that of to_pyg(net, 'neuron')")
         width = tensor.value.numel() // max(1, n * m)
         if _sides(tensor)[1] is None:
-            entries = data[rows].x
+            entries = _feature(data[rows], "x", name)
         else:
             store = data[rows, name, cols]
-            place = store.edge_index[0] * m + store.edge_index[1]
+            first, second = _feature(store, "edge_index", name)
+            place = first * m + second
             if not torch.equal(place.sort().values, torch.arange(n * m)):
                 raise ValueError(f"{name}: expected each of its {n * m} edges once")
-            entries = torch.empty_like(store.edge_attr)
-            entries[place] = store.edge_attr
+            given = _feature(store, "edge_attr", name)
+            entries = torch.empty_like(given)
+            entries[place] = given
         if tuple(entries.shape) != (n * m, width):
             raise ValueError(
                 f"{name}: expected features of shape {(n * m, width)} (got {tuple(entries.shape)})"
@@ -137,6 +148,13 @@ def from_pyg(data: HeteroData, like: S) -> S:
         back = sorted(range(len(order)), key=order.__getitem__)
         values[name] = entries.reshape(moved).permute(back).contiguous().to(tensor.value.dtype)
     return like.replace(values)
+
+
+def _feature(store: Any, name: str, tensor: str) -> torch.Tensor:
+    if name not in store:
+        raise ValueError(f"{tensor}: its {name} is missing in the graph")
+    found: torch.Tensor = store[name]
+    return found
 
 
 def _layers(net: Structure) -> HeteroData:

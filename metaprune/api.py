@@ -99,8 +99,9 @@ def prune(
     Where:
 
     Args:
-        checkpoints: folder that keeps the steps of a schedule and of training; a call with the same
-            settings continues from it.
+        checkpoints: folder that keeps what a transformation found, plans, the steps of a schedule
+            and of training, each as soon as it is there; a call with the same settings continues
+            from it.
         inplace: turn `model` itself into the pruned one, as the last step of all, and free its
             dense weights (`graphs.build.inplace`). After an error it is as it was.
 
@@ -109,7 +110,7 @@ def prune(
         TraceError: the model cannot be exported.
         ValueError: an unknown or mistyped setting, names that do not fit each other, a method that
             needs batches or data where there are none, or `inplace` where the class of the model
-            cannot hold the pruned shapes, or for factors.
+            cannot hold the pruned shapes, or for factors and transformations.
         FileNotFoundError: there is no such metanetwork.
     """
     _insist_on_flag(inplace)
@@ -191,7 +192,8 @@ def apply(
             f"a plan is needed (got {type(plan).__name__}); a file is read by metaprune.Plan.load"
         )
     if inplace:
-        refuse_in_place(plan)
+        replaced = next((step.pattern for step in plan.steps if step.rank), None)
+        refuse_in_place(replaced, any(step.moves is not None for step in plan.steps))
         if plan.before is not None:
             raise ValueError(
                 "a chain of plans is not carried out in place; leave inplace out, or apply its "

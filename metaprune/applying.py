@@ -53,9 +53,8 @@ def apply_step(
         pruning.seconds["transform"] = round(perf_counter() - started, 4)
     chain = plan if history is None else history.plan.then(plan)
     told = next(
-        (dict(s.provenance["transform"]) for s in chain.steps if "transform" in s.provenance), {}
+        (s.provenance["transform"] for s in chain.steps if "transform" in s.provenance), None
     )
-    pruning.notes += told.pop("notes", [])
     pruning.held = {} if history is None else history.masks
     if Advisor.of_plan(plan.provenance) is not None:
         with pruning.step("metanetwork"):
@@ -89,7 +88,7 @@ def apply_step(
                 f"Counted as average in the budget: {counted(len(names), 'weight')} "
                 f"({first_of(names)}), because no gradient reaches the outputs: {reason}."
             )
-    if told:
+    if told is not None:
         report["transform"] = told
     if why := plan.provenance.get("no_expected_loss"):
         pruning.notes.append(f"Budget divided {why}.")
@@ -232,23 +231,26 @@ def in_place(found: Pruned, model: nn.Module, repaired: Sequence[Repair]) -> Pru
     return replace(found, model=made)
 
 
-def refuse_in_place(plan: Plan) -> None:
-    """Refuse a plan that puts other layers in the place of those of the model.
+def refuse_in_place(replacing: str | None, transformed: bool) -> None:
+    """Refuse what cannot be done in the very module, before any work.
+
+    Args:
+        replacing: the pattern that puts other layers in the place of those of the model, if one.
+        transformed: whether the network is transformed first.
 
     Raises:
-        ValueError: it has ranks, or moves.
+        ValueError: either is so.
     """
-    for step in plan.steps:
-        if step.rank:
-            raise ValueError(
-                f'pattern "{step.pattern}" puts other layers in the place of those of the model, '
-                "so there is no pruning in place; leave inplace out"
-            )
-        if step.moves is not None:
-            raise ValueError(
-                "a transformed network is another one than the model, so there is no pruning in "
-                "place; leave inplace or transform out"
-            )
+    if replacing is not None:
+        raise ValueError(
+            f'pattern "{replacing}" puts other layers in the place of those of the model, so there '
+            "is no pruning in place; leave inplace out"
+        )
+    if transformed:
+        raise ValueError(
+            "a transformed network is another one than the model, so there is no pruning in "
+            "place; leave inplace or transform out"
+        )
 
 
 def repairs(found: Pruned) -> list[Repair]:

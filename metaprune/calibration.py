@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any, TypeAlias
 
 import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
+from graphs.calls.running import as_inputs, outputs
 from graphs.tools.digests import digest, tensors_digest
+from graphs.tools.words import counted
 from training.data.core import Data
 
 Loss: TypeAlias = Callable[[nn.Module, Any], torch.Tensor]
@@ -48,6 +51,35 @@ class Calibration:
         tensors = [(str(i), v) for i, v in enumerate(leaves) if isinstance(v, torch.Tensor)]
         plain = [repr(v) for v in leaves if isinstance(v, str | int | float | bool | None)]
         return digest(tensors_digest(tensors), *plain)
+
+    def fitting(self, model: nn.Module, example_inputs: Any) -> Calibration:
+        """The same calibration, once it is known that the model runs on it.
+
+        Every batch must be what its forward takes, and the first one with examples is run; the
+        model is left as it was.
+
+        Args:
+            model: that is measured.
+            example_inputs: that it was traced with.
+
+        Raises:
+            ValueError: a batch does not fit, with what a batch has to be.
+        """
+        if any(parameter.is_meta for parameter in model.parameters()):
+            return self  # what needs weights says so itself
+        takes, ran = signature(model.forward), False
+        for number, batch in enumerate(self.batches, start=1):
+            try:
+                args, kwargs = as_inputs(self.inputs(batch))
+                takes.bind(*args, **kwargs)
+                if not ran and _any_examples((args, kwargs)):
+                    found = outputs(model, (args, kwargs))
+                    if isinstance(found, Exception):
+                        raise found
+                    ran = True
+            except Exception as error:
+                raise ValueError(_misfit(number, error, example_inputs)) from error
+        return self
 
     @classmethod
     def of(cls, given: Calibration | Iterable[Any] | None) -> Calibration | None:
@@ -115,6 +147,19 @@ class Calibration:
             return data.task.loss(data.task.forward(model, batch), batch)
 
         return cls(data.calibration(examples, batch_size, seed), data.task.example_inputs, loss)
+
+
+def _misfit(number: int, error: Exception, example_inputs: Any) -> str:
+    """What to say of a batch that a model does not run on."""
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+    args, kwargs = as_inputs(example_inputs)
+    wanted = counted(len(args), "argument") if args else f"keywords {', '.join(kwargs)}"
+    return (
+        f"the model does not run on batch {number} of the calibration: {reason}. A batch is what "
+        f"the forward takes, without labels, like the example inputs ({wanted}). Of batches with "
+        "more in them, say what is the input: "
+        "metaprune.Calibration(batches, inputs=lambda batch: (batch[0],))"
+    )
 
 
 def _any_examples(batch: Any) -> bool:

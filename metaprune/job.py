@@ -55,14 +55,15 @@ class Job:
 
         Raises:
             TraceError: the model cannot be exported.
-            ValueError: a calibration without batches.
+            ValueError: a calibration without batches, or with some that the model does not take.
         """
         model = unwrapped(model.model if isinstance(model, Pruned) else model)
+        batches = Calibration.choose(calibration, data)
         return cls(
             model=model,
             net=trace(model, example_inputs),
             example_inputs=example_inputs,
-            calibration=Calibration.choose(calibration, data),
+            calibration=None if batches is None else batches.fitting(model, example_inputs),
             data=data,
             history=history_of(model),
         )

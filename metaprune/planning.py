@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import pruners.recovery.methods  # noqa: F401 (registers recovery methods)
 import training.recovery.methods  # noqa: F401 (registers recovery methods)
@@ -12,7 +13,7 @@ from metaprune.job import Job
 from metaprune.patterns import Pattern, parse
 from metaprune.patterns.meta_device import refuse, without_values
 from metaprune.settings import WITHOUT_TARGET, Settings
-from metaprune.transforming import transformed
+from metaprune.transforming import told, transformed
 from pruners import Plan, budgets
 from pruners.recovery.base import RECOVERIES, Asked, Recovery, methods, named, pair_of
 from pruners.solvers import SOLVERS
@@ -22,26 +23,36 @@ DEFAULT = "default"
 """Stands in a list of recovery methods for those that fit the pattern."""
 
 
-def plan_job(job: Job, settings: Settings) -> Plan:
-    """Decide what to prune; see `metaprune.plan`."""
+def plan_job(job: Job, settings: Settings, kept: Path | None = None) -> Plan:
+    """Decide what to prune; see `metaprune.plan`.
+
+    Args:
+        job: what is pruned.
+        settings: how.
+        kept: file that keeps what a transformation found, so that it is not found again.
+    """
     pattern, settings = resolved(settings, job.measured)
     valueless = without_values(job.net)
     if valueless is not None:
         budget = budgets.named(settings.budget or "")[0]
         refuse(valueless, budget, settings.metanet, settings.transform)
-    found = transformed(job, settings, pattern)
+    found = transformed(job, settings, pattern, kept)
     if found is None:
         return pattern.plan(job, settings)
     # Shares are of the network that was given, not of one with more parameters than it.
     counted = None if settings.wanted is None else settings.wanted.in_amounts(job.net).asked
-    plan = pattern.plan(job.moved(found.moves), replace(settings, target=counted))
-    told = {**plan.provenance, "settings": settings.to_json()}
-    told["transform"] = {"notes": list(found.notes), **found.figures}
+    moved = job.moved(found.moves)
+    plan = pattern.plan(moved, replace(settings, target=counted))
+    provenance = {
+        **plan.provenance,
+        "settings": settings.to_json(),
+        "transform": told(found, moved.net),
+    }
     return replace(
         plan,
         asked={} if settings.wanted is None else settings.wanted.asked,
         moves=found.moves if found.moves else None,
-        provenance=told,
+        provenance=provenance,
     )
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from graphs import Network
 from metaprune.job import Job
 from metaprune.patterns import Pattern
 from metaprune.settings import Settings
@@ -33,13 +35,40 @@ def parse(asked: str | Mapping[str, Any]) -> dict[str, Transformation]:
     return found
 
 
-def transformed(job: Job, settings: Settings, pattern: Pattern) -> Found | None:
+def told(found: Found, net: Network) -> dict[str, Any]:
+    """What plans and reports say of a transformation, plain JSON values.
+
+    Args:
+        found: the transformation.
+        net: the network after it.
+
+    Returns:
+        `turned` and `reordered` (axis → units), `folded` (axes), `untied` (name → parameters),
+        `parameters` that it costs, `notes`, and what was measured.
+    """
+    moves = found.moves
+    untied = {name: net.tensors[name].value.numel() for name in moves.unties}
+    return {
+        "turned": {axis: net.axes[axis].size for axis in moves.turns},
+        "reordered": dict(moves.orders),
+        "folded": list(moves.folds),
+        "untied": untied,
+        "parameters": sum(untied.values()),
+        "notes": list(found.notes),
+        **found.figures,
+    }
+
+
+def transformed(
+    job: Job, settings: Settings, pattern: Pattern, kept: Path | None = None
+) -> Found | None:
     """What the transformations of settings find for a network; None where none is asked.
 
     Args:
         job: what is pruned.
         settings: without anything left to a default.
         pattern: of them.
+        kept: file that keeps what was found; what it holds is not found again.
 
     Raises:
         ValueError: an unknown transformation or option, a pattern that none helps, a network with
@@ -58,4 +87,9 @@ def transformed(job: Job, settings: Settings, pattern: Pattern) -> Found | None:
         raise ValueError(
             f'no transformation makes pattern "{pattern.name}" easier; leave transform out'
         )
-    return in_order(request, chosen)[0]
+    if kept is not None and kept.is_file():
+        return Found.load(kept)
+    found, _ = in_order(request, chosen)
+    if kept is not None:
+        found.save(kept)
+    return found

@@ -2,9 +2,9 @@
 
     moves.apply(net)      a Network of the same function
 
-They name tensors and axes, so they replay on checkpoints of the architecture that ask for the same
-folds and ties, and are refused on others (one whose norms alone have scales); matrices and orders
-are tensors, kept in a file beside the plan that names their digest.
+They name tensors and axes, so they replay on any checkpoint of the architecture: norms that have
+scales there alone are folded as well. One whose scales meet tied weights that stay tied is refused.
+Matrices and orders are tensors, kept in a file beside the plan that names their digest.
 """
 
 from __future__ import annotations
@@ -88,6 +88,11 @@ class Moves:
         found = [f"{TURNS}/{axis}" for axis in self.turns]
         return found + [f"{ORDERS}/{axis}" for axis in self.orders]
 
+    @property
+    def bare(self) -> bool:
+        """Whether matrices or orders are missing: only the text was read."""
+        return any(name not in self.tensors for name in self.names)
+
     def then(self, other: Moves) -> Moves:
         """Both as one.
 
@@ -134,12 +139,13 @@ class Moves:
         """A network of the same function.
 
         Args:
-            net: of the architecture that the moves were made for; left as it was.
+            net: of the architecture that the moves were made for; left as it was. Norms that stand
+                before a turn are folded, whether the moves name them or not.
 
         Raises:
             MovesError: matrices are missing, or the network does not allow a move; says why.
         """
-        if any(name not in self.tensors for name in self.names):
+        if self.bare:
             raise MovesError(
                 "the plan turns axes by matrices that are not here: they lie in the file that "
                 "was saved beside it, *.moves.safetensors; read the plan with Plan.load"
@@ -147,7 +153,7 @@ class Moves:
         try:
             for name in self.unties:
                 net = net.untie(name)
-            for axis in self.folds:
+            for axis in dict.fromkeys((*self.folds, *self.turns)):
                 net = net.fold_norms(axis)
             for axis in self.turns:
                 net = net.rotate(axis, self.tensors[f"{TURNS}/{axis}"])
@@ -155,7 +161,8 @@ class Moves:
                 net = net.permute(axis, self.tensors[f"{ORDERS}/{axis}"])
         except (KeyError, ValueError) as error:
             raise MovesError(
-                f"this network does not allow the transformation of the plan: {error.args[0]}"
+                f"this network does not allow the transformation of the plan: {error.args[0]}; "
+                "make a new plan for it"
             ) from error
         return net
 

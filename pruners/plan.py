@@ -292,16 +292,23 @@ class Plan:
 
         Matrices of its moves go into a file of the same name that ends in `.moves.safetensors`
         instead of `.json`.
+
+        Raises:
+            PlanError: they are not here: only the text of the plan was read.
         """
+        if any(step.moves is not None and step.moves.bare for step in self.steps):
+            raise PlanError(
+                "the plan turns axes by matrices that are not here, so that nothing could replay "
+                "what would be written; read it with Plan.load, which finds them beside the text"
+            )
         tensors = {
             f"{number}/{name}": value
             for number, step in enumerate(self.steps, start=1)
             if step.moves is not None
             for name, value in step.moves.tensors.items()
         }
-        text = (
-            self.to_json()
-        )  # What cannot be said as text must not cost matrices of an older plan.
+        # What cannot be said as text must not cost matrices of an older plan.
+        text = self.to_json()
         if tensors:
             write_tensors(_beside(path), tensors)
         write_text(path, text)

@@ -16,6 +16,7 @@ from graphs.build.ties import untie
 from graphs.calls.names import Names
 from graphs.calls.running import evaluation, forget
 from graphs.relate.structure import Structure
+from graphs.tools.arguments import said
 
 
 def prune_in_place(model: nn.Module, net: Structure) -> nn.Module:
@@ -28,8 +29,10 @@ def prune_in_place(model: nn.Module, net: Structure) -> nn.Module:
         net: the pruned network.
 
     Raises:
-        ValueError: see `put_in_place`.
+        ValueError: see `put_in_place`; or it is no module.
     """
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"expected the module that was traced (got {said(model)})")
     tied = Names(model).aliases
     own = [name for name, canonical in net.source.aliases.items() if name == canonical]
     untie(model, [name for name in own if tied.get(name, name) != name])

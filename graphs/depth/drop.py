@@ -28,6 +28,7 @@ from graphs.depth.branches import Block, blocks
 from graphs.program.program import Program, copied
 from graphs.relate.structure import Source, Structure
 from graphs.relate.trace import reopened, structure_of
+from graphs.tools.arguments import said
 
 S = TypeVar("S", bound=Structure)
 
@@ -49,7 +50,10 @@ def drop(net: S, names: Iterable[str]) -> S:
 
     Raises:
         KeyError: no such block.
+        ValueError: no names.
     """
+    if isinstance(names, str | bytes) or not isinstance(names, Iterable):
+        raise ValueError(f"expected the names of blocks, a list (got {said(names)})")
     names = list(names)
     smaller, lost = _counted(net, names)
     if smaller is net:
@@ -99,7 +103,7 @@ def _counted(net: S, names: list[str]) -> tuple[S, set[str]]:
         return net, set()
     known = {b.name: b for b in blocks(net)}
     for name in names:
-        if name not in known:
+        if not isinstance(name, str) or name not in known:
             raise KeyError(f"no block {name!r}; `blocks()` lists them: {', '.join(known)}")
     gone = [known[name] for name in names]
     program = _without(net.program, gone)

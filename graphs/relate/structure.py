@@ -8,6 +8,7 @@ remove(axis, dead units) computes the same function, up to the axis' class of ex
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -21,6 +22,7 @@ from graphs.axes.dims import Axis, Dim, atoms, kept_positions, size
 from graphs.axes.extents import Product
 from graphs.errors import FrozenAxisError
 from graphs.program.program import Program
+from graphs.tools.arguments import said, whole_numbers
 
 
 @dataclass(frozen=True)
@@ -152,6 +154,11 @@ class Structure:
             f"{len(self.axes)} axes, {free} of them prunable)"
         )
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """The same network with values of its own; what never changes is shared."""
+        values = {n: copy.deepcopy(t.value.detach(), memo) for n, t in self.tensors.items()}
+        return self.replace(values)
+
     @cached_property
     def extents(self) -> dict[str, Product]:
         """Tensor name → number of its entries, as a function of the axis sizes."""
@@ -174,12 +181,16 @@ class Structure:
 
         Raises:
             KeyError: a name is not a tensor of this network.
-            ValueError: a shape differs.
+            ValueError: a shape differs, or a value is no tensor.
         """
         tensors = dict(self.tensors)
+        if not isinstance(values, Mapping):
+            raise ValueError(f"expected a mapping of tensor names to values (got {said(values)})")
         for name, value in values.items():
             if name not in tensors:
                 raise KeyError(f"{name!r} is not a tensor of this network")
+            if not isinstance(value, torch.Tensor):
+                raise ValueError(f"{name}: expected a tensor (got {said(value)})")
             expected = tuple(tensors[name].value.shape)
             if tuple(value.shape) != expected:
                 raise ValueError(f"{name}: expected shape {expected} (got {tuple(value.shape)})")
@@ -198,7 +209,7 @@ class Structure:
             ValueError: `order` is not a permutation.
         """
         n = self._free(axis).size
-        index = torch.as_tensor(order, dtype=torch.int64)
+        index = whole_numbers(order, f"order of {axis}")
         if index.shape != (n,) or not torch.equal(index.sort().values, torch.arange(n)):
             raise ValueError(f"{axis}: order must be a permutation of {n} units (got {order})")
         return self._keep({axis: index})
@@ -220,13 +231,13 @@ class Structure:
 
         Raises:
             FrozenAxisError: an axis must be left alone.
-            ValueError: indices out of range, repeated, or covering a whole axis.
+            ValueError: indices out of range, repeated, covering a whole axis, or no whole numbers.
         """
-        removed = {axis: indices} if isinstance(axis, str) else axis
+        removed = axis if isinstance(axis, Mapping) else {self.axis(axis).name: indices}
         kept = {}
         for name, gone in removed.items():
             n = self._free(name).size
-            index = torch.as_tensor(gone, dtype=torch.int64).reshape(-1)
+            index = whole_numbers(gone, f"units to remove from {name}").reshape(-1)
             if index.numel() == 0:
                 continue
             stays = torch.ones(n, dtype=torch.bool)
@@ -240,12 +251,21 @@ class Structure:
                 raise ValueError(f"{name}: {left} units would stay; keep at least {least}")
         return self._keep(kept) if kept else self
 
-    def _free(self, name: str) -> Axis:
-        if name not in self.axes:
+    def axis(self, name: str) -> Axis:
+        """The axis of a name.
+
+        Raises:
+            KeyError: there is no such axis.
+        """
+        if not isinstance(name, str) or name not in self.axes:
             raise KeyError(f"no axis {name!r}; `groups()` lists them")
-        if self.axes[name].frozen:
-            raise FrozenAxisError(f"axis {name!r} is left alone: {self.axes[name].frozen}")
         return self.axes[name]
+
+    def _free(self, name: str) -> Axis:
+        axis = self.axis(name)
+        if axis.frozen:
+            raise FrozenAxisError(f"axis {name!r} is left alone: {axis.frozen}")
+        return axis
 
     def _keep(self, kept: Mapping[str, torch.Tensor]) -> Self:
         tensors = {}

@@ -47,8 +47,7 @@ def symmetry(net: Structure, axis: str) -> Symmetry:
     Raises:
         KeyError: there is no such axis.
     """
-    if axis not in net.axes:
-        raise KeyError(f"no axis {axis!r}; `groups()` lists them")
+    net.axis(axis)
     return _of(net, axis, nodes_by_axis(net)[axis], still_nodes(net.program.graph.nodes))
 
 

@@ -31,6 +31,7 @@ from graphs.axes.dims import atoms, unit_index
 from graphs.relate.structure import Structure
 from graphs.rules.registry import known_of, operator_name
 from graphs.symmetries.nodes import dims_of, nodes_by_axis
+from graphs.tools.arguments import real_numbers
 
 # Operators whose equations this file writes down, by the places of their operands.
 _LINEAR = ("linear", "conv1d", "conv2d", "conv3d")
@@ -260,15 +261,13 @@ def rescale(net: Net, axis: str, scales: torch.Tensor, gauge: int = 0) -> Net:
         KeyError: there is no such axis.
         ValueError: the axis has no such gauge, or a number is none of its scales.
     """
-    if axis not in net.axes:
-        raise KeyError(f"no axis {axis!r}; `groups()` lists them")
+    count = net.axis(axis).size
     known = gauges(net).get(axis, [])
-    if not 0 <= gauge < len(known):
-        raise ValueError(f"{axis} has {len(known)} scale gauges (got number {gauge})")
-    count = net.axes[axis].size
-    if tuple(scales.shape) != (count,):
-        raise ValueError(f"{axis}: expected {count} scales (got shape {tuple(scales.shape)})")
-    exact = scales.detach().to(torch.float64)
+    if not isinstance(gauge, int) or isinstance(gauge, bool) or not 0 <= gauge < len(known):
+        raise ValueError(f"{axis} has {len(known)} scale gauges (got number {gauge!r})")
+    exact = real_numbers(scales, f"{axis}: expected {count} scales").detach().to(torch.float64)
+    if tuple(exact.shape) != (count,):
+        raise ValueError(f"{axis}: expected {count} scales (got shape {tuple(exact.shape)})")
     signed = known[gauge].signed
     fine = exact.isfinite() & ((exact != 0) if signed else (exact > 0))
     if not bool(fine.all()):

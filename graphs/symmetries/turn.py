@@ -14,6 +14,7 @@ from graphs.relate.structure import Structure
 from graphs.symmetries.find import symmetry
 from graphs.symmetries.positions import runs
 from graphs.symmetries.values import Slot, Symmetry
+from graphs.tools.arguments import real_numbers
 
 Net = TypeVar("Net", bound=Structure)
 
@@ -117,10 +118,10 @@ def member(net: Structure, found: Symmetry, matrix: torch.Tensor) -> torch.Tenso
             f"{name} cannot be turned yet: fold its norms first (`fold_norms`): {names}"
         )
     shapes = [(n, n)] + ([(net.axes[found.per].size, n, n)] if found.per else [])
-    if tuple(matrix.shape) not in shapes:
-        wanted = " or ".join(map(str, shapes))
-        raise ValueError(f"{name}: expected a matrix {wanted} (got {tuple(matrix.shape)})")
-    exact = matrix.detach().to(torch.float64)
+    wanted = f"{name}: expected a matrix {' or '.join(map(str, shapes))}"
+    exact = real_numbers(matrix, wanted).detach().to(torch.float64)
+    if tuple(exact.shape) not in shapes:
+        raise ValueError(f"{wanted} (got {tuple(exact.shape)})")
     if not bool(exact.isfinite().all()):
         raise ValueError(f"{name}: the matrix is not finite")
     if found.group == "invertible":

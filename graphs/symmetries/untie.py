@@ -25,7 +25,7 @@ def untied(net: Structure, names: Sequence[str]) -> tuple[nn.Module, Any]:
     """
     aliases = net.source.aliases
     for name in names:
-        if name not in aliases:
+        if not isinstance(name, str) or name not in aliases:
             raise KeyError(f"{name!r} is not a tensor of this network")
         if list(aliases.values()).count(aliases[name]) == 1:
             raise ValueError(f"{name} is not tied to another tensor")

@@ -1,6 +1,8 @@
 """Files and folders that are written whole or not at all.
 
-A failure, or an interruption, leaves what was there before.
+A failure, or an interruption, leaves what was there before. Whoever may read other new files of the
+process may read these, whatever the library that writes them thinks of it (safetensors lets nobody
+but the owner).
 """
 
 from __future__ import annotations
@@ -8,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +33,7 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     temporary = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         yield temporary
+        temporary.chmod(_usual_mode(temporary))
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
@@ -102,6 +106,21 @@ def whole_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     temporary.mkdir(parents=True)
     try:
         yield temporary
+        mode = _usual_mode(temporary / "mode")
+        for path in temporary.rglob("*"):
+            if path.is_file():
+                path.chmod(mode)
         os.replace(temporary, target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _usual_mode(beside: Path) -> int:
+    """Permissions that the umask gives a new file; only making one tells without changing it."""
+    probe = beside.with_name(f".{beside.name}.mode")
+    descriptor = os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+    try:
+        return stat.S_IMODE(os.fstat(descriptor).st_mode)
+    finally:
+        os.close(descriptor)
+        probe.unlink()

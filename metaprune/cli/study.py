@@ -110,7 +110,7 @@ class Study:
         settings: how to prune; target, metanetwork and budget are those of each point.
         measuring: how to measure.
         source: how `training.sources.load` builds the dense architecture, if it can; for saving.
-        checkpoints: folder that keeps the steps of schedules; None keeps none.
+        checkpoints: folder that keeps plans and the steps of schedules; None keeps none.
         console: where progress is told.
     """
 
@@ -196,6 +196,7 @@ class Study:
             notes=tuple(report["notes"]),
             seconds={"plan": planned, **report["seconds"]},
             expected=report.get("expected_loss", {}),
+            transform=report.get("transform", {}),
             folder=name,
         )
         self.entries.append(entry)
@@ -232,8 +233,8 @@ class Study:
         if entry.after:
             found += f", finetuned {words.metric(score, entry.after[score])}"
         self.console.print(
-            f"{entry.method} at {words.asked(entry.asked)}: {entry.achieved['speedup']:.2f}× fewer "
-            f"MACs, {score} {found}",
+            f"{entry.method} at {words.asked(entry.asked)}: "
+            f"{words.saved(entry.achieved, self.job.dense.costs['params'])}, {score} {found}",
             highlight=False,
         )
 

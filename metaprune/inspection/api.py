@@ -99,7 +99,7 @@ def inspect(
     given, curves = Calibration.of(calibration), dict[str, Any]()
     if given is not None:
         begun = time.perf_counter()
-        curves = expected(net, model, given.model_inputs)
+        curves = expected(net, model, given.fitting(model, example_inputs).model_inputs)
         seconds["expected"] = time.perf_counter() - begun
     found = groups(net)
     turned, not_turned = turning(net)

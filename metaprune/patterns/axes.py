@@ -30,6 +30,7 @@ class AxesPattern:
     name: ClassVar[str]
     prunes: ClassVar[Prunes] = "axes"
     once: ClassVar[str | None] = None
+    replaces: ClassVar[bool] = False
     chooses: ClassVar[bool] = True
 
     @classmethod

@@ -43,12 +43,14 @@ class Pattern(Protocol):
         prunes: "axes" (shapes get smaller) or "weights" (masks and factors).
         advised: whether a metanetwork can advise its budget.
         once: why it cannot be done in several steps; None where it can.
+        replaces: whether other layers take the place of those of the model.
     """
 
     forms: ClassVar[tuple[str, ...]]
     prunes: ClassVar[Prunes]
     advised: ClassVar[bool]
     once: ClassVar[str | None]
+    replaces: ClassVar[bool]
 
     @classmethod
     def read(cls, text: str) -> Self | None:
@@ -195,6 +197,8 @@ def foretold(evidence: Mapping[str, Any]) -> dict[str, Any]:
         return {}
     tried = {way: float(f"{lost:.6g}") for way, lost in expected.tried.items()}
     found: dict[str, Any] = {"tried": tried} if tried else {}
+    if expected.candidates:
+        found["candidates"] = expected.candidates
     if expected.prediction is None:
         return found
     unreached = expected.unreached

@@ -28,6 +28,7 @@ class LowRank:
     prunes: ClassVar[Prunes] = "weights"
     advised: ClassVar[bool] = False
     once: ClassVar[str | None] = ONCE
+    replaces: ClassVar[bool] = True
     chooses: ClassVar[bool] = True
 
     @classmethod

@@ -50,6 +50,7 @@ class Masks:
     prunes: ClassVar[Prunes] = "weights"
     advised: ClassVar[bool] = True
     once: ClassVar[str | None] = None
+    replaces: ClassVar[bool] = False
 
     @classmethod
     def read(cls, text: str) -> Self | None:

@@ -36,6 +36,7 @@ class MasksBesideLowRank:
     prunes: ClassVar[Prunes] = "weights"
     advised: ClassVar[bool] = False
     once: ClassVar[str | None] = ONCE
+    replaces: ClassVar[bool] = True
 
     @classmethod
     def read(cls, text: str) -> Self | None:

@@ -1,8 +1,8 @@
 """Reports: what a run found out, as JSON, as a page and as a table.
 
 `schema` holds the report as a value, and `outline` reads off a network what is drawn of it. `page`,
-`table` and `folder` show it, `drawing` and `tradeoff` are its pictures, and `ranking` says who
-leads. `words`, `theme` and `markup` are the figures, colours and pieces of HTML that every page of
+`table` and `folder` show it, `sections` holds the page's parts, and `ranking` says who leads.
+`words`, `theme` and `markup` are the figures, colours and pieces of HTML that every page of
 metaprune shares.
 """
 

@@ -7,12 +7,13 @@ from html import escape
 from typing import Any
 
 from metaprune.report import markup, theme, words
-from metaprune.report.drawing import drawing, of_weights
-from metaprune.report.expected import expected
 from metaprune.report.ranking import by_target, leaders, leading
 from metaprune.report.schema import Report
+from metaprune.report.sections.drawing import drawing, of_weights
+from metaprune.report.sections.expected import expected
+from metaprune.report.sections.tradeoff import tradeoff
+from metaprune.report.sections.transformed import transformed
 from metaprune.report.table import rows
-from metaprune.report.tradeoff import tradeoff
 
 
 def page(report: Report) -> str:
@@ -25,6 +26,7 @@ def page(report: Report) -> str:
         table=_table(report),
         tradeoff=tradeoff(report) if report.entries else "",
         budgets=_budgets(report),
+        transformed=transformed(report),
         expected=expected(report),
         notes=_notes(report),
         provenance=_definitions(report.provenance),
@@ -43,9 +45,7 @@ def _summary(report: Report) -> str:
     for entries in by_target(report):
         best = leaders(report, entries)[0]
         value = words.metric(report.score, best.final[report.score])
-        smaller = f"{best.achieved['speedup']:.2f}× fewer MACs"
-        if best.achieved["speedup"] <= 1:  # masks leave shapes as they are
-            smaller = f"{100 * best.achieved['sparsity']:.0f} % of the weights gone"
+        smaller = words.saved(best.achieved, report.cost["params"])
         leads = f", {escape(best.method)} leads" if len(entries) > 1 else ""
         # Methods that were asked for the same may differ in MACs.
         asked = escape(words.asked(best.asked) or "the pattern")

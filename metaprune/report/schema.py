@@ -44,6 +44,8 @@ class Entry:
         seconds: step → duration.
         expected: what the budget was expected to lose (`pruners.curves.Prediction.to_json`), and
             what was `lost`; empty where another rule divided it.
+        transform: what was done to the network before (`metaprune.transforming.told`); empty where
+            nothing was asked.
         folder: where the pruned network is, relative to the report; None where it was not saved.
     """
 
@@ -57,6 +59,7 @@ class Entry:
     notes: tuple[str, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
     expected: Mapping[str, Any] = field(default_factory=dict)
+    transform: Mapping[str, Any] = field(default_factory=dict)
     folder: str | None = None
 
     @property

@@ -48,3 +48,17 @@ def duration(milliseconds: float | None) -> str:
 def asked(target: Mapping[str, Any]) -> str:
     """A target: "speedup 2.0 and params 50%"."""
     return " and ".join(f"{name} {value}" for name, value in target.items())
+
+
+def saved(achieved: Mapping[str, float], params: float) -> str:
+    """What a pruning saves: MACs, or where masks leave shapes as they are, which weights.
+
+    Args:
+        achieved: of the pruned network: speedup, sparsity, params.
+        params: of the dense network.
+    """
+    if achieved["speedup"] > 1:
+        return f"{achieved['speedup']:.2f}× fewer MACs"
+    left = 1 - achieved["params"] / max(1, params)
+    whole = f"{100 * abs(left):.0f} % {'fewer' if left >= 0 else 'more'} parameters"
+    return f"{100 * achieved['sparsity']:.0f} % of the prunable weights gone, {whole}"

@@ -42,6 +42,12 @@ def remember(model: nn.Module, history: History) -> None:
     _HISTORIES[model] = replace(history, shapes=_shapes(model))
 
 
+def inherit(model: nn.Module, copied: nn.Module) -> None:
+    """Note of a copy what is noted of its original."""
+    if model in _HISTORIES:
+        _HISTORIES[copied] = _HISTORIES[model]
+
+
 def history_of(model: nn.Module) -> History | None:
     """How a module came about; None for one that was never pruned here.
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, fields
+from typing import Any, Self
 
 import torch
 from torch import nn
 
 from graphs import Network
 from metaprune.results.dense import Dense
+from metaprune.results.history import inherit
 from pruners import Plan
 
 
@@ -39,3 +41,10 @@ class Pruned:
     example_inputs: Any
     dense: Dense
     masks: Mapping[str, torch.Tensor] = field(default_factory=dict)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """The same with a module of its own, whose history is known as that of this one is."""
+        parts = {e.name: copy.deepcopy(getattr(self, e.name), memo) for e in fields(self)}
+        found = type(self)(**parts)
+        inherit(self.model, found.model)
+        return found

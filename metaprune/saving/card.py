@@ -30,7 +30,8 @@ def card(result: Pruned, name: str, kind: str) -> str:
     ]
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     steps = ", then ".join(map(_said, result.plan.steps))
-    notes = "\n".join(f"- {note}" for note in result.report["notes"])
+    said = [*result.report.get("transform", {}).get("notes", ()), *result.report["notes"]]
+    notes = "\n".join(f"- {note}" for note in said)
     return f"""# {name}
 
 A network pruned by metaprune: {steps}.

@@ -94,7 +94,7 @@ def load(folder: str | Path, *, dense: nn.Module | None = None) -> nn.Module:
         # A program also holds what the module does not save: tables that its forward reads.
         tensors = {**state_of(model), **tensors}
     elif how.get("plain"):
-        model = classes.read(inside, how["dense"]["architecture"])
+        model = classes.cast(classes.read(inside, how["dense"]["architecture"]), tensors)
     else:
         model = _on(_in_dtypes_of(_built(how), tensors), inside, how)
     if not how.get("plain") or dense is not None:

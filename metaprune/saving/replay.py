@@ -7,17 +7,24 @@ from typing import Any
 from torch import nn
 
 from graphs import Network, trace
-from pruners import Plan
+from pruners import Plan, PlanError
 from pruners.factors import shaped
 
 
 def carried_out(net: Network, step: Plan) -> nn.Module:
     """A module of the shapes that one step of a plan gives a network.
 
+    Of its moves only those count that change what tensors there are: ties undone.
+
     Raises:
         PlanError: the plan does not fit.
     """
-    return shaped(step.carry_out(step.moved(net)).to_model(), step)
+    try:
+        for name in () if step.moves is None else step.moves.unties:
+            net = net.untie(name)
+    except (KeyError, ValueError) as error:
+        raise PlanError(f"the plan unties {name}: {error.args[0]}") from error
+    return shaped(step.carry_out(net).to_model(), step)
 
 
 def replayed(net: Network, plan: Plan, example_inputs: Any) -> nn.Module:

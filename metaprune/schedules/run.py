@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +49,9 @@ def run_schedule(
         job: what is pruned.
         settings: how.
         methods: of recovery; those of the settings when None.
-        checkpoints: folder that keeps every step and what methods that train write; a call with the
-            same settings, weights and data continues from it, to the same result.
+        checkpoints: folder that keeps what a transformation found, the plan of every step, the
+            steps of several, and what methods that train write; a call with the same settings,
+            weights and data continues from it, to the same result.
         inplace: whether the result is to be put into the very module: refused before any work
             where it cannot be.
 
@@ -58,13 +60,15 @@ def run_schedule(
         ValueError: settings that do not fit each other, the model or what is there.
     """
     pattern, _ = resolved(settings, job.measured)
+    if inplace:
+        refuse_in_place(pattern.name if pattern.replaces else None, settings.transform is not None)
     methods = recovery_methods(job, settings) if methods is None else methods
     targets = list(parse(settings.schedule).targets(job.net, settings.wanted, pattern))
     if settings.transform is not None:
         # Later steps start from a network that may have more parameters, whose ties are undone.
         targets[1:] = [None if one is None else one.in_amounts(job.net) for one in targets[1:]]
-    steps = None
-    if checkpoints is not None and len(targets) > 1:
+    steps, several = None, len(targets) > 1
+    if checkpoints is not None:
         whose: dict[str, Any] = {
             "settings": settings.to_json(),
             "fingerprints": fingerprint(job.net),
@@ -82,21 +86,20 @@ def run_schedule(
         one = replace(settings, target=None if target is None else target.asked)
         if found is not None:
             one = replace(one, transform=None)  # masks of the last step would not turn
-        done = None if steps is None else steps.kept(number, job)
+        done = None if steps is None or not several else steps.kept(number, job)
         if done is None:
+            make = partial(plan_job, job, one)
             try:
-                plan = plan_job(job, one)
+                plan = make() if steps is None else steps.planned(number, make)
             except MetAlreadyError:
                 if number == len(targets):
                     raise
                 continue  # Earlier prunings went further than this step would.
-            if inplace:
-                refuse_in_place(plan)
             inside = checkpoints
-            if steps is not None:
+            if steps is not None and several:
                 inside = steps.folder / f"training-{number:02d}"
             done = apply_step(job, plan, methods, inside)
-            if steps is not None:
+            if steps is not None and several:
                 steps.keep(number, done)
         found = done
         repaired += repairs(found)

@@ -1,13 +1,14 @@
 """The steps of a schedule on disk, so that an interrupted one continues where it was.
 
-A folder holds `schedule.json`, which says whose steps these are, and a folder for every step that
-is done: its plan, report, tensors and masks.
+A folder holds `schedule.json`, which says whose steps these are; for every step what its
+transformation found and its plan, as soon as they are there; and a folder for every step that is
+done: its plan, report, tensors and masks.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,20 @@ class Steps:
     def at(self, number: int) -> Path:
         """The folder of a step, counted from 1."""
         return self.folder / f"step-{number:02d}"
+
+    def planned(self, number: int, make: Callable[[Path], Plan]) -> Plan:
+        """The plan of a step: the one that was written down, or a new one, which is.
+
+        Args:
+            number: of the step.
+            make: from a file that keeps what a transformation found, a plan.
+        """
+        path = self.folder / f"plan-{number:02d}.json"
+        if path.is_file():
+            return Plan.load(path)
+        plan = make(self.folder / f"transform-{number:02d}.safetensors")
+        plan.save(path)
+        return plan
 
     def keep(self, number: int, found: Pruned) -> None:
         """Write a step down, whole or not at all."""

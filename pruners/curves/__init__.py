@@ -5,14 +5,15 @@ draw curves of it with what will prune in mind, a solver or a refit; `branches` 
 residual branches cost; `curve` is what they draw, and `spend` divides a budget over them.
 """
 
-from pruners.curves.axes import AxisCurve, axis_curves
+from pruners.curves.axes import AxisCurve, axis_curves, check_order
 from pruners.curves.branches import BranchLosses, branch_losses
 from pruners.curves.curve import Curve, Prediction
 from pruners.curves.expected import ExpectedLoss
 from pruners.curves.masks import mask_curves
 from pruners.curves.sides import Sides, measure_sides
 from pruners.curves.spend import spend
-from pruners.curves.trial import FEWEST, Judge, dropped_and_refitted, left_out
+from pruners.curves.trial import FEWEST, Judge, Paired, dropped_and_refitted, left_out
+from pruners.curves.value import SumOfLosses, Value
 
 __all__ = [
     "FEWEST",
@@ -21,10 +22,14 @@ __all__ = [
     "Curve",
     "ExpectedLoss",
     "Judge",
+    "Paired",
     "Prediction",
     "Sides",
+    "SumOfLosses",
+    "Value",
     "axis_curves",
     "branch_losses",
+    "check_order",
     "dropped_and_refitted",
     "left_out",
     "mask_curves",

@@ -12,10 +12,10 @@ from torch import nn
 
 from pruners.curves.curve import Prediction
 from pruners.curves.sides import Sides, measure_sides
-from pruners.curves.trial import Judge, cut_and_refitted, left_out
+from pruners.curves.trial import FEWEST, Judge, cut_and_refitted, left_out
 from pruners.recovery.solve_in_order import Ask, solve_in_order
 from pruners.solvers import MaskPattern
-from pruners.statistics import Likelihood
+from pruners.statistics import Likelihood, NoCurvatureError
 
 if TYPE_CHECKING:
     from graphs import Network
@@ -50,6 +50,8 @@ class ExpectedLoss:
         """Of the budget that was divided last, for reports."""
         self.tried: dict[str, float] = {}
         """Way of choosing → divergence on examples left out, where several were tried."""
+        self.candidates: list[dict[str, Any]] = []
+        """What a surrogate proposed, as plans record it."""
         self._weights = list(weights)
         self._model = model
 
@@ -78,6 +80,30 @@ class ExpectedLoss:
         measuring, judging = left_out(self.batches)
         part = ExpectedLoss(self.net, measuring, self._weights, self.likelihood, self.model)
         return part, Judge(self.model, judging)
+
+    def judged_apart(self, insist: bool) -> tuple[ExpectedLoss, Judge] | None:
+        """See `divided`; None where nothing can tell one pruning from another.
+
+        Args:
+            insist: whether that is an error.
+
+        Raises:
+            ValueError: outputs that are no scores, or fewer than `FEWEST` predictions left out.
+        """
+        try:
+            part, judge = self.divided()
+        except NoCurvatureError as error:  # outputs that are no scores cannot be judged
+            if insist:
+                raise ValueError(f"nothing judges evaluations: {error}") from error
+            return None
+        if judge.predictions >= FEWEST:
+            return part, judge
+        if insist:
+            raise ValueError(
+                f"evaluations are judged by predictions of a quarter of the calibration, and "
+                f"{judge.predictions} of at least {FEWEST} are there; give more examples"
+            )
+        return None
 
     def after(self, kept: Mapping[str, torch.Tensor]) -> ExpectedLoss:
         """Of the network without the units that go, refitted in order.

@@ -34,7 +34,8 @@ def left_out(batches: Sequence[Any]) -> tuple[list[Any], list[Any]]:
     """Batches to measure on, and others to judge by.
 
     Every fourth is left out; fewer than four are cut into pieces first, and of fewer pieces than
-    four the last one is. A single example that cannot be divided does both.
+    four the last one is. A single one that cannot be cut is measured on, and nothing judges: what
+    was chosen by an example says nothing about others.
 
     Args:
         batches: inputs of the model.
@@ -46,9 +47,7 @@ def left_out(batches: Sequence[Any]) -> tuple[list[Any], list[Any]]:
     step = min(round(1 / SHARE), len(pieces))
     judging = pieces[step - 1 :: step]
     measuring = [piece for i, piece in enumerate(pieces) if i % step != step - 1]
-    if not judging or not measuring:
-        return pieces, pieces
-    return measuring, judging
+    return (measuring, judging) if measuring else (pieces, [])
 
 
 class Judge:
@@ -74,20 +73,65 @@ class Judge:
 
     def __call__(self, pruned: nn.Module) -> float:
         """The divergence of a module from the dense one."""
-        total = count = 0.0
+        sums, counts = self.each(pruned)
+        return float(sums.sum() / counts.sum().clamp_min(1.0))
+
+    def each(self, pruned: nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
+        """Summed divergence of every example and the number of its predictions, (N,), float64."""
+        sums, counts = [], []
         with undisturbed(pruned), torch.no_grad():
             for batch, (expected, weight) in zip(self._batches, self._dense, strict=True):
                 found, _ = self._predictions(pruned, batch)
-                each = _divergence(expected, found)
-                total += float((each * weight).sum())
-                count += float(weight.sum())
-        return total / max(count, 1.0)
+                lost = (_divergence(expected, found) * weight).double()
+                sums.append(lost.reshape(len(lost), -1).sum(1).cpu())
+                counts.append(weight.double().reshape(len(weight), -1).sum(1).cpu())
+        return torch.cat(sums), torch.cat(counts)
 
     @staticmethod
     def _predictions(model: nn.Module, batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
         scores, counted = scores_of(run(model, batch), batch)
         wide = scores.to(torch.promote_types(scores.dtype, torch.float32))
         return wide if wide.shape[-1] == 1 else wide.log_softmax(-1), counted.to(wide)
+
+
+class Paired:
+    """A judge that knows how far the damages of two prunings differ by chance.
+
+    Both are judged by the same examples, so what counts is how differently the examples see them:
+    with u the share of an example in the damage, times the number N of examples, the logarithms of
+    two damages differ by chance with the variance Var(u − u') / N.
+
+    Args:
+        judge: of modules.
+
+    Attributes:
+        pairs: modules that this is known from, the first ones judged.
+    """
+
+    pairs = 3
+
+    def __init__(self, judge: Judge) -> None:
+        self._judge = judge
+        self._shares: list[torch.Tensor] = []
+
+    def __call__(self, pruned: nn.Module) -> float:
+        """The divergence of a module from the dense one."""
+        sums, counts = self._judge.each(pruned)
+        if len(self._shares) < self.pairs:
+            self._shares.append(sums / sums.mean().clamp_min(1e-30))
+        return float(sums.sum() / counts.sum().clamp_min(1.0))
+
+    @property
+    def deviation(self) -> float:
+        """Standard deviation of the logarithm of one damage, where two are compared.
+
+        From the first few that were judged, each beside the very first; 0 with fewer than two.
+        """
+        if len(self._shares) < 2 or len(self._shares[0]) < 2:
+            return 0.0
+        first, *others = self._shares
+        each = [(other - first).var() / len(first) / 2 for other in others]
+        return float(torch.stack(each).mean().sqrt())
 
 
 def _divergence(expected: torch.Tensor, found: torch.Tensor) -> torch.Tensor:

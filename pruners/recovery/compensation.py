@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -33,11 +34,12 @@ class Compensation:
     @property
     def status(self) -> str:
         """One sentence for a person."""
-        done = f"{counted(len(self.values), 'consumer bias', 'consumer biases')} compensated"
-        if not self.uncompensated:
-            return f"{done}."
-        reasons = "; ".join(f"{name}: {why}" for name, why in self.uncompensated.items())
-        return f"{done}, {counted(len(self.uncompensated), 'consumer')} not ({reasons})."
+        done = counted(len(self.values), "bias", "biases")
+        without = [
+            f"; {counted(count, 'weight')} went without: {why}"
+            for why, count in Counter(self.uncompensated.values()).items()
+        ]
+        return f"What removed units added on average went into {done}{''.join(without)}."
 
 
 def input_means(net: Network, model: nn.Module, batches: Iterable[Any]) -> dict[str, torch.Tensor]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ import torch.distributed as dist
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from graphs.tools.files import whole_file
 from pruners.statistics.moments import PAIRS, STATISTICS, Moments
 
 FORMAT = "metaprune-statistics-1"
@@ -114,13 +114,8 @@ class Statistics:
             "counts": json.dumps(counts),
             "unreached": json.dumps(self.unreached),
         }
-        target = Path(path)
-        unfinished = target.with_name(f"{target.name}.{os.getpid()}.tmp")
-        try:
+        with whole_file(path) as unfinished:
             save_file(tensors, unfinished, metadata=about)
-            unfinished.replace(target)
-        finally:
-            unfinished.unlink(missing_ok=True)
 
     @classmethod
     def load(cls, path: str | Path, device: str = "cpu") -> Statistics:

@@ -14,6 +14,7 @@ from torch.overrides import TorchFunctionMode
 
 from graphs.calls.running import undisturbed
 from pruners.statistics.calls import function_name
+from pruners.statistics.likelihood import class_dimension
 
 
 class Imitation:
@@ -26,7 +27,8 @@ class Imitation:
     Args:
         model: the dense model; runs in evaluation mode and is left as it was.
         batches: example inputs (a tuple of arguments, a mapping of keywords, or one tensor); kept.
-        class_dim: dimension of the model's scores that runs over classes.
+        class_dim: dimension of the model's scores that runs over classes; None for the one that
+            they are read along elsewhere (`pruners.statistics.likelihood.class_dimension`).
         recalibrated: batch norms of the pruned network use the statistics of each batch, as after
             `recovery.recalibrate_batch_norm`: what recalibration mends is not held against the
             weights. The divergence of the dense weights is then small, but not zero.
@@ -41,7 +43,7 @@ class Imitation:
         self,
         model: nn.Module,
         batches: Iterable[Any],
-        class_dim: int = -1,
+        class_dim: int | None = None,
         recalibrated: bool = False,
     ) -> None:
         self.model = model
@@ -54,7 +56,7 @@ class Imitation:
             raise ValueError("imitation needs at least one calibration batch (got none)")
         with undisturbed(model), torch.no_grad():
             self._dense = [self._log_probabilities({}, batch) for batch in self.batches]
-        self._rows = sum(dense.numel() // dense.shape[class_dim] for dense in self._dense)
+        self._rows = sum(dense.shape[:-1].numel() for dense in self._dense)
 
     def __call__(self, values: Mapping[str, torch.Tensor]) -> tuple[float, dict[str, torch.Tensor]]:
         """The divergence of the model with these values, and its gradient in each of them.
@@ -98,7 +100,8 @@ class Imitation:
                 f"{type(output).__name__}); wrap it so that it returns the tensor"
             )
         wide = torch.promote_types(scores.dtype, torch.float32)
-        return scores.to(wide).log_softmax(self.class_dim)
+        along = class_dimension(scores, batch) if self.class_dim is None else self.class_dim
+        return scores.to(wide).movedim(along, -1).log_softmax(-1)
 
 
 class BatchNorms(TorchFunctionMode):

@@ -128,7 +128,7 @@ def scores_of(output: Any, batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
 
     Args:
         output: of the model: a tensor, an object with `logits`, or a tree with a tensor first.
-            Classes are its last dimension; with one number for every example of the batch,
+            Classes lie along `class_dimension`; with one number for every example of the batch,
             (examples,), each of them is a score of its own.
         batch: its input; an `attention_mask` of the shape of the predictions leaves padding out.
 
@@ -151,11 +151,37 @@ def scores_of(output: Any, batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
         )
     if scores.ndim == 1 and _rows(batch, len(scores)):
         scores = scores[:, None]
+    scores = scores.movedim(class_dimension(scores, batch), -1)
     rows = scores.shape[:-1]
     mask = batch.get("attention_mask") if isinstance(batch, Mapping) else None
     if isinstance(mask, torch.Tensor) and mask.shape == rows:
         return scores, mask.to(scores.device).bool()
     return scores, torch.ones(rows, dtype=torch.bool, device=scores.device)
+
+
+def class_dimension(scores: torch.Tensor, batch: Any) -> int:
+    """The dimension of scores along which classes lie.
+
+    The last one: (examples, classes), (examples, tokens, classes). Of maps, with four dimensions or
+    more, it is dimension 1, (examples, classes, height, width), as in
+    `torch.nn.functional.cross_entropy`, where the model reads maps as well: floating-point inputs
+    of as many dimensions. Maps whose last dimension alone is not as in an input, (examples, height,
+    width, classes) of (examples, channels, height, width) or (examples, height, width, channels),
+    have their classes there.
+
+    Args:
+        scores: (examples, ...).
+        batch: what the model read.
+    """
+    read = [
+        leaf
+        for leaf in _tensors(batch)
+        if leaf.ndim == scores.ndim >= 4 and leaf.is_floating_point()
+    ]
+    sizes = scores.shape[1:-1]
+    last = any(sizes in (leaf.shape[2:], leaf.shape[1:-1]) for leaf in read)
+    first = any(scores.shape[2:] == leaf.shape[2:] for leaf in read)
+    return -1 if not read or (last and not first) else 1
 
 
 def direction(

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from graphs.symmetries.values import Symmetry
+from graphs.tools.files import read_tensors, write_tensors
 from graphs.tools.registry import Registry
 from pruners.moves import Moves
 from pruners.transformations.requests import Request
@@ -37,6 +39,22 @@ class Found:
         """Both, one after the other."""
         moves = self.moves.then(other.moves)
         return Found(moves, (*self.notes, *other.notes), {**self.figures, **other.figures})
+
+    def save(self, path: Path) -> None:
+        """Write one file, whole or not at all: matrices and orders, and the rest as text."""
+        told = {"moves": self.moves.to_json(), "notes": self.notes, "figures": self.figures}
+        write_tensors(path, self.moves.tensors, told)
+
+    @classmethod
+    def load(cls, path: Path) -> Found:
+        """Read what `save` wrote.
+
+        Raises:
+            ValueError: the file is damaged.
+        """
+        tensors, told = read_tensors(path)
+        moves = Moves.from_json(told["moves"]).holding(tensors)
+        return cls(moves, tuple(told["notes"]), told["figures"])
 
 
 class Transformation(Protocol):

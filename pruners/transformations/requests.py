@@ -14,7 +14,7 @@ from graphs.symmetries.values import Symmetry
 from pruners.budgets import maskable
 from pruners.budgets.problems.request import Cut
 from pruners.budgets.problems.request import Request as Widths
-from pruners.budgets.rules.expected_loss import in_shots
+from pruners.budgets.rules.expected_loss.shots import in_shots
 from pruners.curves import ExpectedLoss
 from pruners.curves.trial import cut_and_refitted
 from pruners.moves import Moves

@@ -19,7 +19,7 @@ def test_from_settings_to_a_saved_network(add, reopened):
     add("transformation")
     found = prune(transform={"paired": {"power": 1.0}})
     assert found.plan.moves.orders
-    assert any(note.startswith("Paired: ") for note in found.report["notes"])
+    assert any(note.startswith("Paired: ") for note in found.report["transform"]["notes"])
     assert all(not found.model.get_parameter(n)[~mask].any() for n, mask in found.masks.items())
     reopened(found, source=SOURCE)
     whole = found.plan.moved(metaprune.trace(mlp(), EXAMPLE)).to_model()

@@ -50,6 +50,46 @@ def test_it_is_the_default_where_there_is_calibration(pattern):
     assert said["lost"] == pytest.approx(divergence(mlp(), result.model), rel=1e-3)
 
 
+class Dense(nn.Module):
+    """As many predictions of an example as it has places."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Linear(8, 12)
+        self.blocks = nn.ModuleList(
+            nn.Sequential(nn.Linear(12, 16), nn.ReLU(), nn.Linear(16, 12)) for _ in range(3)
+        )
+        self.last, self.head = nn.RMSNorm(12), nn.Linear(12, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x)
+        for block in self.blocks:
+            x = x + block(x)
+        return self.head(self.last(x))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "more"),
+    [
+        ("channels", {}),
+        ("equal-widths", {}),
+        ("blocks", {"target": {"macs": "70%"}}),
+        ("unstructured", {"transform": {"auto": {"descent": 1}}, "recovery": []}),
+    ],
+)
+@pytest.mark.parametrize("examples", [1, 8])
+def test_nothing_is_judged_by_the_example_that_it_was_measured_on(pattern, more, examples):
+    torch.manual_seed(0)
+    x = torch.randn(examples, 100, 8)
+    result = prune(pattern, Dense(), calibration=[(x,)], **more)
+    notes = [*result.report["notes"], *result.report.get("transform", {}).get("notes", ())]
+    tried = any("ried on examples left out" in note for note in notes)
+    if examples == 1:
+        assert not tried
+    elif pattern != "blocks":  # where both ways may choose the same
+        assert tried
+
+
 def divergence(dense, pruned):
     with torch.no_grad():
         one, two = (model.eval()(X).log_softmax(-1) for model in (dense, pruned))
@@ -235,7 +275,7 @@ def test_models_that_were_made_for_inference_are_refused_with_words():
 
 
 def test_masks_beside_low_rank_are_divided_by_the_curves_of_their_own_solver(monkeypatch):
-    from pruners.budgets.rules import expected_loss
+    from pruners.budgets.rules.expected_loss import masks as expected_loss
 
     asked = []
 

@@ -37,6 +37,26 @@ def test_a_plan_is_carried_out_in_place():
     assert sum(p.numel() for p in model.parameters()) == result.report["achieved"]["params"]
 
 
+@pytest.mark.parametrize("schedule", ["one-shot", {"iterative": {"steps": 2}}])
+@pytest.mark.parametrize(
+    "asked",
+    [
+        *({"pattern": "unstructured", "transform": way} for way in ("rotate", "permute", "auto")),
+        {"pattern": "2:4", "transform": {"rotate": {"descent": 4}, "permute": None}},
+        *({"pattern": pattern} for pattern in ("low-rank", "sparse+low-rank", "2:4+low-rank")),
+    ],
+)
+def test_what_cannot_be_in_place_is_refused_before_any_work(monkeypatch, asked, schedule):
+    from metaprune.schedules import run
+
+    monkeypatch.setattr(run, "plan_job", lambda *_: pytest.fail("it was planned first"))
+    options = {"target": {"sparsity": 0.5}, "calibration": [images(8)], "metanet": None, **asked}
+    if "low-rank" in asked["pattern"] or "2:4" in asked["pattern"]:
+        schedule = "one-shot"
+    with pytest.raises(ValueError, match="there is no pruning in place; leave inplace"):
+        metaprune.prune(cnn(), images(), schedule=schedule, inplace=True, **options)
+
+
 def test_the_teacher_of_finetuning_is_still_dense(monkeypatch):
     from training.recovery.methods import finetune as method
 

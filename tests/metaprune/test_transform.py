@@ -9,6 +9,9 @@ import torch
 import transformers
 
 import metaprune
+from metaprune import transforming
+from metaprune.patterns import Masks
+from metaprune.schedules import run
 from metaprune.transforming import parse
 from tests.pruners.transformations.networks import ids
 
@@ -28,6 +31,15 @@ def llama(seed: int = 0):
                 parameter.uniform_(0.5, 1.5)
             else:
                 parameter.mul_(10)
+    return model
+
+
+def plain(model):
+    """The model with norms that tell no units apart."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim == 1:
+                parameter.fill_(1)
     return model
 
 
@@ -65,9 +77,14 @@ def test_masks_are_exact_and_the_report_says_what_was_done(result):
         assert not result.model.get_parameter(name)[~mask].any()
     report = result.report
     assert report["achieved"]["sparsity"] == pytest.approx(0.5, abs=1e-3)
-    assert any(note.startswith("Turned: ") for note in report["notes"])
-    assert any(note.startswith("Untied, ") for note in report["notes"])
-    assert report["transform"]["single_weights"]["after"] > 0
+    said = report["transform"]
+    assert any(note.startswith("Turned: ") for note in said["notes"])
+    assert any(note.startswith("Untied, ") for note in said["notes"])
+    assert not set(said["notes"]) & set(report["notes"])
+    assert said["turned"].keys() == result.plan.moves.turns.keys()
+    assert said["untied"] == {"lm_head.weight": 24 * 16}
+    assert said["parameters"] == 24 * 16
+    assert said["single_weights"]["after"] > 0
     assert "transform" in report["seconds"]
     assert report["dense"]["params"] == sum(p.numel() for p in llama().parameters())
     assert report["settings"]["transform"] == ROTATE
@@ -115,6 +132,15 @@ def test_saved_networks_open_in_their_class_and_without_this_package(result, tmp
     assert torch.equal(logits(opened), expected)
 
 
+@pytest.mark.parametrize("made", [llama, lambda: plain(llama())])
+@pytest.mark.parametrize("dense", [llama, lambda: plain(llama())])
+def test_a_saved_network_opens_in_any_dense_one(made, dense, tmp_path):
+    found = metaprune.prune(made(), ids(), **options(calibration=None, solver="magnitude"))
+    found.save(tmp_path / "small")
+    opened = metaprune.load(tmp_path / "small", dense=dense())
+    assert torch.equal(logits(opened), logits(found.model))
+
+
 def test_a_saved_folder_without_its_matrices_is_refused(result, tmp_path):
     result.save(tmp_path / "small")
     (tmp_path / "small" / "plan.moves.safetensors").unlink()
@@ -141,6 +167,40 @@ def test_a_schedule_transforms_once(tmp_path):
     again = metaprune.prune(llama(), ids(), **more)
     for name, value in found.model.state_dict().items():
         assert torch.equal(value, again.model.state_dict()[name])
+
+
+def interrupt(*_, **__):
+    raise KeyboardInterrupt
+
+
+def again(*_, **__):
+    pytest.fail("it was done already")
+
+
+@pytest.mark.parametrize("schedule", ["one-shot", {"iterative": {"steps": 2}}])
+@pytest.mark.parametrize("stage", ["the budget", "the masks"])
+@pytest.mark.parametrize("asked", [ROTATE, "auto", "permute"])
+def test_what_was_found_is_kept_when_it_is_interrupted(
+    monkeypatch, tmp_path, asked, stage, schedule
+):
+    more = options(transform=asked, schedule=schedule, target={"sparsity": 0.5})
+    whole = metaprune.prune(llama(), ids(), **more)
+    with monkeypatch.context() as patch:
+        place = (Masks, "plan") if stage == "the budget" else (run, "apply_step")
+        patch.setattr(*place, interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            metaprune.prune(llama(), ids(), **more, checkpoints=tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(transforming, "in_order", again)
+        if stage == "the masks" and schedule == "one-shot":
+            patch.setattr(run, "plan_job", again)
+        found = metaprune.prune(llama(), ids(), **more, checkpoints=tmp_path)
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(value, found.model.state_dict()[name])
+    assert found.plan == whole.plan
+    assert found.report["transform"] == whole.report["transform"]
+    with pytest.raises(ValueError, match="holds the steps of another pruning"):
+        metaprune.prune(llama(), ids(), **{**more, "transform": None}, checkpoints=tmp_path)
 
 
 @pytest.mark.parametrize("asked", ["rotate", {"rotate": None, "permute": {}}, "permute", "auto"])
@@ -214,4 +274,4 @@ def test_a_schedule_and_a_next_pruning_say_that_the_network_was_transformed(resu
     )
     for one in (scheduled, again):
         assert set(one.report["transform"]) == set(result.report["transform"])
-        assert any(note.startswith("Untied") for note in one.report["notes"])
+        assert any(note.startswith("Untied") for note in one.report["transform"]["notes"])

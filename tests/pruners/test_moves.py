@@ -12,7 +12,9 @@ from graphs import trace
 from graphs.tools.files import read_tensors, write_tensors
 from pruners import Plan, PlanError
 from pruners.moves import Moves, MovesError
-from tests.pruners.transformations.networks import CASES, outputs
+from pruners.transformations import Rotate
+from tests.graphs.symmetries.networks import OffsetNorm
+from tests.pruners.transformations.networks import CASES, EXACT, outputs, request
 
 
 def network(name="root mean square"):
@@ -90,6 +92,21 @@ def test_a_plan_without_its_file_is_refused(tmp_path):
         text.moved(net)
 
 
+@pytest.mark.parametrize("where", [(True,), (False, True), (True, False)])
+def test_a_plan_whose_matrices_are_not_here_is_not_saved(tmp_path, where):
+    net, _, _ = network()
+    plan = plan_with(turning(net))
+    (tmp_path / "plan.json").write_text("another plan")
+    text = Plan.from_json(plan.to_json())
+    first, *rest = (text if bare else plan for bare in where)
+    for step in rest:
+        first = first.then(step)
+    with pytest.raises(PlanError, match="matrices that are not here"):
+        first.save(tmp_path / "plan.json")
+    assert (tmp_path / "plan.json").read_text() == "another plan"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
 def test_other_matrices_are_refused(tmp_path):
     net, _, _ = network()
     plan_with(turning(net)).save(tmp_path / "plan.json")
@@ -142,6 +159,39 @@ def test_a_network_that_does_not_allow_them_is_refused_with_the_reason():
         plan_with(bent).moved(net)
     with pytest.raises(PlanError, match="no axis 'elsewhere'"):
         plan_with(Moves.of(orders={"elsewhere": torch.arange(3)})).moved(net)
+
+
+def plain(model):
+    """The model with norms that tell no units apart: scales of one, as a fresh one has them."""
+    with torch.no_grad():
+        for name, value in model.state_dict().items():
+            path, _, kind = name.rpartition(".")
+            if "norm" in type(model.get_submodule(path)).__name__.lower():
+                one = kind == "weight" and not isinstance(model.get_submodule(path), OffsetNorm)
+                value.fill_(float(one or kind == "running_var"))
+    return model
+
+
+@pytest.mark.parametrize("way", ["to scales of its own", "from scales to ones"])
+@pytest.mark.parametrize("name", CASES)
+def test_checkpoints_whose_norms_ask_for_other_folds_take_them(name, way):
+    model, inputs = CASES[name]()
+    made, other = (
+        (plain(CASES[name]()[0]), model)
+        if way.startswith("to")
+        else (model, plain(CASES[name]()[0]))
+    )
+    net = trace(made, inputs)
+    moves = Rotate(0).find(request(net, made)).moves
+    assert moves.turns
+    target = trace(other, inputs)
+    ties = {u.name for found in target.symmetries().values() for u in found.unties}
+    if ties - {*moves.unties}:
+        with pytest.raises(MovesError, match=r"untie .* first \(`untie`\); make a new plan for it"):
+            moves.apply(target)
+        return
+    found, expected = outputs(moves.apply(target).to_model(), inputs), outputs(other, inputs)
+    assert (found - expected).abs().max() < EXACT[name] * expected.abs().max()
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from metaprune.inspection.faces.lanes import Lane, Stop, lanes, legend
 from metaprune.inspection.faces.names import folded
 from metaprune.inspection.schema import Alone, Findings, Turning
 from metaprune.report import markup, words
-from metaprune.report.expected import curves
+from metaprune.report.sections.expected import curves
 
 MOST_ROWS = 400
 """Layers of the whole drawing; longer networks are drawn with repeated blocks once only."""

@@ -1,4 +1,4 @@
-"""Why axes are left alone, by reason: operator, places in the model's code, and the remedy."""
+"""Why axes are left alone, or not turned: operator, places in the model's code, and the remedy."""
 
 from __future__ import annotations
 
@@ -18,8 +18,14 @@ REMEDIES = {
     "it is what the result of an operator": _RULE,
     "a slice cuts through units": "weights of their own for the parts of the slice",
     "a split cuts through units": "weights of their own for the parts of the split",
+    "has nowhere to go": "biases, of zeros, for the weights that have none",
+    "is shared by norms with other shifts": "a scale of its own for each norm (`net.untie`)",
+    "is shared by scales before and behind": "a scale of its own for each of them (`net.untie`)",
+    "in one place, and in another it does not": "a weight of its own for each place",
+    "is not saved with the model": "a buffer that is (`persistent=True`)",
+    "it is written to in place": "the same operator, not in place",
 }
-"""Beginning of a reason → what would free its axes. The other reasons lie in the network itself."""
+"""Part of a reason → what would free its axes. The other reasons lie in the network itself."""
 
 
 def left_alone(axes: Iterable[Axis]) -> tuple[Alone, ...]:
@@ -63,4 +69,4 @@ def parse(reason: str) -> tuple[str, str | None, str | None]:
 
 
 def _remedy(reason: str) -> str:
-    return next((text for start, text in REMEDIES.items() if reason.startswith(start)), "")
+    return next((text for part, text in REMEDIES.items() if part in reason), "")

@@ -29,7 +29,7 @@ class MaskProblem:
     Args:
         weights: tensor name → weight.
         density: kept share of all of them.
-        loss: values → (loss, gradients).
+        loss: values → (loss, gradients); None where only choices are asked for.
         pattern: of the masks.
         out_dims: tensor name → output dimension, 0 where missing.
         lower: fewest kept share, a number or by tensor name.
@@ -46,7 +46,7 @@ class MaskProblem:
         self,
         weights: Mapping[str, torch.Tensor],
         density: float,
-        loss: Loss,
+        loss: Loss | None,
         pattern: str | MaskPattern = "unstructured",
         out_dims: Mapping[str, Rows] | None = None,
         lower: float | Mapping[str, float] = 0.0,
@@ -112,10 +112,12 @@ class MaskProblem:
 
     def loss(self, choice: Choice) -> float:
         """See `Problem`."""
+        assert self._loss is not None
         return value_of(self._loss, self.masked(choice))
 
     def prices(self, choice: Choice) -> tuple[float, torch.Tensor]:
         """See `Problem`: the mean of w·g over the weights of the units next to the threshold."""
+        assert self._loss is not None
         value, gradients = self._loss(self.masked(choice))
         found = []
         for (name, weight), kept in zip(self._weights.items(), choice, strict=True):

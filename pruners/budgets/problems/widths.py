@@ -33,7 +33,7 @@ class WidthProblem:
         net: the dense network.
         scores: axis name → score of every unit; the highest stay.
         target: what the pruned network may cost.
-        loss: values → (loss, gradients).
+        loss: values → (loss, gradients); None where only choices are asked for.
         min_units, round_to: see `units.select`.
         cut: see `pruners.budgets.problems.request.Request`.
 
@@ -46,7 +46,7 @@ class WidthProblem:
         net: Network,
         scores: Mapping[str, torch.Tensor],
         target: Target | Mapping[str, object],
-        loss: Loss,
+        loss: Loss | None,
         min_units: MinUnits = 0.05,
         round_to: int = 1,
         cut: Callable[..., dict[str, torch.Tensor]] = select,
@@ -100,6 +100,7 @@ class WidthProblem:
     def loss_of(self, kept: Mapping[str, torch.Tensor]) -> float:
         """Loss when only these units are left; forward passes only."""
         masks = {axis: self._mask(axis, index, 0.0) for axis, index in kept.items()}
+        assert self._loss is not None
         return value_of(self._loss, mask_values(self.net, masks))
 
     def prices(self, choice: Choice) -> tuple[float, torch.Tensor]:
@@ -114,6 +115,7 @@ class WidthProblem:
         }
         with torch.enable_grad():
             values = mask_values(self.net, masks)
+        assert self._loss is not None
         value, gradients = self._loss({name: v.detach() for name, v in values.items()})
         slopes = torch.autograd.grad(
             list(values.values()),

@@ -29,6 +29,8 @@ class Judge:
             method); a journal of another subject is refused.
         journal: file to continue, or to begin; None keeps nothing.
         label: of the progress bar, which is shown on a terminal only.
+        again: first choices that are measured even where the journal knows them: it knows nothing
+            of the data that it was made with.
     """
 
     def __init__(
@@ -38,13 +40,14 @@ class Judge:
         subject: str = "",
         journal: str | Path | None = None,
         label: str = "search",
+        again: int = 1,
     ) -> None:
         if evaluations < 1:
             raise ValueError(f"a search needs at least one evaluation (got {evaluations})")
         self.evaluations = evaluations
         self.measured: dict[Choice, float] = {}
         self.best: tuple[float, Choice] | None = None
-        self.asked = 0
+        self.asked, self._again = 0, again
         self._measure = measure
         self._journal = None if journal is None else Path(journal)
         self._known = {} if self._journal is None else _read(self._journal, digest(subject))
@@ -81,8 +84,7 @@ class Judge:
         if choice in self.measured:
             return self.measured[choice]
         value = self._known.get(choice)
-        # One choice is measured again: a journal knows nothing of the data it was made with.
-        if value is None or not self.measured:
+        if value is None or len(self.measured) < self._again:
             fresh = finite(self._measure(choice), f"evaluation {len(self.measured) + 1}")
             if value is None:
                 self._write(choice, fresh)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -32,9 +31,7 @@ class Bias:
         scales = compensate_norms(net, model, kept, pruning.batches)
         pruning.base = pruning.base.replace(compensation.values).replace(scales)
         notes = pruning.notes
-        if compensation.values:
-            notes.append(f"Biases compensated for removed units: {len(compensation.values)}.")
-        for reason, count in Counter(compensation.uncompensated.values()).items():
-            notes.append(f"Weights without compensation: {count} ({reason}).")
+        if compensation.values or compensation.uncompensated:
+            notes.append(compensation.status)
         if scales:
             notes.append(f"Norms scaled by the energy that stays: {len(scales)}.")

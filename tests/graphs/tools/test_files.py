@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from graphs.tools.files import read_tensors, whole_file, whole_folder, write_tensors, write_text
 
@@ -50,3 +53,24 @@ def test_tensors_come_back_bit_for_bit(tmp_path):
     found, metadata = read_tensors(tmp_path / "t.safetensors")
     assert metadata == {"note": [1]}
     assert all(torch.equal(found[name], value) for name, value in tensors.items())
+
+
+@pytest.fixture(params=[0o022, 0o077, 0o002], ids=oct)
+def mode(request):
+    """What new files may be under an umask, which holds meanwhile."""
+    before = os.umask(request.param)
+    yield 0o666 & ~request.param
+    os.umask(before)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="permissions are those of POSIX")
+def test_permissions_are_those_of_any_new_file(tmp_path, mode):
+    write_text(tmp_path / "a.txt", "a")
+    write_tensors(tmp_path / "t.safetensors", {"a": torch.ones(2)})
+    write_tensors(tmp_path / "t.safetensors", {"a": torch.ones(3)})  # in the place of another
+    with whole_folder(tmp_path / "made") as inside:
+        (inside / "below").mkdir()
+        save_file({"a": torch.ones(2)}, inside / "below" / "t.safetensors")
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(files) == 3
+    assert {path.stat().st_mode & 0o777 for path in files} == {mode}

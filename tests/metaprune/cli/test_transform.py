@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 from pathlib import Path
 
@@ -27,7 +28,10 @@ def test_a_report_and_a_network_that_opens(run, asked):
     code, _, errors = run("prune", *ASK, f"transform={asked}", "hydra.run.dir=out")
     assert code == 0, errors
     (entry,) = json.loads(Path("out/report.json").read_text())["entries"]
-    assert any(note.startswith("Turned: ") for note in entry["notes"])
+    assert any(note.startswith("Turned: ") for note in entry["transform"]["notes"])
+    assert entry["transform"]["turned"]
+    shown = Path("out/report.html").read_text()
+    assert all(html.escape(note) in shown for note in entry["transform"]["notes"])
     (folder,) = (path for path in Path("out").iterdir() if path.is_dir() and "model" in path.name)
     model = metaprune.load(folder)
     assert type(model) is Normed

@@ -80,6 +80,21 @@ def test_other_widths_come_back_with_our_loader(tmp_path):
     assert torch.equal(logits(metaprune.load(folder), IDS), logits(result.model, IDS))
 
 
+@pytest.mark.parametrize("name", ["Llama", "GPT2"])
+def test_whatever_differs_between_layers_is_saved(tmp_path, name):
+    """The class validates configurations on writing, and asks for widths that are of no layer."""
+    net = trace(language_model(name), IDS)
+    first = {a.kind: a for a in net.axes.values() if a.frozen is None and ".0." in a.name}
+    assert {"head", "head feature"} < set(first)
+    for number, axis in enumerate(first.values()):
+        kept = {axis.name: torch.arange(max(axis.size // 2, axis.minimum))}
+        kept = metaprune.Plan.keeping(net, kept)
+        plan = metaprune.Plan("channels", "magnitude", "global", kept=kept)
+        result = metaprune.apply(language_model(name), IDS, plan)
+        opened = metaprune.load(result.save(tmp_path / f"small-{number}"))
+        assert torch.equal(logits(opened, IDS), logits(result.model, IDS)), axis.name
+
+
 def test_a_real_model_opens_plainly(tmp_path):
     from transformers import AutoModelForCausalLM
 

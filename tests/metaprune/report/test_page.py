@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import pytest
 
 from metaprune.report import page
-from metaprune.report.drawing import drawing
-from metaprune.report.tradeoff import tradeoff
+from metaprune.report.sections.drawing import drawing
+from metaprune.report.sections.tradeoff import tradeoff
 from tests.metaprune.report.reports import report
 
 
@@ -37,3 +38,13 @@ def test_pictures_are_well_formed_and_follow_the_theme():
     assert "#0101" not in plot  # no stand-in colour is left
     assert drawing(report(), entries).count('class="track"') == 2
     assert "8 of 16 kept" in drawing(report(), entries)
+
+
+@pytest.mark.parametrize(("params", "said"), [(2.5e4, "38 % fewer"), (4.4e4, "10 % more")])
+def test_masks_say_what_they_took_of_which_weights(params, said):
+    entries = tuple(
+        replace(e, achieved={**e.achieved, "speedup": 1.0, "params": params})
+        for e in report().entries
+    )
+    shown = page(replace(report(), entries=entries))
+    assert f"with 50 % of the prunable weights gone, {said} parameters" in shown

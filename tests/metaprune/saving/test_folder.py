@@ -126,6 +126,39 @@ def test_transformers_model_comes_back(tmp_path, pattern):
             assert torch.equal(plain(**inputs).logits, expected)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize(
+    ("pattern", "target"), [("unstructured", {"sparsity": 0.5}), ("equal-widths", {"macs": "70%"})]
+)
+def test_classes_that_keep_weights_in_single_precision_open(tmp_path, dtype, pattern, target):
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    config = T5Config(
+        vocab_size=48, d_model=32, d_kv=8, d_ff=64, num_layers=2, num_heads=4,
+        decoder_start_token_id=0,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = T5ForConditionalGeneration(config).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.ndim > 1 and "shared" not in name:
+                parameter.mul_(10)
+    model = model.to(dtype)
+    ids = torch.randint(0, 48, (2, 6))
+    inputs = {"input_ids": ids, "decoder_input_ids": ids[:, :5]}
+    result = metaprune.prune(model, inputs, pattern=pattern, target=target)
+    folder = result.save(tmp_path / "t5")
+    opened = metaprune.load(folder)
+    with torch.no_grad():
+        assert torch.equal(opened(**inputs).logits, result.model(**inputs).logits)
+    plain = dict(T5ForConditionalGeneration.from_pretrained(folder).named_parameters())
+    assert plain.keys() == dict(result.model.named_parameters()).keys()
+    assert all(
+        torch.equal(plain[name], value.to(plain[name].dtype))
+        for name, value in result.model.named_parameters()
+    )
+
+
 def test_folder_says_what_it_is(tmp_path):
     result = prune_cnn()
     folder = result.save(tmp_path / "small", source=SOURCE)

@@ -27,7 +27,7 @@ def test_constant_units_fold_exactly(dense_mlp):
     kept = {"0.out": torch.tensor([0, 2, 3, 5, 6, 7, 8, 9])}
     found = compensate_bias(net, kept, input_means(net, model, [dense_mlp.inputs]))
     assert set(found.values) == {"2.bias"}
-    assert found.status == "1 consumer bias compensated."
+    assert found.status == "What removed units added on average went into 1 bias."
     small = pruned(net, kept, found.values)
     torch.testing.assert_close(small(*dense_mlp.inputs), model(*dense_mlp.inputs))
     plain = pruned(net, kept, {})
@@ -43,7 +43,7 @@ def test_the_mean_output_of_a_linear_consumer_stays(cnn):
     found = compensate_bias(net, kept, means)
     assert set(found.values) == {"fc.bias"}
     assert found.uncompensated == {"conv1.weight": "no bias"}
-    assert "conv1.weight: no bias" in found.status
+    assert found.status.endswith("went into 1 bias; 1 weight went without: no bias.")
     features = {}
     handle = cnn.model.fc.register_forward_pre_hook(lambda m, a: features.update(x=a[0]))
     dense = cnn.model(*cnn.inputs)

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from pruners.statistics import Likelihood
+from pruners.statistics import Imitation, Likelihood
 from pruners.statistics import likelihood as room
 from tests.pruners.networks import randomized
 from tests.pruners.statistics.curved import WIDE, found, network, numbers, seq
@@ -166,3 +166,53 @@ def test_a_share_of_the_predictions_carries_the_gradient():
     assert room.choice(Likelihood(draws=3), {1.0: room.Carried()}) == (1.0, 3)
     assert room.choice(Likelihood(), {1.0: room.Carried(room.ENOUGH)})[1] == 1
     assert room.choice(Likelihood(), {1.0: room.Carried(room.ENOUGH // 2)})[1] == 2
+
+
+class Maps(nn.Module):
+    """Classes of every place, along dimension 1 or the last."""
+
+    def __init__(self, classes: int, space: int, *, last: bool) -> None:
+        super().__init__()
+        conv = {2: nn.Conv2d, 3: nn.Conv3d}[space]
+        self.a, self.b, self.last = conv(3, 4, 3, padding=1), conv(4, classes, 1), last
+
+    def forward(self, x):
+        found = self.b(self.a(x).tanh())
+        return found.movedim(1, -1) if self.last else found
+
+
+@pytest.mark.parametrize("classes", [1, 2, 5])
+@pytest.mark.parametrize("size", [(4, 6), (4, 4), (3, 4, 6)])
+def test_maps_of_classes_are_read_alike_wherever_the_classes_lie(classes, size):
+    first, last = (
+        randomized(Maps(classes, len(size), last=last).double()) for last in (False, True)
+    )
+    last.load_state_dict(first.state_dict())
+    x = numbers(2, 3, *size)
+    one, other = (found(model, [x], dtype=WIDE) for model in (first, last))
+    for name, value in one.items():
+        torch.testing.assert_close(other[name], value)
+    batch, pruned = (x,), {"b.weight": first.b.weight * 0.5}
+    values = [Imitation(model, [batch]).value(pruned) for model in (first, last)]
+    assert values[0] == pytest.approx(values[1])
+    for model in (first, last):
+        scores, counted = room.scores_of(model(x), batch)
+        assert scores.shape == (2, *size, classes)
+        assert counted.shape == (2, *size)
+    assert values[0] == 0 if classes == 1 else values[0] > 0
+
+
+@pytest.mark.parametrize(
+    ("shape", "batch", "along"),
+    [
+        ((2, 5), numbers(2, 3, 8, 8), -1),
+        ((2, 7, 5), numbers(2, 7, 4), -1),
+        ((2, 5, 2, 2), numbers(2, 3, 8, 8), 1),  # coarser maps
+        ((2, 8, 8, 8), numbers(2, 3, 8, 8), 1),  # nothing tells: as cross_entropy has it
+        ((2, 8, 6, 5), numbers(2, 8, 6, 3), -1),  # channels last throughout
+        ((2, 7, 4, 11), {"input_ids": torch.ones(2, 7, dtype=torch.int64)}, -1),  # several heads
+        ((2, 5, 8, 8), {"pixel_values": numbers(2, 3, 8, 8)}, 1),
+    ],
+)
+def test_where_classes_lie(shape, batch, along):
+    assert room.class_dimension(torch.zeros(shape), batch) == along

@@ -18,7 +18,7 @@ def tradeoff(report: Report) -> str:
     Solid lines and full marks are after finetuning, dashed lines and empty marks before; where
     nothing was finetuned, lines are solid. The dense network is a horizontal rule.
     """
-    return plot(lambda axes: _draw(axes, report), "score by speed-up")
+    return plot(lambda axes: _draw(axes, report), f"score by {_across(report)}")
 
 
 def _draw(axes: Axes, report: Report) -> None:
@@ -52,6 +52,11 @@ def _draw(axes: Axes, report: Report) -> None:
         lambda value, _: f"{value:g}×" if across == "speedup" else f"{100 * value:g} %"
     )
     axes.margins(x=0.06, y=0.12)
+    # From the dense network on, so that a single target has a scale as well.
+    dense_cost = 1.0 if across == "speedup" else 0.0
+    most = max([dense_cost, *(entry.achieved[across] for entry in report.entries)])
+    room = 0.06 * (most - dense_cost or 1.0)
+    axes.set_xlim(dense_cost - room, most + room)
     columns = max(1, len(report.methods))
     legend = axes.legend(
         frameon=False, ncols=columns, fontsize=9, loc="lower left", bbox_to_anchor=(0, 1)

@@ -1,8 +1,8 @@
-"""What budgets were expected to lose, layer by layer, beside what they lost."""
+"""What budgets were expected to lose, layer by layer, and what was lost."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,12 @@ ABOUT = (
     "chosen."
 )
 
+LOST = (
+    "The divergence of the predictions from those of the dense network, after all repairs, on the "
+    "examples that the repairs saw: less than on others. Expected losses rank layers and budgets; "
+    "they are not on this scale, and those of a transformed network not on that of the one given."
+)
+
 MOST = 12
 """Layers that are listed, those that are expected to lose most."""
 
@@ -31,7 +37,7 @@ def expected(report: Report) -> str:
         return '<p class="muted">No budget was divided by expected loss.</p>'
     rows = [
         f"<tr><td>{escape(entry.method)}</td><td>{escape(words.asked(entry.asked))}</td>"
-        f"<td>{entry.expected['total']:.3g}</td><td>{_lost(entry)}</td></tr>"
+        f"<td>{entry.expected['total']:.3g}</td></tr>"
         for entry in entries
     ]
     first = entries[0]
@@ -45,16 +51,29 @@ def expected(report: Report) -> str:
     asked = escape(words.asked(first.asked))
     return (
         f'<p class="muted">{ABOUT}</p>'
-        f"<table>{table(['method', 'asked', 'expected', 'lost'], rows)}</table>"
+        f"<table>{table(['method', 'asked', 'expected'], rows)}</table>"
         f"{curves(first.expected['layers'])}"
         f"<details><summary>{asked}: the layers that are expected to lose most</summary>"
         f"<table>{table(['layer', 'kept', 'expected loss'], layers)}</table></details>"
+        f"{_lost(entries)}"
     )
 
 
-def _lost(entry: Entry) -> str:
-    lost = entry.expected.get("lost")
-    return "" if lost is None else f"{lost:.3g}"
+def _lost(entries: Sequence[Entry]) -> str:
+    """A table of its own: on one line with what was expected, the two would look like one scale."""
+    rows = [
+        f"<tr><td>{escape(entry.method)}</td><td>{escape(words.asked(entry.asked))}</td>"
+        f"<td>{entry.expected['lost']:.3g}</td></tr>"
+        for entry in entries
+        if entry.expected.get("lost") is not None
+    ]
+    if not rows:
+        return ""
+    return (
+        f"<details><summary>What was lost on the calibration</summary>"
+        f'<p class="muted">{LOST}</p>'
+        f"<table>{table(['method', 'asked', 'divergence'], rows)}</table></details>"
+    )
 
 
 def curves(layers: Mapping[str, Mapping[str, Any]]) -> str:

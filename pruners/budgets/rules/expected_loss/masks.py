@@ -1,0 +1,133 @@
+"""Expected loss over masks: shares of tensors, and prunings that are judged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from pruners.budgets.problems.masks import MaskProblem
+from pruners.budgets.problems.problem import Choice
+from pruners.budgets.problems.projection import bounds
+from pruners.budgets.registry import rule
+from pruners.budgets.rules.expected_loss.options import SMALL, check_evaluations, check_number
+from pruners.budgets.searching.judge import Judge
+from pruners.budgets.searching.surrogate import improve
+from pruners.curves import (
+    Curve,
+    ExpectedLoss,
+    Paired,
+    Prediction,
+    Sides,
+    SumOfLosses,
+    mask_curves,
+    spend,
+)
+from pruners.curves.masks import HELD
+from pruners.solvers import build
+from pruners.solvers.matrix import Rows
+from pruners.solvers.zeros import MaskPattern
+
+QUICK = "sparsegpt"
+"""Draws the curves of large networks."""
+
+
+@rule("expected-loss", divides="masks")
+def expected_loss_masks(
+    weights: Mapping[str, torch.Tensor],
+    density: float,
+    *,
+    expected: ExpectedLoss,
+    solver: str = "admm",
+    pattern: str | MaskPattern = "unstructured",
+    out_dims: Mapping[str, Rows] | None = None,
+    lower: float | Mapping[str, float] = 0.0,
+    upper: float | Mapping[str, float] = 1.0,
+    rounds: int | None = None,
+    evaluations: int = 0,
+    seed: int = 0,
+    journal: str | Path | None = None,
+) -> dict[str, float]:
+    """Minimise Σ ½ tr(G ΔW H ΔWᵀ) over kept shares, ΔW as the solver leaves it at each share.
+
+    With evaluations the shares are the first of several: each is solved in order on three quarters
+    of the calibration and judged on the rest, and a surrogate proposes the next
+    (`pruners.budgets.searching.surrogate`).
+
+    Args:
+        weights: tensor name → weight.
+        density: kept share of all of them.
+        expected: both sides of the weights; those that were not measured keep the common share.
+        solver: that will prune; curves of large networks are drawn with a faster one, and so are
+            those of solvers that read gradients of weights.
+        pattern, out_dims, lower, upper: see `MaskProblem`.
+        rounds: times that shares are found, each time but the first with the curvature of the
+            network that the last ones leave, solved in order; None for 2, for large networks 1.
+        evaluations: prunings that are judged.
+        seed: of the proposals.
+        journal: file that lets interrupted proposals continue; see `Judge` of
+            `pruners.budgets.searching`.
+
+    Raises:
+        ValueError: an option that is none; or evaluations are asked, and there is nothing to judge
+            by.
+    """
+    check_number("rounds", rounds)
+    check_evaluations(evaluations)
+    zeros = MaskPattern.parse(pattern)
+    low = dict(zip(weights, bounds(lower, weights, 0.0).tolist(), strict=True))
+    if zeros.m:
+        low = {name: max(share, zeros.least / zeros.m) for name, share in low.items()}
+    high = dict(zip(weights, bounds(upper, weights, 1.0).tolist(), strict=True))
+    sizes = {name: weight.numel() for name, weight in weights.items()}
+    large = sum(sizes.values()) > SMALL
+    able = solver if build(solver).needs <= HELD else QUICK
+    drawn = QUICK if large else able
+    asked = rounds if rounds is not None else 1 if large else 2
+
+    def once(measured: Mapping[str, Sides]) -> tuple[dict[str, float], dict[str, Curve]]:
+        known = {n: measured[n] for n in weights if n in measured}
+        curves = mask_curves(known, drawn, zeros)
+        rest = {n: min(max(density, low[n]), high[n]) for n in weights if n not in curves}
+        total = density * sum(sizes.values()) - sum(rest[n] * sizes[n] for n in rest)
+        return {**spend(curves, sizes, total, low, high), **rest}, curves
+
+    def shared(among: ExpectedLoss) -> tuple[dict[str, float], dict[str, Curve]]:
+        shares, curves = once(among.sides)
+        for _ in range(asked - 1):
+            shares, curves = once(among.curved_by(among.masked(shares, able, zeros)))
+        return shares, curves
+
+    shares, curves = shared(expected)
+    expected.prediction = Prediction(curves, shares)
+    if not evaluations:
+        return shares
+    apart = expected.judged_apart(insist=True)
+    assert apart is not None
+    part, judge = apart[0], Paired(apart[1])
+    first, known = shared(part)
+    problem = MaskProblem(weights, density, None, zeros, out_dims, lower, upper)
+    begin = problem.realise(problem.start(first))
+
+    def measure(choice: Choice) -> float:
+        kept = dict(zip(problem.dials, problem.shares(choice).tolist(), strict=True))
+        return judge(part.masked(kept, able, zeros))
+
+    value = SumOfLosses(problem.dials, known, problem.levels.whole)
+    generator = torch.Generator().manual_seed(seed)
+    subject = f"expected loss {problem.dials} {begin} {able} {zeros} {seed} {evaluations}"
+    with Judge(measure, evaluations, subject, journal, "expected loss", Paired.pairs) as counted:
+        choice, proposals = improve(
+            problem, value, [begin], counted, generator, lambda: judge.deviation
+        )
+    expected.candidates = [one.to_json(problem.dials) for one in proposals]
+    expected.tried = {
+        "shares of least expected loss": proposals[0].measured,
+        "the best of a surrogate": counted.measured[choice],
+    }
+    if choice == begin:
+        return shares
+    found = dict(zip(problem.dials, problem.shares(choice).tolist(), strict=True))
+    expected.prediction = Prediction(curves, found)
+    return found

@@ -1,0 +1,157 @@
+"""Prunings that are carried out on trial, and widths that a surrogate proposes after them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from pruners.budgets.problems.problem import Choice
+from pruners.budgets.problems.request import Kept, Request
+from pruners.budgets.problems.widths import WidthProblem
+from pruners.budgets.searching.judge import Judge as Counted
+from pruners.budgets.searching.surrogate import improve
+from pruners.curves import (
+    AxisCurve,
+    ExpectedLoss,
+    Judge,
+    Paired,
+    Prediction,
+    SumOfLosses,
+    axis_curves,
+)
+
+
+class Trials:
+    """Damages of prunings, each judged once.
+
+    Args:
+        prune: kept units → module.
+        judge: of modules.
+        limit: how many are judged; None for as many as are asked.
+
+    Attributes:
+        named: name of a way → damage.
+        candidates: what a plan records of proposals: kept units by dial, the damage that was
+            predicted when they were proposed, and the one that was measured.
+    """
+
+    def __init__(self, prune: Callable[[Kept], nn.Module], judge: Judge, limit: int | None) -> None:
+        self._prune, self.judge, self._limit = prune, Paired(judge), limit
+        self._known: dict[Any, tuple[float, Kept]] = {}
+        self.named: dict[str, float] = {}
+        self.candidates: list[dict[str, Any]] = []
+
+    @property
+    def left(self) -> int:
+        """How many more may be judged, where there is a limit; else none."""
+        return 0 if self._limit is None else max(0, self._limit - len(self._known))
+
+    @property
+    def spent(self) -> bool:
+        """Whether nothing more may be judged."""
+        return self._limit is not None and self.left == 0
+
+    @property
+    def best(self) -> tuple[float, Kept]:
+        """The least damage so far, and what it keeps."""
+        return min(self._known.values(), key=lambda known: known[0])
+
+    def knows(self, kept: Kept) -> bool:
+        """Whether it was judged."""
+        return _key(kept) in self._known
+
+    def __call__(self, kept: Kept, name: str | None = None) -> float:
+        """The damage of a pruning."""
+        key = _key(kept)
+        if key not in self._known:
+            self._known[key] = self.judge(self._prune(kept)), kept
+        if name is not None:
+            self.named[name] = self._known[key][0]
+        return self._known[key][0]
+
+
+def further(
+    request: Request,
+    part: ExpectedLoss,
+    order: str,
+    trials: Trials,
+    seed: int,
+    journal: str | Path | None,
+) -> dict[str, int] | None:
+    """Widths that are better than all that was tried, by what trials are left; None without.
+
+    Args:
+        request: what is asked.
+        part: of the examples that trials are fitted to.
+        order: of the units inside an axis.
+        trials: what was judged, and the judge.
+        seed: of the proposals.
+        journal: file that lets them continue.
+    """
+    if not trials.left:
+        return None
+    before, best = trials.best
+    curves = axis_curves(request.net, part.sides, request.scores, request.scores, order)
+    ranks = _ranks(request, curves)
+    problem = WidthProblem(
+        request.net, ranks, request.target, None, request.min_units, request.round_to, request.cut
+    )
+    value = SumOfLosses(
+        problem.dials, {axis: one.curve for axis, one in curves.items()}, problem.sizes
+    )
+    begin = tuple(len(best[axis]) for axis in problem.dials)
+    fresh = trials.left + (1 if trials.knows(problem.kept(begin)) else 0)
+    subject = f"expected loss {problem.dials} {begin} {order} {seed} {fresh}"
+    generator = torch.Generator().manual_seed(seed)
+
+    def measure(widths: Choice) -> float:
+        return trials(problem.kept(widths))
+
+    with Counted(measure, fresh, subject, journal, "expected loss", Paired.pairs) as counted:
+        choice, proposals = improve(
+            problem, value, [begin], counted, generator, lambda: trials.judge.deviation
+        )
+    trials.candidates += [one.to_json(problem.dials) for one in proposals]
+    trials.named["the best of a surrogate"] = lost = counted.measured[choice]
+    return dict(zip(problem.dials, choice, strict=True)) if lost < before else None
+
+
+def first_units(
+    request: Request, expected: ExpectedLoss, order: str, widths: Mapping[str, int]
+) -> tuple[Kept, Prediction]:
+    """The first units of every axis by expected losses, and what that is expected to cost.
+
+    Args:
+        request: what is asked.
+        expected: of all examples.
+        order: of the units inside an axis.
+        widths: axis name → how many stay.
+    """
+    curves = axis_curves(request.net, expected.sides, request.scores, request.scores, order)
+    ranks = _ranks(request, curves)
+    kept = {
+        axis: ranks[axis].argsort(descending=True, stable=True)[:width].sort().values
+        for axis, width in widths.items()
+    }
+    known = {axis: one.curve for axis, one in curves.items()}
+    return kept, Prediction(known, {axis: float(widths[axis]) for axis in known})
+
+
+def _ranks(request: Request, curves: Mapping[str, AxisCurve]) -> dict[str, torch.Tensor]:
+    """Scores of units that put them in the order of curves; without a curve their own."""
+    found = {}
+    for axis, given in request.scores.items():
+        found[axis] = given.detach().cpu().double()
+        if axis in curves:
+            size = len(given)
+            found[axis] = torch.empty(size, dtype=torch.float64)
+            found[axis][curves[axis].order] = -torch.arange(size, dtype=torch.float64)
+    return found
+
+
+def _key(kept: Kept) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    return tuple((axis, tuple(index.tolist())) for axis, index in sorted(kept.items()))

@@ -1,0 +1,113 @@
+"""Expected loss over widths: ways of choosing them, and prunings that are judged."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pruners.budgets.problems.request import Kept, Request
+from pruners.budgets.registry import rule
+from pruners.budgets.rules.expected_loss.options import SMALL, check_evaluations, check_number
+from pruners.budgets.rules.expected_loss.shots import in_shots
+from pruners.budgets.rules.expected_loss.trials import Trials, first_units, further
+from pruners.curves import ExpectedLoss, check_order
+from pruners.units.select import floors, select
+
+TRIED_ORDERS, TRIED_SHOTS = ("loss", "given"), (1, 2, 4)
+"""What is tried where nothing is said."""
+
+
+@rule("expected-loss", divides="widths")
+def expected_loss_widths(
+    request: Request,
+    *,
+    expected: ExpectedLoss,
+    order: str | None = None,
+    shots: int | None = None,
+    evaluations: int | None = None,
+    seed: int = 0,
+    journal: str | Path | None = None,
+) -> Kept:
+    """Minimise Σ ½ tr(G S) over widths, S what a refit of the readers of an axis leaves of them.
+
+    The curvature of the dense network misleads where much goes: with several shots the target is
+    reached in steps of equal ratio, each with curves of the network that the last one left.
+
+    What is not said is tried: each way is cut, refitted, and judged on examples of the calibration
+    that it did not see; the rule "global" is one of them. Where outputs are no scores, or few
+    examples are left out, there is nothing to judge by, and the first way is taken.
+
+    Evaluations beyond the ways go to widths that a surrogate proposes from what was judged
+    (`pruners.budgets.searching.surrogate`); the best of all is taken.
+
+    Args:
+        request: what is asked.
+        expected: both sides of the weights.
+        order: of the units inside an axis (`pruners.curves.axis_curves`); None tries "loss" and
+            "given", for large networks "loss" alone.
+        shots: number of steps; None tries 1, 2 and 4, for large networks 1 alone. Widths that are
+            tied together are taken in one.
+        evaluations: prunings that are judged in all; None for the ways, 0 for none.
+        seed: of the proposals.
+        journal: file that lets interrupted proposals continue; see `Judge` of
+            `pruners.budgets.searching`.
+
+    Raises:
+        ValueError: an option that is none; or evaluations are asked, and there is nothing to judge
+            by.
+    """
+    check_number("shots", shots)
+    check_evaluations(evaluations)
+    if order is not None:
+        check_order(order)
+    numbers = sum(tensor.value.numel() for tensor in request.net.tensors.values())
+    large, tied = numbers > SMALL, request.cut is not select
+    if tied and shots is not None and shots > 1:
+        raise ValueError(
+            f"widths that are tied together are found in one shot (got shots={shots}); leave shots "
+            'out, or choose the pattern "channels"'
+        )
+    if not tied:
+        least = floors(request.net, request.scores, request.min_units, request.round_to)
+        request.target.check(request.net, least)
+    # What ties axes together knows the dense network alone.
+    tried = (1,) if large or tied else TRIED_SHOTS
+    orders = TRIED_ORDERS[:1] if large else TRIED_ORDERS
+    tried = tried if shots is None else (shots,)
+    orders = orders if order is None else (order,)
+    first = orders[0], tried[0]
+    one_way = len(tried) * len(orders) == 1
+    if evaluations == 0 or (one_way and evaluations is None):
+        return in_shots(request, expected, *first)
+    apart = expected.judged_apart(insist=evaluations is not None)
+    if apart is None:
+        return in_shots(request, expected, *first)
+    part, judge = apart
+    trials = Trials(lambda kept: part.after(kept).model, judge, evaluations)
+    lost: dict[tuple[str, int], float] = {}
+
+    def attempt(way: tuple[str, int]) -> None:
+        if not trials.spent:
+            name = f"order {way[0]}, shots {way[1]}"
+            lost[way] = trials(in_shots(request, part, *way), name)
+
+    for each in orders:
+        attempt((each, tried[0]))
+    units = min(lost, key=lambda way: lost[way])[0]
+    for more in tried[1:]:
+        attempt((units, more))
+    best = min(lost, key=lambda way: lost[way])
+    plain = request.select(request.scores)
+    threshold = order is None and shots is None and not trials.spent
+    if threshold and trials(plain, "one threshold over L2") < lost[best]:
+        units = "given"
+    else:
+        threshold = False
+    found = further(request, part, units, trials, seed, journal)
+    expected.tried, expected.candidates = trials.named, trials.candidates
+    if found is not None:
+        kept, expected.prediction = first_units(request, expected, units, found)
+        return kept
+    if threshold:
+        expected.prediction = None
+        return plain
+    return in_shots(request, expected, *best)
