@@ -42,9 +42,9 @@ class Settings:
     What makes it easier:
 
     Args:
-        transform: changes that keep the function (`pruners.transformations`), for masks: "rotate",
-            or in order by name with options, `{"rotate": {"descent": 300}, "permute": {}}`; "auto"
-            tries them on left-out examples; None does without.
+        transform: changes that keep the function (`pruners.transformations`), for masks and
+            channels: "rotate", or in order by name with options, `{"rotate": {"descent": 300},
+            "permute": {}}`; "auto" tries them on left-out examples; None does without.
 
     How it is chosen:
 

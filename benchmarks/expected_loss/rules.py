@@ -105,3 +105,11 @@ TRANSFORMED: Mapping[str, Rule] = {
     **_transformed("expected loss", {}),
 }
 """Label → rule of the benchmark of transformations."""
+
+COMPONENTS: Mapping[str, Rule] = {
+    "as it is": Rule({}),
+    "closed form": Rule({"transform": {"rotate": {"descent": 0}}}),
+    "descent 100": Rule({"transform": {"rotate": {"descent": 100}}}),
+    "auto": Rule({"transform": "auto"}),
+}
+"""Label → rule of the benchmark of components: units by expected loss."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from benchmarks.expected_loss import images, texts
 from benchmarks.expected_loss.cells import Subject
-from benchmarks.expected_loss.rules import RULES, TRANSFORMED, Rule
+from benchmarks.expected_loss.rules import COMPONENTS, RULES, TRANSFORMED, Rule
 from training.zoo.members import PARTS, members
 
 LLAMAS = ("stories260K", "TinyStories-656K")
@@ -80,6 +80,12 @@ def _channels(sources: Sources) -> Iterator[Ask]:
             yield Ask(model, "channels", {"macs": f"{share}%"}, 64)
 
 
+def _narrower(sources: Sources) -> Iterator[Ask]:
+    for pattern in ("channels", "equal-widths"):
+        for ask in _channels(sources):
+            yield replace(ask, pattern=pattern)
+
+
 def _ranks(sources: Sources) -> Iterator[Ask]:
     for model in (*LLAMAS, *(name + UNTIED for name in LLAMAS)):
         for share in (90, 80, 70, 60):
@@ -129,6 +135,7 @@ SUITES: Mapping[str, Suite] = {
     "masks": Suite(_masks, _masked, "perplexity"),
     "transformations": Suite(_masks, _masked, "perplexity", (0,), TRANSFORMED),
     "channels": Suite(_channels, _llama, "perplexity"),
+    "components": Suite(_narrower, _llama, "perplexity", (0,), COMPONENTS),
     "ranks": Suite(_ranks, _llama, "perplexity"),
     "resnets": Suite(_resnets, _resnet, "accuracy"),
     "zoo": Suite(_zoo, _member, "kl", (0,)),

@@ -17,6 +17,7 @@ from metaprune.settings import WITHOUT_TARGET, Settings
 from pruners import Plan, Target, budgets, measure, units
 from pruners.recovery.base import Pruning, Recovery
 from pruners.targets import SPARED
+from pruners.transformations import Request, UnitRequest
 
 Cut = Callable[..., "dict[str, torch.Tensor]"]
 BASE = "global"
@@ -49,8 +50,9 @@ class AxesPattern:
         """See `metaprune.patterns.base.Pattern`."""
         return ("bias", "refit")
 
-    def eased(self, job: Job, settings: Settings) -> None:
+    def eased(self, job: Job, settings: Settings) -> Request | None:
         """Nothing: see `metaprune.patterns.base.Pattern`."""
+        return None
 
     def carry_out(self, pruning: Pruning, methods: Sequence[Recovery]) -> Rebuilt:
         """Remove what the plan removes; masks of earlier prunings are cut along."""
@@ -80,6 +82,20 @@ def target_of(settings: Settings) -> Target:
     if settings.wanted is None:
         raise ValueError(WITHOUT_TARGET)
     return settings.wanted
+
+
+def eased_units(job: Job, settings: Settings, cut: Cut) -> UnitRequest:
+    """What a transformation is asked that makes units of axes go more easily.
+
+    Args:
+        job, settings, cut: see `plan_units`.
+
+    Raises:
+        ValueError: no target.
+    """
+    amounts = target_of(settings).in_amounts(job.net)
+    bounds = settings.min_units, settings.round_to
+    return UnitRequest(job.net, job.model, job.batches, amounts, *bounds, cut)
 
 
 def plan_units(job: Job, settings: Settings, cut: Cut) -> Plan:

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from metaprune.job import Job
-from metaprune.patterns.axes import BASE, AxesPattern, plan_units
+from metaprune.patterns.axes import BASE, AxesPattern, eased_units, plan_units
 from metaprune.patterns.base import pattern
 from metaprune.settings import Settings
 from pruners import Plan, budgets, units
+from pruners.transformations import UnitRequest
 
 
 @pattern("channels")
@@ -32,6 +33,10 @@ class Channels(AxesPattern):
     def default_budget(self, measured: bool) -> str:
         """See `metaprune.patterns.base.Pattern`."""
         return "expected-loss" if measured else BASE
+
+    def eased(self, job: Job, settings: Settings) -> UnitRequest:
+        """See `metaprune.patterns.base.Pattern`."""
+        return eased_units(job, settings, units.select)
 
     def plan(self, job: Job, settings: Settings) -> Plan:
         """See `metaprune.patterns.base.Pattern`."""

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from metaprune.job import Job
-from metaprune.patterns.axes import BASE, AxesPattern, plan_units
+from metaprune.patterns.axes import BASE, AxesPattern, eased_units, plan_units
 from metaprune.patterns.base import pattern
 from metaprune.patterns.ties import select_tied
 from metaprune.settings import Settings
 from pruners import Plan, budgets
+from pruners.transformations import UnitRequest
 
 
 @pattern("equal-widths")
@@ -37,6 +38,10 @@ class EqualWidths(AxesPattern):
     def default_budget(self, measured: bool) -> str:
         """See `metaprune.patterns.base.Pattern`."""
         return "expected-loss" if measured else BASE
+
+    def eased(self, job: Job, settings: Settings) -> UnitRequest:
+        """See `metaprune.patterns.base.Pattern`."""
+        return eased_units(job, settings, select_tied)
 
     def plan(self, job: Job, settings: Settings) -> Plan:
         """See `metaprune.patterns.base.Pattern`."""

@@ -22,7 +22,7 @@ from pruners.recovery.base import Pruning, Recovery
 from pruners.solvers import DEFAULT, WITHOUT_CALIBRATION, solvers_for
 from pruners.solvers.zeros import MaskPattern
 from pruners.targets import MetAlreadyError
-from pruners.transformations import Request
+from pruners.transformations import MaskRequest
 
 BASE = "lamp"
 """Budget of masks that metanetworks correct."""
@@ -96,11 +96,11 @@ class Masks:
         """See `metaprune.patterns.base.Pattern`."""
         return ("order", "recalibrate")
 
-    def eased(self, job: Job, settings: Settings) -> Request:
+    def eased(self, job: Job, settings: Settings) -> MaskRequest:
         """See `metaprune.patterns.base.Pattern`."""
         _, share = masked_weights(job.net, self.mask, settings.wanted)
         solver = settings.solver or self.default_solver(job.measured)
-        return Request(job.net, job.model, job.batches, self.mask, share, solver)
+        return MaskRequest(job.net, job.model, job.batches, self.mask, share, solver)
 
     def plan(self, job: Job, settings: Settings) -> Plan:
         """See `metaprune.patterns.base.Pattern`."""

@@ -5,36 +5,29 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from torch import nn
-
-from pruners.budgets import maskable
-from pruners.curves import FEWEST, ExpectedLoss, Judge, left_out
+from pruners.curves import FEWEST, Judge, left_out
 from pruners.statistics import NoCurvatureError
 from pruners.transformations.base import (
     Found,
-    Request,
     Transformation,
     in_order,
     transformation,
 )
 from pruners.transformations.permute import Permute
+from pruners.transformations.requests import MaskRequest, Request
 from pruners.transformations.rotate import Rotate
 
 NONE = "none"
 """The way that leaves a network as it is."""
 
 
-ROUNDS = 2
-"""Solutions before a way is judged, as many as masks get by default: one ranks ways otherwise."""
-
-
 @transformation("auto")
 @dataclass(frozen=True)
 class Auto:
     """No transformation, a rotation, for N:M a rotation and an order: each is found on a part of
-    the calibration, pruned with equal shares in order, and judged on the rest; the best one is then
-    found on all of it. Without calibration, where few predictions are left out, or where outputs
-    are no scores, nothing is changed.
+    the calibration, pruned on trial (masks with equal shares, units by expected loss in one shot),
+    and judged on the rest; the best one is then found on all of it. Without calibration, where few
+    predictions are left out, or where outputs are no scores, nothing is changed.
 
     Args:
         descent: steps of the rotation; see `pruners.transformations.rotate.Rotate`.
@@ -56,7 +49,7 @@ class Auto:
             return Found(notes=(few,))
         part = replace(request, batches=measuring)
         ways = self._ways(request)
-        lost = {way: judge(_masked(in_order(part, each)[1])) for way, each in ways.items()}
+        lost = {way: judge(in_order(part, each)[1].pruned()) for way, each in ways.items()}
         best = min(lost, key=lambda way: lost[way])
         found, _ = in_order(request, ways[best])
         tried = {way: float(f"{value:.6g}") for way, value in lost.items()}
@@ -70,14 +63,6 @@ class Auto:
     def _ways(self, request: Request) -> dict[str, Mapping[str, Transformation]]:
         rotate = {"rotate": Rotate(self.descent)}
         ways: dict[str, Mapping[str, Transformation]] = {NONE: {}, "rotate": rotate}
-        if request.zeros.m:
+        if isinstance(request, MaskRequest) and request.zeros.m:
             ways["rotate, permute"] = {**rotate, "permute": Permute()}
         return ways
-
-
-def _masked(request: Request) -> nn.Module:
-    """A network pruned with equal shares, in order."""
-    names = [n for n, why in maskable(request.net, request.zeros).items() if why is None]
-    expected = ExpectedLoss(request.net, request.batches, names, model=request.model)
-    shares = dict.fromkeys(names, request.density)
-    return expected.masked(shares, request.solver, request.zeros, ROUNDS)

@@ -6,50 +6,19 @@ found.moves.apply(net)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
-
-from torch import nn
 
 from graphs.symmetries.values import Symmetry
 from graphs.tools.files import read_tensors, write_tensors
 from graphs.tools.registry import Registry
-from pruners.budgets import maskable
 from pruners.moves import Moves
-from pruners.solvers.zeros import MaskPattern
+from pruners.transformations.requests import Request
 
 if TYPE_CHECKING:
     from graphs import Network
-
-
-@dataclass(frozen=True)
-class Request:
-    """What is to become easy.
-
-    Args:
-        net: the network; left as it was.
-        model: its module.
-        batches: inputs of the model; none where nothing was given to calibrate on.
-        zeros: where zeros may fall.
-        density: share of the weights that stays.
-        solver: that will find the masks.
-    """
-
-    net: Network
-    model: nn.Module
-    batches: Sequence[Any]
-    zeros: MaskPattern
-    density: float
-    solver: str
-
-    def after(self, moves: Moves) -> Request:
-        """The same for what moves make of the network."""
-        if not moves:
-            return self
-        net = moves.apply(self.net)
-        return replace(self, net=net, model=net.to_model())
 
 
 @dataclass(frozen=True)
@@ -129,29 +98,24 @@ def in_order(request: Request, chosen: Mapping[str, Transformation]) -> tuple[Fo
     return found, request
 
 
-def prepared(net: Network, zeros: MaskPattern) -> tuple[Network, Moves]:
+def prepared(request: Request) -> tuple[Network, Moves]:
     """The network with the norms folded and the ties undone that matrices on its axes ask for.
 
     Args:
-        net: the network.
-        zeros: where zeros may fall: axes that run through no such weight are left alone.
+        request: what is to become easy; axes that do not concern it are left alone.
     """
-    unties, folds = list[str](), list[str]()
-    for found in _matrices(net, zeros):
+    net, unties, folds = request.net, list[str](), list[str]()
+    for found in _matrices(net, request):
         unties += [one.name for one in found.unties if one.name not in unties]
     for name in unties:
         net = net.untie(name)
-    for found in _matrices(net, zeros):
+    for found in _matrices(net, request):
         if found.folds and not found.unties:
             net, folds = net.fold_norms(found.axis), [*folds, found.axis]
     return net, Moves.of(unties, folds)
 
 
-def _matrices(net: Network, zeros: MaskPattern) -> list[Symmetry]:
-    """Symmetries by matrices that run through weights which take a mask."""
-    masked = {name for name, reason in maskable(net, zeros).items() if reason is None}
-    return [
-        found
-        for found in net.symmetries().values()
-        if found.turns and any(s.tensor in masked for s in (*found.writers, *found.readers))
-    ]
+def _matrices(net: Network, request: Request) -> list[Symmetry]:
+    """Symmetries by matrices that concern a request."""
+    found = net.symmetries().values()
+    return [one for one in found if one.turns and request.concerns(net, one)]

@@ -10,7 +10,7 @@ same network.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import torch
 
@@ -49,16 +49,28 @@ def eigenbasis(
                 total.index_add_(0, site.which, matrix)
             size = _trace(total)
             sums[kind] = sums.get(kind, 0.0) + torch.where(size > 0, total / size, 0.0)
-    whole = sum((torch.where(_trace(s) > 0, s / _trace(s), 0.0) for s in sums.values()), 0.0)
-    if not isinstance(whole, torch.Tensor):
+    if not sums:
         device = sides[sites[0].weight].weight.device
         return torch.eye(shape[-1], dtype=torch.float64, device=device).expand(*shape).clone()
+    return eigenvectors(sums.values(), ones=ones)
+
+
+def eigenvectors(sums: Iterable[torch.Tensor], *, ones: bool) -> torch.Tensor:
+    """The eigenbasis of a sum of symmetric matrices, each divided by its trace.
+
+    Args:
+        sums: each (..., units, units), float64.
+        ones: whether rotations keep the vector of ones: then it is the nearest one that does.
+
+    Returns:
+        (..., units, units): rows are eigenvectors, the largest eigenvalue first.
+    """
+    parts = [torch.where(_trace(s) > 0, s / _trace(s), 0.0) for s in sums]
+    whole = torch.stack(parts).sum(0)
     vectors = torch.linalg.eigh((whole + whole.mT) / 2)[1].flip(-1).mT
     strongest = vectors.gather(-1, vectors.abs().argmax(-1, keepdim=True))
     found = vectors * strongest.sign()
-    if not ones:
-        return found
-    return orthogonal(without_ones(found) + 1 / shape[-1])
+    return orthogonal(without_ones(found) + 1 / whole.shape[-1]) if ones else found
 
 
 def _matrices(one: Sides, site: Site, data: bool) -> Iterator[tuple[str, torch.Tensor]]:

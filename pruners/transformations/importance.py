@@ -100,10 +100,10 @@ class Weight:
         """Importance p in turned axes, (out, in)."""
         value = self.matrix
         for site in self.rows.sites:
-            value = _turned(value, matrices, site)
+            value = turned_rows(value, matrices, site)
         value = value.T
         for site in self.columns.sites:
-            value = _turned(value, matrices, site)
+            value = turned_rows(value, matrices, site)
         outputs, inputs = self.rows.turned(matrices), self.columns.turned(matrices)
         return value.T.square() / outputs[:, None] / inputs / 2
 
@@ -141,6 +141,6 @@ def of_site(matrices: Matrices, site: Site) -> torch.Tensor:
     return matrix if site.which is None else matrix[site.which]
 
 
-def _turned(value: torch.Tensor, matrices: Matrices, site: Site) -> torch.Tensor:
+def turned_rows(value: torch.Tensor, matrices: Matrices, site: Site) -> torch.Tensor:
     """Rows of a site turned, (rows, columns)."""
     return value.index_put((site.index,), of_site(matrices, site) @ value[site.index])

@@ -10,12 +10,12 @@ import torch
 
 from graphs.axes.dims import Atom
 from graphs.tools.words import counted
-from pruners.budgets import maskable
 from pruners.moves import Moves
-from pruners.transformations.base import Found, Request, transformation
+from pruners.transformations.base import Found, transformation
 from pruners.transformations.deal import dealt
 from pruners.transformations.evidence import sides_of
 from pruners.transformations.importance import Weight
+from pruners.transformations.requests import MaskRequest, Request
 
 if TYPE_CHECKING:
     from graphs import Network
@@ -34,10 +34,12 @@ class Permute:
 
     def find(self, request: Request) -> Found:
         """See `pruners.transformations.base.Transformation`."""
+        if not isinstance(request, MaskRequest):
+            return Found(notes=("Nothing was reordered: whole units go, wherever they stand.",))
         net, zeros = request.net, request.zeros
         if not zeros.m:
             return Found(notes=(f"Nothing was reordered: pattern {zeros} has no groups.",))
-        names = [n for n, reason in maskable(net, zeros).items() if reason is None]
+        names = request.weights(net)
         readers = _readers(net, names, zeros.m)
         measured = sides_of(net, request.batches if self.data else (), names)
         orders, before, after = {}, 0.0, 0.0

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from graphs.symmetries.values import Symmetry
-from pruners.budgets import maskable
+from pruners.curves import Sides, axis_curves
 from pruners.moves import Moves
 from pruners.solvers.zeros import MaskPattern
-from pruners.transformations.base import Found, Request, prepared, transformation
+from pruners.transformations.base import Found, prepared, transformation
 from pruners.transformations.closed import eigenbasis
+from pruners.transformations.components import components, losses, ordered, readers
 from pruners.transformations.descent import Objective, descend
 from pruners.transformations.evidence import sides_of
 from pruners.transformations.importance import Matrices, Weight, importances
+from pruners.transformations.requests import MaskRequest, Request, UnitRequest
 from pruners.transformations.sites import Site, sites
 
 if TYPE_CHECKING:
@@ -24,6 +27,9 @@ if TYPE_CHECKING:
 
 FEWEST = 2
 """Units of an axis that can be turned."""
+
+SHOWN = 0.75
+"""Share of the features of which notes say what it loses."""
 
 
 @transformation("rotate")
@@ -34,6 +40,9 @@ class Rotate:
     The start is a closed form (`closed`). Descent makes the sum of the roots of all importances
     (`importance`) small, which concentrates importance in few weights whatever the target; for N:M
     its second half makes the importance of what goes small, of the least M − N of every group.
+
+    Where whole units will go, the features of each axis that may be cut become components, in the
+    order in which they go (`components`).
 
     Args:
         descent: steps of it; 0 for the closed form alone, which N:M does not gain by.
@@ -49,13 +58,18 @@ class Rotate:
 
     def find(self, request: Request) -> Found:
         """See `pruners.transformations.base.Transformation`."""
-        net, moves = prepared(request.net, request.zeros)
-        weights = [n for n, reason in maskable(net, request.zeros).items() if reason is None]
         data = self.data and bool(request.batches)
+        if isinstance(request, UnitRequest) and not data:
+            return Found(notes=("Nothing was turned: components are found by calibration alone.",))
+        net, moves = prepared(request)
+        weights = request.weights(net)
         measured = sides_of(net, request.batches if data else (), weights)
-        turning = _turning(net, list(measured))
+        turning = _turning(net, list(measured), request)
         if not turning:
             return Found(notes=(_refusal(net),))
+        if isinstance(request, UnitRequest):
+            return self._components(net, moves, measured, turning)
+        assert isinstance(request, MaskRequest)
         where = {axis: place for axis, (_, place) in turning.items()}
         start = {
             axis: eigenbasis(
@@ -81,8 +95,51 @@ class Rotate:
         )
         return Found(
             Moves.of(moves.unties, moves.folds, found),
-            _notes(net, turning, moves, before, after),
+            _notes(
+                net,
+                turning,
+                moves,
+                f"the weights that go are worth {before:.3g} before and {after:.3g} after, each by "
+                "itself",
+            ),
             {"single_weights": {"before": before, "after": after}},
+        )
+
+    def _components(
+        self,
+        net: Network,
+        moves: Moves,
+        measured: Mapping[str, Sides],
+        turning: Mapping[str, tuple[Symmetry, list[Site]]],
+    ) -> Found:
+        """Features in the order in which units go; see `components`."""
+        read = readers(measured, [site for _, places in turning.values() for site in places])
+        turning = {axis: one for axis, one in turning.items() if axis in read}
+        if not turning:
+            return Found(notes=("Nothing was turned: what reads the axes was not measured.",))
+        ones = frozenset(axis for axis, (symmetry, _) in turning.items() if symmetry.keeps_ones)
+        start = {
+            axis: components(read[axis], _shape(net, symmetry), ones=axis in ones)
+            for axis, (symmetry, _) in turning.items()
+        }
+        found = (
+            ordered({axis: read[axis] for axis in turning}, start, self.descent, ones)
+            if self.descent
+            else start
+        )
+        left = {axis: ceil(SHOWN * net.axes[axis].size) for axis in turning}
+        flat = {axis: torch.zeros(net.axes[axis].size) for axis in turning}
+        given = axis_curves(net, measured, turning, flat)
+        before = sum(given[axis].curve.at(n) for axis, n in left.items() if axis in given)
+        after = sum(float(losses(read[axis], found)[n]) for axis, n in left.items())
+        told = (
+            f"keeping {SHOWN:.0%} of these features was expected to lose {before:.3g} before and "
+            f"is expected to lose {after:.3g} after"
+        )
+        return Found(
+            Moves.of(moves.unties, moves.folds, found),
+            _notes(net, turning, moves, told),
+            {"features": {"before": before, "after": after}},
         )
 
     def _descended(
@@ -140,11 +197,15 @@ def _single(matrices: Matrices) -> dict[str, torch.Tensor]:
     return {axis: matrix.float() for axis, matrix in matrices.items()}
 
 
-def _turning(net: Network, weights: Sequence[str]) -> dict[str, tuple[Symmetry, list[Site]]]:
+def _turning(
+    net: Network, weights: Sequence[str], request: Request
+) -> dict[str, tuple[Symmetry, list[Site]]]:
     """Axis → its symmetry and where weights turn with it, for all that a rotation changes."""
     found = {}
     for axis, symmetry in net.symmetries().items():
         if not symmetry.ready or net.axes[axis].size < FEWEST + symmetry.keeps_ones:
+            continue
+        if not request.concerns(net, symmetry):
             continue
         places = sites(net, symmetry, weights)
         if places:
@@ -169,15 +230,10 @@ def _refusal(net: Network) -> str:
     )
 
 
-def _notes(
-    net: Network, turning: Mapping[str, Any], moves: Moves, before: float, after: float
-) -> tuple[str, ...]:
+def _notes(net: Network, turning: Mapping[str, Any], moves: Moves, told: str) -> tuple[str, ...]:
     shown = [f"{axis} ({net.axes[axis].size} features)" for axis in list(turning)[:3]]
     more = f" and {len(turning) - 3} more" if len(turning) > 3 else ""
-    said = [
-        f"Turned: {', '.join(shown)}{more}; the weights that go are worth {before:.3g} before and "
-        f"{after:.3g} after, each by itself."
-    ]
+    said = [f"Turned: {', '.join(shown)}{more}; {told}."]
     if moves.unties:
         extra = sum(net.tensors[name].value.numel() for name in moves.unties)
         said.append(

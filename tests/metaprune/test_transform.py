@@ -226,9 +226,9 @@ def test_what_does_not_fit_is_refused():
         metaprune.plan(llama(), ids(), **options(transform={"rotate": {"steps": 3}}))
     with pytest.raises(ValueError, match=r"transform\.rotate\.descent takes"):
         metaprune.plan(llama(), ids(), **options(transform={"rotate": {"descent": "far"}}))
-    with pytest.raises(ValueError, match='no transformation makes pattern "channels" easier'):
+    with pytest.raises(ValueError, match='no transformation makes pattern "low-rank" easier'):
         metaprune.plan(
-            llama(), ids(), pattern="channels", target={"macs": "50%"}, transform="rotate"
+            llama(), ids(), pattern="low-rank", target={"params": "50%"}, transform="rotate"
         )
     with pytest.raises(ValueError, match="so there is no pruning in place"):
         metaprune.prune(llama(), ids(), **options(), inplace=True)

@@ -8,7 +8,7 @@ from torch import nn
 
 from graphs import Network, trace
 from pruners.solvers import MaskPattern
-from pruners.transformations import Request
+from pruners.transformations import MaskRequest
 from tests.graphs.symmetries.networks import (
     Attention,
     Bottleneck,
@@ -51,11 +51,11 @@ EXACT = {name: 1e-5 if name == "Llama" else 1e-10 for name in CASES}
 
 def request(
     net: Network, model: nn.Module, batches=(), zeros="unstructured", density=0.5
-) -> Request:
-    return Request(net, model, list(batches), MaskPattern.parse(zeros), density, "admm")
+) -> MaskRequest:
+    return MaskRequest(net, model, list(batches), MaskPattern.parse(zeros), density, "admm")
 
 
-def case(name: str, zeros: str = "unstructured", *, data: bool = True) -> Request:
+def case(name: str, zeros: str = "unstructured", *, data: bool = True) -> MaskRequest:
     model, inputs = CASES[name]()
     return request(trace(model, inputs), model, [inputs] if data else (), zeros)
 

@@ -54,7 +54,7 @@ def tuple_or_dict(inputs):
 @pytest.mark.parametrize("name", CASES)
 def test_importance_in_turned_axes_is_that_of_the_turned_network(name):
     asked = case(name)
-    net, _ = prepared(asked.net, asked.zeros)
+    net, _ = prepared(asked)
     names = [n for n, why in maskable(net).items() if why is None]
     draw = torch.Generator().manual_seed(1)
     turning = {a: s for a, s in net.symmetries().items() if s.ready and sites(net, s, names)}
@@ -87,7 +87,7 @@ def test_importance_in_turned_axes_is_that_of_the_turned_network(name):
 @pytest.mark.parametrize("data", [True, False])
 def test_another_basis_gives_the_same_network_up_to_signs(data):
     asked = case("root mean square")
-    net, _ = prepared(asked.net, asked.zeros)
+    net, _ = prepared(asked)
     axis = stream_of(net)
     draw = torch.Generator().manual_seed(2)
     other = net.rotate(axis, random_member(net, net.symmetries()[axis], draw))
@@ -105,7 +105,7 @@ def test_another_basis_gives_the_same_network_up_to_signs(data):
 @pytest.mark.parametrize("name", ["root mean square", "layer norm"])
 def test_another_order_of_features_gives_the_same_network(name, mode):
     asked = case(name)
-    axis = stream_of(prepared(asked.net, asked.zeros)[0])
+    axis = stream_of(prepared(asked)[0])
     order = torch.tensor([3, 1, 5, 0, 2, 4])
     other = asked.net.permute(axis, order)
     first = MODES[mode].find(asked).moves.apply(asked.net)
