@@ -107,6 +107,8 @@ def arguments() -> argparse.Namespace:
                         help="folder of train-*.parquet and test-*.parquet")  # fmt: skip
     parser.add_argument("--zoo", type=Path, default=Path("zoo"),
                         help="folder of train and held_out members")  # fmt: skip
+    parser.add_argument("--small", type=Path, default=Path("small"),
+                        help="folder that benchmarks.small_models wrote")  # fmt: skip
     parser.add_argument("--table", action="store_true", help="print what is there, and stop")
     parser.add_argument("--recorded", type=Path,
                         help="rows of other measurements for the table of the zoo")  # fmt: skip

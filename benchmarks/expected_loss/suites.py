@@ -10,7 +10,8 @@ from typing import Any
 from benchmarks.expected_loss import images, texts
 from benchmarks.expected_loss.cells import Subject
 from benchmarks.expected_loss.rules import COMPONENTS, RULES, TRANSFORMED, Rule
-from training.zoo.members import PARTS, members
+from benchmarks.small_models import IMAGES, TEXT
+from training.zoo.members import PARTS, load_member, members
 
 LLAMAS = ("stories260K", "TinyStories-656K")
 UNTIED = " untied"
@@ -29,6 +30,7 @@ class Sources:
         resnets: folder of akamaster's checkpoints.
         cifar10: folder of parquet files.
         zoo: folder of `train` and `held_out` members that were trained on 16 × 16 pixels.
+        small: folder that `benchmarks.small_models` wrote.
     """
 
     llamas: Path
@@ -36,6 +38,7 @@ class Sources:
     resnets: Path
     cifar10: Path
     zoo: Path
+    small: Path
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,32 @@ def _zoo(sources: Sources) -> Iterator[Ask]:
                 yield Ask(name, "channels", {"macs": f"{share}%"}, 1024)
 
 
+def _others(sources: Sources) -> Iterator[Ask]:
+    for ask in _masks(sources):
+        if ask.model == LLAMAS[0]:
+            for model in TEXT:
+                yield replace(ask, model=model)
+
+
+def _narrower_others(sources: Sources) -> Iterator[Ask]:
+    for model in TEXT:
+        for share in (90, 80, 70):
+            yield Ask(model, "channels", {"macs": f"{share}%"}, 64)
+
+
+def _images(sources: Sources) -> Iterator[Ask]:
+    for model in IMAGES:
+        for sparsity in (0.5, 0.6, 0.7):
+            yield Ask(model, "unstructured", {"sparsity": sparsity}, 1024)
+        yield Ask(model, "2:4", {}, 1024)
+
+
+def _narrower_images(sources: Sources) -> Iterator[Ask]:
+    for model in IMAGES:
+        for share in (90, 80, 70):
+            yield Ask(model, "channels", {"macs": f"{share}%"}, 1024)
+
+
 def _masked(sources: Sources, model: str, examples: int, seed: int) -> Subject:
     folder = sources.llamas / model
     return texts.subject(folder, sources.tinystories, examples, seed, apart=True, whole=True)
@@ -131,11 +160,32 @@ def _member(sources: Sources, model: str, examples: int, seed: int) -> Subject:
     return images.subject(network, data, examples, seed, tested=False)
 
 
+def _other(whole: bool) -> Callable[[Sources, str, int, int], Subject]:
+    def subject(sources: Sources, model: str, examples: int, seed: int) -> Subject:
+        network = load_member(sources.small / "train" / model).load()
+        tokenizer = sources.llamas / LLAMAS[0]
+        return texts.subject_of(
+            network, tokenizer, sources.tinystories, examples, seed, whole=whole
+        )
+
+    return subject
+
+
+def _image(sources: Sources, model: str, examples: int, seed: int) -> Subject:
+    data = images.cifar10(sources.cifar10)
+    network = images.member(sources.small / "train" / model, data)
+    return images.subject(network, data, examples, seed, tested=True)
+
+
 SUITES: Mapping[str, Suite] = {
     "masks": Suite(_masks, _masked, "perplexity"),
     "transformations": Suite(_masks, _masked, "perplexity", (0,), TRANSFORMED),
+    "transformations-others": Suite(_others, _other(True), "perplexity", (0,), TRANSFORMED),
+    "transformations-images": Suite(_images, _image, "accuracy", (0,), TRANSFORMED),
     "channels": Suite(_channels, _llama, "perplexity"),
     "components": Suite(_narrower, _llama, "perplexity", (0,), COMPONENTS),
+    "components-others": Suite(_narrower_others, _other(False), "perplexity", (0,), COMPONENTS),
+    "components-images": Suite(_narrower_images, _image, "accuracy", (0,), COMPONENTS),
     "ranks": Suite(_ranks, _llama, "perplexity"),
     "resnets": Suite(_resnets, _resnet, "accuracy"),
     "zoo": Suite(_zoo, _member, "kl", (0,)),

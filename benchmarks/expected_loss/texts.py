@@ -1,4 +1,4 @@
-"""Llamas on TinyStories: windows of tokens, perplexity, divergence, and heads that stay whole."""
+"""Language models on TinyStories: windows, perplexity, divergence, and heads that stay whole."""
 
 from __future__ import annotations
 
@@ -140,12 +140,25 @@ def subject(
         apart: whether the head becomes a tensor of its own; see `untied`.
         whole: whether plans leave the head alone.
     """
+    network: Any = sources.load("transformers", path=str(model)).eval()
+    network = untied(network) if apart else network
+    return subject_of(network, model, text, examples, seed, whole=whole)
+
+
+def subject_of(
+    network: nn.Module, tokenizer_of: Path, text: Path, examples: int, seed: int, *, whole: bool
+) -> Subject:
+    """Any causal language model, calibrated and judged on TinyStories.
+
+    Args:
+        network: in evaluation mode.
+        tokenizer_of: folder of its tokenizer.
+        text, examples, seed, whole: see `subject`.
+    """
     import transformers
 
     transformers.logging.set_verbosity_error()
-    tokenizer = transformers.AutoTokenizer.from_pretrained(model)
-    network: Any = sources.load("transformers", path=str(model)).eval()
-    network = untied(network) if apart else network
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tokenizer_of)
     drawn = windows(
         tokenizer, text / CALIBRATION_TEXT, CALIBRATION_CHARACTERS, examples + LEFT_OUT, seed
     )

@@ -70,7 +70,9 @@ def test_equal_widths_open_without_this_package(tmp_path):
 
 
 def test_the_report_says_what_was_turned(result):
-    assert result.report["transform"]["notes"][0].startswith(f"Turned: {STREAM} (16 features); keeping 75% ")
+    assert result.report["transform"]["notes"][0].startswith(
+        f"Turned: {STREAM} (16 features); keeping 75% "
+    )
     figures = result.report["transform"]["features"]
     assert figures["after"] < figures["before"]
     assert result.report["dense"]["params"] == sum(p.numel() for p in llama().parameters())
