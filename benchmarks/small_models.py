@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from training import data as datasets
+from training.data.registry import load_settings
 from training.zoo import Spec, ZooConfig
 from training.zoo.builder import train_member
 
@@ -81,18 +81,19 @@ def main() -> None:
     for family in given.families:
         if family in TEXT:
             options, fit = TEXT[family], TEXT_FIT
-            data = datasets.load(
-                "text",
-                train=given.train,
-                test=given.test,
-                tokenizer=given.tokenizer,
-                window=WINDOW,
-            )
+            source = {
+                "name": "text",
+                "train": given.train,
+                "test": given.test,
+                "tokenizer": given.tokenizer,
+                "window": WINDOW,
+            }
         else:
             options, fit = IMAGES[family], IMAGE_FIT
-            data = datasets.load("cifar10", path=given.cifar10)
+            source = {"name": "cifar10", "path": given.cifar10}
+        data = load_settings(source)
         spec = Spec(family, options, tuple(data.shape), data.outputs, seed=0)
-        config = ZooConfig(str(given.output), fit={**fit, "progress": True})
+        config = ZooConfig(str(given.output), data=source, fit={**fit, "progress": True})
         member = train_member(given.output / "train" / family, spec, data, config)
         print(family, member.metrics, flush=True)
 
