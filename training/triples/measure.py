@@ -21,6 +21,7 @@ from training.meta.subjects import Subject, subjects_of
 from training.triples.cases import Case, Goal
 from training.triples.settings import TriplesConfig
 from training.triples.store import CASE, JOURNAL, Triples, read_case, write_case
+from training.zoo.members import PARTS
 
 SPREADS, SHARES = (0.4, 0.8, 1.5), (0.3, 0.6, 1.0)
 """Noise on the logits of budgets around the least expected loss, and the shares of dials that get
@@ -52,9 +53,12 @@ def measure_triples(
     subjects = [
         (Path(zoo).name, subject)
         for zoo in settings.zoos
-        for part in ("train", "held_out")
+        for part in PARTS
         for subject in subjects_of([zoo], part)
-    ][settings.part :: settings.parts]
+    ]
+    # By seed families take turns, so that the first few networks are of all of them.
+    subjects.sort(key=lambda each: each[1].name.rpartition("-")[::-1])
+    subjects = subjects[settings.part :: settings.parts]
     found: list[Triples] = []
     for zoo, subject in subjects:
         for one in _of_network(zoo, subject, goals, settings, versions or {}):
