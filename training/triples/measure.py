@@ -81,7 +81,7 @@ def _of_network(
         for key, value in asdict(settings).items()
         if key not in ("folder", "zoos", "targets", "part", "parts")
     }
-    measured: tuple[ExpectedLoss, Judge] | None = None
+    seen: tuple[ExpectedLoss, Judge] | None = None
     for goal in goals:
         here = folder / goal.name
         if (here / CASE).exists():
@@ -93,9 +93,9 @@ def _of_network(
                 )
             yield done
             continue
-        if measured is None:
-            measured = _measured(subject, settings)
-        expected, judge = measured
+        if seen is None:
+            seen = measured(subject, settings)
+        expected, judge = seen
         case = goal.case(expected, settings.solver)
         about = {
             "member": subject.name,
@@ -145,7 +145,7 @@ def _spend(
         evolve(problem, problem.logits(judge.best[1]), judge, generator)
 
 
-def _measured(subject: Subject, settings: TriplesConfig) -> tuple[ExpectedLoss, Judge]:
+def measured(subject: Subject, settings: TriplesConfig) -> tuple[ExpectedLoss, Judge]:
     """Expected losses of a network, and a judge by other examples."""
     batches = subject.data.calibration(
         settings.examples + settings.judged, settings.batch_size, settings.seed

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
+
 from pruners.budgets.problems.request import Kept, Request
 from pruners.budgets.registry import rule
 from pruners.budgets.rules.expected_loss.options import SMALL, check_evaluations, check_number
-from pruners.budgets.rules.expected_loss.shots import in_shots
-from pruners.budgets.rules.expected_loss.trials import Trials, first_units, further
+from pruners.budgets.rules.expected_loss.shots import cheapest, in_shots
+from pruners.budgets.rules.expected_loss.trials import (
+    Foresee,
+    Trials,
+    first_units,
+    foreseeing,
+    further,
+)
+from pruners.budgets.searching.surrogate import foreseen
 from pruners.curves import ExpectedLoss, check_order
 from pruners.units.select import floors, select
 
@@ -26,6 +35,7 @@ def expected_loss_widths(
     evaluations: int | None = None,
     seed: int = 0,
     journal: str | Path | None = None,
+    foresee: Foresee | None = None,
 ) -> Kept:
     """Minimise Σ ½ tr(G S) over widths, S what a refit of the readers of an axis leaves of them.
 
@@ -50,6 +60,8 @@ def expected_loss_widths(
         seed: of the proposals.
         journal: file that lets interrupted proposals continue; see `Judge` of
             `pruners.budgets.searching`.
+        foresee: what is expected of budgets as a whole, in the place of the sum of expected losses:
+            without evaluations the budget of which the least is expected, in one shot.
 
     Raises:
         ValueError: an option that is none; or evaluations are asked, and there is nothing to judge
@@ -74,8 +86,21 @@ def expected_loss_widths(
     orders = TRIED_ORDERS[:1] if large else TRIED_ORDERS
     tried = tried if shots is None else (shots,)
     orders = orders if order is None else (order,)
+    if foresee is not None:
+        tried, orders = tried[:1], orders[:1]
     first = orders[0], tried[0]
     one_way = len(tried) * len(orders) == 1
+    if foresee is not None and not evaluations:
+        if first[1] > 1:
+            raise ValueError("what budgets do is foreseen in one shot: leave shots out")
+        problem, value, curves = foreseeing(request, expected, first[0], foresee)
+        start = cheapest(request, curves)
+        begin = tuple(len(start[axis]) for axis in problem.dials)
+        generator = torch.Generator().manual_seed(seed)
+        chosen = foreseen(problem, value, [begin], generator)
+        widths = dict(zip(problem.dials, chosen, strict=True))
+        kept, expected.prediction = first_units(request, expected, first[0], widths)
+        return kept
     if evaluations == 0 or (one_way and evaluations is None):
         return in_shots(request, expected, *first)
     apart = expected.judged_apart(insist=evaluations is not None)
@@ -97,12 +122,12 @@ def expected_loss_widths(
         attempt((units, more))
     best = min(lost, key=lambda way: lost[way])
     plain = request.select(request.scores)
-    threshold = order is None and shots is None and not trials.spent
+    threshold = foresee is None and order is None and shots is None and not trials.spent
     if threshold and trials(plain, "one threshold over L2") < lost[best]:
         units = "given"
     else:
         threshold = False
-    found = further(request, part, units, trials, seed, journal)
+    found = further(request, part, units, trials, seed, journal, foresee)
     expected.tried, expected.candidates = trials.named, trials.candidates
     if found is not None:
         kept, expected.prediction = first_units(request, expected, units, found)
