@@ -107,12 +107,31 @@ def expected_loss_masks(
     assert apart is not None
     part, judge = apart[0], Paired(apart[1])
     first, known = shared(part)
-    problem = MaskProblem(weights, density, None, zeros, out_dims, lower, upper)
+    # What was not measured keeps its share: nothing is expected of it that could propose another.
+    dials = {name: weights[name] for name in weights if name in known}
+    if not dials:
+        raise ValueError(
+            "evaluations have nothing to divide: the inputs of no weight here are measured; leave "
+            "them out"
+        )
+    rest = {name: share for name, share in first.items() if name not in known}
+    left = density * sum(sizes.values()) - sum(rest[name] * sizes[name] for name in rest)
+    problem = MaskProblem(
+        dials,
+        min(1.0, max(0.0, left / sum(sizes[name] for name in dials))),
+        None,
+        zeros,
+        out_dims,
+        {name: low[name] for name in dials},
+        {name: high[name] for name in dials},
+    )
     begin = problem.realise(problem.start(first))
 
+    def kept(choice: Choice) -> dict[str, float]:
+        return {**dict(zip(problem.dials, problem.shares(choice).tolist(), strict=True)), **rest}
+
     def measure(choice: Choice) -> float:
-        kept = dict(zip(problem.dials, problem.shares(choice).tolist(), strict=True))
-        return judge(part.masked(kept, able, zeros))
+        return judge(part.masked(kept(choice), able, zeros))
 
     value = SumOfLosses(problem.dials, known, problem.levels.whole)
     generator = torch.Generator().manual_seed(seed)
@@ -128,6 +147,5 @@ def expected_loss_masks(
     }
     if choice == begin:
         return shares
-    found = dict(zip(problem.dials, problem.shares(choice).tolist(), strict=True))
-    expected.prediction = Prediction(curves, found)
-    return found
+    expected.prediction = Prediction(curves, kept(choice))
+    return kept(choice)
