@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from pruners.budgets.problems.problem import Choice, Problem
 from pruners.budgets.searching.evolution import evolve
 from pruners.budgets.searching.judge import Judge as Counted
 from pruners.budgets.searching.surrogate import FARTHEST
-from pruners.curves import ExpectedLoss, Judge
+from pruners.curves import ExpectedLoss, Judge, damage_of
 from training.config import from_mapping
 from training.meta.subjects import Subject, subjects_of
 from training.triples.cases import Case, Goal
@@ -109,9 +110,11 @@ def _of_network(
         searched = json.dumps({k: v for k, v in about.items() if k != "versions"})
 
         def damage(choice: Choice, case: Case = case, judge: Judge = judge) -> float:
-            return judge(case.prune(choice))
+            return damage_of(partial(case.prune, choice), judge)
 
-        with Counted(damage, settings.budgets, searched, here / JOURNAL, folder.name) as counted:
+        with Counted(
+            damage, settings.budgets, searched, here / JOURNAL, folder.name, infinite=True
+        ) as counted:
             rules = case.rules()
             _spend(case.problem, rules, counted, settings)
             order = list(counted.measured)

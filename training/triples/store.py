@@ -36,7 +36,8 @@ class Triples:
         curves: dial → expected loss.
         named: name of a rule → place of its budget in `choices`.
         choices: what stays of every dial, (K, L), int64.
-        damage: mean KL to the dense network, (K,), float64.
+        damage: mean KL to the dense network, (K,), float64; infinite where what is left computes
+            NaN.
         record: versions, settings, fingerprints.
     """
 

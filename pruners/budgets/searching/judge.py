@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from math import inf
 from pathlib import Path
 
 from rich.console import Console
@@ -31,6 +32,7 @@ class Judge:
         label: of the progress bar, which is shown on a terminal only.
         again: first choices that are measured even where the journal knows them: it knows nothing
             of the data that it was made with.
+        infinite: whether a loss may be infinite, of a choice that the search never takes.
     """
 
     def __init__(
@@ -41,13 +43,14 @@ class Judge:
         journal: str | Path | None = None,
         label: str = "search",
         again: int = 1,
+        infinite: bool = False,
     ) -> None:
         if evaluations < 1:
             raise ValueError(f"a search needs at least one evaluation (got {evaluations})")
         self.evaluations = evaluations
         self.measured: dict[Choice, float] = {}
         self.best: tuple[float, Choice] | None = None
-        self.asked, self._again = 0, again
+        self.asked, self._again, self._infinite = 0, again, infinite
         self._measure = measure
         self._journal = None if journal is None else Path(journal)
         self._known = {} if self._journal is None else _read(self._journal, digest(subject))
@@ -85,10 +88,12 @@ class Judge:
             return self.measured[choice]
         value = self._known.get(choice)
         if value is None or len(self.measured) < self._again:
-            fresh = finite(self._measure(choice), f"evaluation {len(self.measured) + 1}")
+            fresh = self._measure(choice)
+            if not (self._infinite and fresh == inf):
+                finite(fresh, f"evaluation {len(self.measured) + 1}")
             if value is None:
                 self._write(choice, fresh)
-            elif abs(fresh - value) > 1e-3 * abs(value) + 1e-9:
+            elif fresh != value and not abs(fresh - value) <= 1e-3 * abs(value) + 1e-9:
                 raise ValueError(
                     f"the journal {str(self._journal)!r} says {value:.6g} where {fresh:.6g} was "
                     "measured: weights or calibration data have changed; give another file"

@@ -21,6 +21,7 @@ from pruners.curves import (
     Prediction,
     Sides,
     SumOfLosses,
+    damage_of,
     mask_curves,
     spend,
 )
@@ -131,12 +132,14 @@ def expected_loss_masks(
         return {**dict(zip(problem.dials, problem.shares(choice).tolist(), strict=True)), **rest}
 
     def measure(choice: Choice) -> float:
-        return judge(part.masked(kept(choice), able, zeros))
+        return damage_of(lambda: part.masked(kept(choice), able, zeros), judge)
 
     value = SumOfLosses(problem.dials, known, problem.levels.whole)
     generator = torch.Generator().manual_seed(seed)
     subject = f"expected loss {problem.dials} {begin} {able} {zeros} {seed} {evaluations}"
-    with Judge(measure, evaluations, subject, journal, "expected loss", Paired.pairs) as counted:
+    with Judge(
+        measure, evaluations, subject, journal, "expected loss", Paired.pairs, infinite=True
+    ) as counted:
         choice, proposals = improve(
             problem, value, [begin], counted, generator, lambda: judge.deviation
         )

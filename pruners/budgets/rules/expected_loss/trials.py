@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from pruners.curves import (
     Prediction,
     SumOfLosses,
     axis_curves,
+    damage_of,
 )
 
 
@@ -60,15 +62,20 @@ class Trials:
         """The least damage so far, and what it keeps."""
         return min(self._known.values(), key=lambda known: known[0])
 
+    @property
+    def least(self) -> float:
+        """The least damage so far; infinite before any."""
+        return min((damage for damage, _ in self._known.values()), default=inf)
+
     def knows(self, kept: Kept) -> bool:
         """Whether it was judged."""
         return _key(kept) in self._known
 
     def __call__(self, kept: Kept, name: str | None = None) -> float:
-        """The damage of a pruning."""
+        """The damage of a pruning; infinite where what it leaves computes NaN."""
         key = _key(kept)
         if key not in self._known:
-            self._known[key] = self.judge(self._prune(kept)), kept
+            self._known[key] = damage_of(lambda: self._prune(kept), self.judge), kept
         if name is not None:
             self.named[name] = self._known[key][0]
         return self._known[key][0]
@@ -111,7 +118,9 @@ def further(
     def measure(widths: Choice) -> float:
         return trials(problem.kept(widths))
 
-    with Counted(measure, fresh, subject, journal, "expected loss", Paired.pairs) as counted:
+    with Counted(
+        measure, fresh, subject, journal, "expected loss", Paired.pairs, infinite=True
+    ) as counted:
         choice, proposals = improve(
             problem, value, [begin], counted, generator, lambda: trials.judge.deviation
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf, isfinite
 from pathlib import Path
 
 from pruners.budgets.problems.request import Kept, Request
@@ -10,6 +11,7 @@ from pruners.budgets.rules.expected_loss.options import SMALL, check_evaluations
 from pruners.budgets.rules.expected_loss.shots import in_shots
 from pruners.budgets.rules.expected_loss.trials import Trials, first_units, further
 from pruners.curves import ExpectedLoss, check_order
+from pruners.recovery.regression import LostFunctionError
 from pruners.units.select import floors, select
 
 TRIED_ORDERS, TRIED_SHOTS = ("loss", "given"), (1, 2, 4)
@@ -52,6 +54,7 @@ def expected_loss_widths(
             `pruners.budgets.searching`.
 
     Raises:
+        LostFunctionError: all that is tried computes NaN.
         ValueError: an option that is none; or evaluations are asked, and there is nothing to judge
             by.
     """
@@ -88,7 +91,10 @@ def expected_loss_widths(
     def attempt(way: tuple[str, int]) -> None:
         if not trials.spent:
             name = f"order {way[0]}, shots {way[1]}"
-            lost[way] = trials(in_shots(request, part, *way), name)
+            try:
+                lost[way] = trials(in_shots(request, part, *way), name)
+            except LostFunctionError:  # a shot on the way
+                lost[way] = trials.named[name] = inf
 
     for each in orders:
         attempt((each, tried[0]))
@@ -102,6 +108,11 @@ def expected_loss_widths(
         units = "given"
     else:
         threshold = False
+    if not isfinite(trials.least):
+        raise LostFunctionError(
+            f"what is left computes NaN or infinity in every way that was tried "
+            f"({', '.join(trials.named)}): ask for less, or keep more of every axis (min_units)"
+        )
     found = further(request, part, units, trials, seed, journal)
     expected.tried, expected.candidates = trials.named, trials.candidates
     if found is not None:
