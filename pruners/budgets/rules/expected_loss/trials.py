@@ -13,6 +13,7 @@ from torch import nn
 from pruners.budgets.problems.problem import Choice
 from pruners.budgets.problems.request import Kept, Request
 from pruners.budgets.problems.widths import WidthProblem
+from pruners.budgets.rules.expected_loss.shots import assumed, worths
 from pruners.budgets.searching.judge import Judge as Counted
 from pruners.budgets.searching.surrogate import improve
 from pruners.curves import (
@@ -107,9 +108,9 @@ def further(
     problem = WidthProblem(
         request.net, ranks, request.target, None, request.min_units, request.round_to, request.cut
     )
-    value = SumOfLosses(
-        problem.dials, {axis: one.curve for axis, one in curves.items()}, problem.sizes
-    )
+    worth = worths(request, curves)
+    drawn = {a: curves[a].curve if a in curves else assumed(worth[a]) for a in problem.dials}
+    value = SumOfLosses(problem.dials, drawn, problem.sizes)
     begin = tuple(len(best[axis]) for axis in problem.dials)
     fresh = trials.left + (1 if trials.knows(problem.kept(begin)) else 0)
     subject = f"expected loss {problem.dials} {begin} {order} {seed} {fresh}"
