@@ -22,6 +22,7 @@ from metaprune.patterns.base import run
 from metaprune.results.accounting import summary
 from metaprune.results.history import History, remember
 from metaprune.results.pruned import Pruned
+from metaprune.transforming import together
 from pruners import Plan, PlanError
 from pruners.curves.trial import Judge, in_words, rounded
 from pruners.moves import MovesError
@@ -53,9 +54,7 @@ def apply_step(
     if plan.moves is not None:
         pruning.seconds["transform"] = round(perf_counter() - started, 4)
     chain = plan if history is None else history.plan.then(plan)
-    told = next(
-        (s.provenance["transform"] for s in chain.steps if "transform" in s.provenance), None
-    )
+    told = together(s.provenance["transform"] for s in chain.steps if "transform" in s.provenance)
     pruning.held = {} if history is None else history.masks
     if Advisor.of_plan(plan.provenance) is not None:
         with pruning.step("metanetwork"):
