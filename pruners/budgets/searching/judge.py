@@ -15,6 +15,8 @@ from graphs.tools.digests import digest
 from graphs.tools.files import write_text
 from pruners.budgets.problems.problem import Choice, finite
 
+LARGEST = 1 << 63
+
 
 class Judge:
     """Losses of choices, each measured once.
@@ -116,6 +118,20 @@ class Judge:
             os.fsync(file.fileno())
 
 
+def check_search(seed: object, journal: object) -> None:
+    """Refuse options that no search takes, before any work.
+
+    Raises:
+        ValueError: a seed that is no whole number of 64 bits, or a journal that is no file.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, int) or not -LARGEST <= seed < LARGEST:
+        raise ValueError(f"seed takes a whole number of 64 bits (got {seed!r})")
+    if journal is None:
+        return
+    if not isinstance(journal, (str, Path)) or not str(journal) or Path(journal).is_dir():
+        raise ValueError(f"journal takes the path of a file (got {str(journal)!r})")
+
+
 def _read(path: Path, subject: str) -> dict[Choice, float]:
     """What a journal knows; a new one is begun where there is none.
 
@@ -128,10 +144,10 @@ def _read(path: Path, subject: str) -> dict[Choice, float]:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps({"search": subject}) + "\n", encoding="utf-8")
         return {}
-    text = path.read_text(encoding="utf-8")
-    whole = text[: text.rfind("\n") + 1]
     found: dict[Choice, float] = {}
     try:
+        text = path.read_text(encoding="utf-8")
+        whole = text[: text.rfind("\n") + 1]
         first, *lines = [json.loads(line) for line in whole.splitlines()]
         begun = first["search"]
         found = {tuple(line["choice"]): float(line["loss"]) for line in lines}

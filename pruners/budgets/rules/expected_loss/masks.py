@@ -12,7 +12,7 @@ from pruners.budgets.problems.problem import Choice
 from pruners.budgets.problems.projection import bounds
 from pruners.budgets.registry import rule
 from pruners.budgets.rules.expected_loss.options import SMALL, check_evaluations, check_number
-from pruners.budgets.searching.judge import Judge
+from pruners.budgets.searching.judge import Judge, check_search
 from pruners.budgets.searching.surrogate import improve
 from pruners.curves import (
     Curve,
@@ -76,6 +76,7 @@ def expected_loss_masks(
     """
     check_number("rounds", rounds)
     check_evaluations(evaluations)
+    check_search(seed, journal)
     zeros = MaskPattern.parse(pattern)
     low = dict(zip(weights, bounds(lower, weights, 0.0).tolist(), strict=True))
     if zeros.m:
@@ -136,7 +137,7 @@ def expected_loss_masks(
 
     value = SumOfLosses(problem.dials, known, problem.levels.whole)
     generator = torch.Generator().manual_seed(seed)
-    subject = f"expected loss {problem.dials} {begin} {able} {zeros} {seed} {evaluations}"
+    subject = f"expected loss {problem.dials} {begin} {able} {zeros} {seed}"
     with Judge(
         measure, evaluations, subject, journal, "expected loss", Paired.pairs, infinite=True
     ) as counted:

@@ -113,7 +113,7 @@ def further(
     value = SumOfLosses(problem.dials, drawn, problem.sizes)
     begin = tuple(len(best[axis]) for axis in problem.dials)
     fresh = trials.left + (1 if trials.knows(problem.kept(begin)) else 0)
-    subject = f"expected loss {problem.dials} {begin} {order} {seed} {fresh}"
+    subject = f"expected loss {problem.dials} {begin} {order} {seed}"
     generator = torch.Generator().manual_seed(seed)
 
     def measure(widths: Choice) -> float:

@@ -10,6 +10,7 @@ from pruners.budgets.registry import rule
 from pruners.budgets.rules.expected_loss.options import SMALL, check_evaluations, check_number
 from pruners.budgets.rules.expected_loss.shots import in_shots
 from pruners.budgets.rules.expected_loss.trials import Trials, first_units, further
+from pruners.budgets.searching.judge import check_search
 from pruners.curves import ExpectedLoss, check_order
 from pruners.recovery.regression import LostFunctionError
 from pruners.units.select import floors, select
@@ -60,6 +61,7 @@ def expected_loss_widths(
     """
     check_number("shots", shots)
     check_evaluations(evaluations)
+    check_search(seed, journal)
     if order is not None:
         check_order(order)
     numbers = sum(tensor.value.numel() for tensor in request.net.tensors.values())

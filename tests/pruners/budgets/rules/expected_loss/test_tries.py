@@ -215,6 +215,10 @@ def test_interrupted_evaluations_continue(tmp_path, monkeypatch):
     again, second = widths(net, list(x.split(3)), {"macs": "50%"}, journal=journal, **given)
     assert_same(again, whole)
     assert second.candidates == expected.candidates
+    more = {**given, "evaluations": 9}
+    longer, third = widths(net, list(x.split(3)), {"macs": "50%"}, journal=journal, **more)
+    assert third.candidates[:6] == expected.candidates
+    assert_same(longer, widths(net, list(x.split(3)), {"macs": "50%"}, **more)[0])
 
 
 def test_evaluations_need_something_to_judge_by():
