@@ -76,8 +76,10 @@ def apply_step(
     report = summary(job.dense, job.net, pruning.small, pruning.pruned, chain, pruning.masks)
     if tried := plan.provenance.get("tried"):
         listed = "; ".join(f"{way}: {in_words(lost)}" for way, lost in tried.items())
+        # The luckiest of many is not the best of them.
+        by = " by all that was judged" if "candidates" in plan.provenance else ""
         pruning.notes.append(
-            f"Tried on examples left out (divergence): {listed}. The least was taken."
+            f"Tried on examples left out (divergence): {listed}. The least{by} was taken."
         )
     if (foretold := plan.provenance.get("expected_loss")) is not None:
         lost = _lost(job, pruning)

@@ -330,3 +330,15 @@ def test_where_everything_computes_nan_that_is_said():
     batches = [(part,) for part in x.split(128)]
     with pytest.raises(ValueError, match="computes NaN or infinity in every way that was tried"):
         prune("channels", Fragile("middle"), target={"macs": "8%"}, calibration=batches)
+
+
+@pytest.mark.parametrize("pattern", ["channels", "unstructured"])
+def test_notes_say_by_what_one_of_several_was_taken(pattern):
+    x = torch.randn(512, 8, generator=torch.Generator().manual_seed(0))
+    for evaluations, words in ((1, "The least"), (9, "The least by all that was judged")):
+        budget = {"rule": "expected-loss", "evaluations": evaluations}
+        result = prune(pattern, budget=budget, calibration=[(part,) for part in x.split(64)])
+        said = [note for note in result.report["notes"] if note.startswith("Tried on")]
+        assert len(said) == 1
+        if evaluations > 1 or pattern == "channels":
+            assert said[0].endswith(f"{words} was taken.")
