@@ -83,9 +83,15 @@ def _of_network(
         here = folder / goal.name
         if (here / CASE).exists():
             done = read_case(here)
-            if done.record["settings"] != asked:
+            own = {"settings": asked, "fingerprints": fingerprint(subject.net)}
+            other = [key for key, value in own.items() if done.record[key] != value]
+            if dict(done.asked) != dict(goal.asked):
+                other.append("target")
+            if other:
+                words = {"settings": "with other settings", "target": f"for {dict(done.asked)}"}
                 raise ValueError(
-                    f"{str(here)!r} was measured with other settings ({done.record['settings']}); "
+                    f"{str(here)!r} was measured "
+                    f"{words.get(other[0], 'on another network of this name')}; "
                     "give another folder, or delete it"
                 )
             yield done

@@ -140,13 +140,14 @@ def _read(path: Path, subject: str) -> dict[Choice, float]:
     Raises:
         ValueError: the journal of another search, or a file that is none.
     """
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({"search": subject}) + "\n", encoding="utf-8")
-        return {}
+    head = json.dumps({"search": subject}) + "\n"
     found: dict[Choice, float] = {}
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
+        if head != text and head.startswith(text):  # new, or interrupted before its first line
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_text(path, head)
+            return {}
         whole = text[: text.rfind("\n") + 1]
         first, *lines = [json.loads(line) for line in whole.splitlines()]
         begun = first["search"]
