@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 from time import perf_counter
 
@@ -21,8 +22,9 @@ from metaprune.patterns.base import run
 from metaprune.results.accounting import summary
 from metaprune.results.history import History, remember
 from metaprune.results.pruned import Pruned
+from metaprune.transforming import together
 from pruners import Plan, PlanError
-from pruners.curves.trial import Judge
+from pruners.curves.trial import Judge, in_words, rounded
 from pruners.moves import MovesError
 from pruners.recovery.base import Pruning, Recovery
 from pruners.statistics import NoCurvatureError
@@ -52,9 +54,7 @@ def apply_step(
     if plan.moves is not None:
         pruning.seconds["transform"] = round(perf_counter() - started, 4)
     chain = plan if history is None else history.plan.then(plan)
-    told = next(
-        (s.provenance["transform"] for s in chain.steps if "transform" in s.provenance), None
-    )
+    told = together(s.provenance["transform"] for s in chain.steps if "transform" in s.provenance)
     pruning.held = {} if history is None else history.masks
     if Advisor.of_plan(plan.provenance) is not None:
         with pruning.step("metanetwork"):
@@ -75,12 +75,19 @@ def apply_step(
     chain = pruning.plan if history is None else history.plan.then(pruning.plan)
     report = summary(job.dense, job.net, pruning.small, pruning.pruned, chain, pruning.masks)
     if tried := plan.provenance.get("tried"):
-        listed = "; ".join(f"{way}: {lost:.3g}" for way, lost in tried.items())
+        listed = "; ".join(f"{way}: {in_words(lost)}" for way, lost in tried.items())
+        # The luckiest of many is not the best of them.
+        by = " by all that was judged" if "candidates" in plan.provenance else ""
         pruning.notes.append(
-            f"Tried on examples left out (divergence): {listed}. The least was taken."
+            f"Tried on examples left out (divergence): {listed}. The least{by} was taken."
         )
     if (foretold := plan.provenance.get("expected_loss")) is not None:
-        report["expected_loss"] = {**foretold, "lost": _lost(job, pruning)}
+        lost = _lost(job, pruning)
+        if lost == inf:
+            pruning.notes.append(
+                "The pruned network computes NaN or infinity on the calibration: ask for less."
+            )
+        report["expected_loss"] = {**foretold, "lost": None if lost is None else rounded(lost)}
         unreached: Mapping[str, str] = foretold.get("unreached", {})
         for reason in dict.fromkeys(unreached.values()):
             names = [name for name, why in unreached.items() if why == reason]
@@ -124,13 +131,13 @@ def _moved(job: Job, plan: Plan) -> Job:
 def _lost(job: Job, pruning: Pruning) -> float | None:
     """The divergence of the pruned module from the dense one on the calibration.
 
-    None without calibration, or where outputs are no scores.
+    Infinite where it computes NaN; None without calibration, or where outputs are no scores.
     """
     if not job.measured or pruning.pruned is None:
         return None
     with pruning.step("judge"):
         try:
-            return float(f"{Judge(job.model, job.batches)(pruning.pruned):.6g}")
+            return Judge(job.model, job.batches)(pruning.pruned)
         except NoCurvatureError:
             return None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,28 @@ def told(found: Found, net: Network) -> dict[str, Any]:
         "notes": list(found.notes),
         **found.figures,
     }
+
+
+def together(told: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """What is said of the transformations of several prunings, first to last; None without any.
+
+    What was done adds up, what was measured is that of the last one.
+    """
+    found: dict[str, Any] | None = None
+    for one in told:
+        if found is None:
+            found = dict(one)
+            continue
+        found |= {
+            **one,
+            "turned": {**found["turned"], **one["turned"]},
+            "reordered": {**found["reordered"], **one["reordered"]},
+            "folded": list(dict.fromkeys((*found["folded"], *one["folded"]))),
+            "untied": {**found["untied"], **one["untied"]},
+            "parameters": found["parameters"] + one["parameters"],
+            "notes": [*found["notes"], *one["notes"]],
+        }
+    return found
 
 
 def transformed(

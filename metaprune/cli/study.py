@@ -94,6 +94,10 @@ def methods(
     return found
 
 
+def _options(budget: str | Mapping[str, Any]) -> Mapping[str, Any]:
+    return budget if isinstance(budget, Mapping) else {}
+
+
 def _folder_name(asked: Mapping[str, Any]) -> str:
     """Of a pruned network, after what was asked: `model-macs50pct`."""
     return "-".join(["model", *(f"{k}{v}" for k, v in asked.items())]).replace("%", "pct")
@@ -151,6 +155,11 @@ class Study:
                 refuse_filled(folder / _folder_name(target.asked if target else {}))
         for kind in self.measuring.export:
             check_format(kind)
+        if len(wanted) > 1 and any("journal" in _options(method.budget) for method in chosen):
+            raise ValueError(
+                f"a journal is of one search, and {len(wanted)} targets are asked: leave "
+                "budget.journal out, or run each target by itself"
+            )
         points = [
             (replace(self.settings, target=target and target.asked, **method.choice), method)
             for target in wanted

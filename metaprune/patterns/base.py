@@ -21,6 +21,7 @@ from metaprune.job import Job
 from metaprune.results.provenance import versions
 from metaprune.settings import Settings
 from pruners import Plan, fingerprint
+from pruners.curves import rounded
 from pruners.recovery.base import Pruning, Recovery, Stage
 from pruners.transformations import Request
 
@@ -200,7 +201,7 @@ def foretold(evidence: Mapping[str, Any]) -> dict[str, Any]:
     expected = evidence.get("expected")
     if expected is None:
         return {}
-    tried = {way: float(f"{lost:.6g}") for way, lost in expected.tried.items()}
+    tried = {way: rounded(lost) for way, lost in expected.tried.items()}
     found: dict[str, Any] = {"tried": tried} if tried else {}
     if expected.candidates:
         found["candidates"] = expected.candidates

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 from graphs import Network
@@ -13,7 +14,15 @@ from metaprune.patterns.axes import AxesPattern, target_of
 from metaprune.patterns.base import pattern, provenance
 from metaprune.settings import Settings
 from pruners import Plan, Target, budgets, units
-from pruners.curves import FEWEST, Judge, branch_losses, dropped_and_refitted, left_out
+from pruners.curves import (
+    FEWEST,
+    Judge,
+    branch_losses,
+    damage_of,
+    dropped_and_refitted,
+    left_out,
+    rounded,
+)
 from pruners.statistics import Imitation, NoCurvatureError
 from pruners.targets import METRICS
 
@@ -102,11 +111,11 @@ def better(job: Job, target: Target) -> tuple[units.Drops, dict[str, Any]]:
         way, more = "evaluation" if few else WAY, dict[str, Any]()
     else:
         lost = {
-            way: judge(dropped_and_refitted(net, model, drops.names, measuring))
+            way: damage_of(partial(dropped_and_refitted, net, model, drops.names, measuring), judge)
             for way, drops in found.items()
         }
         way = min(lost, key=lambda each: lost[each])
-        more = {"tried": {each: float(f"{value:.6g}") for each, value in lost.items()}}
+        more = {"tried": {each: rounded(value) for each, value in lost.items()}}
     return units.choose_blocks(net, target, ways[way](job, job.batches)), more
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -84,6 +85,8 @@ def run_schedule(
     for number, target in enumerate(targets, start=1):
         job = job if found is None else next_job(job, found)
         one = replace(settings, target=None if target is None else target.asked)
+        if several:
+            one = replace(one, budget=_of_step(settings.budget, number))
         if found is not None:
             one = replace(one, transform=None)  # masks of the last step would not turn
         done = None if steps is None or not several else steps.kept(number, job)
@@ -107,3 +110,11 @@ def run_schedule(
     asked = {} if settings.wanted is None else settings.wanted.asked
     found = replace(found, report={**found.report, "asked": asked})
     return Run(found, job, tuple(repaired))
+
+
+def _of_step(budget: str | Mapping[str, Any] | None, number: int) -> str | Mapping[str, Any] | None:
+    """A budget whose search writes into a journal of its own in every step."""
+    if not isinstance(budget, Mapping) or not isinstance(budget.get("journal"), str | Path):
+        return budget
+    path = Path(budget["journal"])
+    return {**budget, "journal": str(path.with_name(f"{path.stem}-{number:02d}{path.suffix}"))}

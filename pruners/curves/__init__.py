@@ -13,7 +13,16 @@ from pruners.curves.facts import FACTS, Facts, facts_of
 from pruners.curves.masks import mask_curves
 from pruners.curves.sides import Sides, measure_sides
 from pruners.curves.spend import spend
-from pruners.curves.trial import FEWEST, Judge, Paired, dropped_and_refitted, left_out
+from pruners.curves.trial import (
+    FEWEST,
+    Judge,
+    Paired,
+    damage_of,
+    dropped_and_refitted,
+    in_words,
+    left_out,
+    rounded,
+)
 from pruners.curves.value import SumOfLosses, Value
 
 __all__ = [
@@ -33,10 +42,13 @@ __all__ = [
     "axis_curves",
     "branch_losses",
     "check_order",
+    "damage_of",
     "dropped_and_refitted",
     "facts_of",
+    "in_words",
     "left_out",
     "mask_curves",
     "measure_sides",
+    "rounded",
     "spend",
 ]

@@ -13,9 +13,11 @@ from torch import nn
 from pruners.curves.curve import Prediction
 from pruners.curves.sides import Sides, measure_sides
 from pruners.curves.trial import FEWEST, Judge, cut_and_refitted, left_out
+from pruners.recovery.solve_alone import solved_alone
 from pruners.recovery.solve_in_order import Ask, solve_in_order
-from pruners.solvers import MaskPattern
-from pruners.statistics import Likelihood, NoCurvatureError
+from pruners.solvers import MaskPattern, build
+from pruners.solvers.repair import STEPS
+from pruners.statistics import Likelihood, NoCurvatureError, input_statistics
 
 if TYPE_CHECKING:
     from graphs import Network
@@ -117,7 +119,7 @@ class ExpectedLoss:
     def masked(
         self, shares: Mapping[str, float], solver: str, pattern: MaskPattern, rounds: int = 1
     ) -> nn.Module:
-        """The network under masks, solved in order.
+        """The network under masks, solved in order; weights without a place in it by themselves.
 
         Args:
             shares: weight name → kept share.
@@ -135,10 +137,20 @@ class ExpectedLoss:
         for number in range(1, rounds + 1):
             known = {n: one.statistics() for n, one in sides.items()}
             found = solve_in_order(self.net, self.model, solver, asks, self.batches, known)
-            left = self.net.replace(found.refit.values).to_model()
+            alone = self._alone({n: a for n, a in asks.items() if n not in found.solutions}, solver)
+            left = self.net.replace({**found.refit.values, **alone}).to_model()
             if number < rounds:
                 sides = self.curved_by(left)
         return left
+
+    def _alone(self, asks: Mapping[str, Ask], solver: str) -> dict[str, torch.Tensor]:
+        """Weights that have no place in an order, solved as they will be: each for itself."""
+        if not asks:
+            return {}
+        read = set(build(solver).needs) | {"hessian"}
+        statistics = input_statistics(self.model, self.batches, asks, read)
+        found, _ = solved_alone(self.net, solver, asks, statistics, steps=STEPS)
+        return {name: each.weight for name, each in found.items()}
 
     def curved_by(self, model: nn.Module) -> dict[str, Sides]:
         """The same sides with the curvature of another module of this architecture.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from math import inf, isfinite
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,6 +14,7 @@ from graphs.calls.running import run, undisturbed
 from pruners.recovery.compensation import compensate_bias, input_means
 from pruners.recovery.norm_scales import compensate_norms
 from pruners.recovery.refit_in_order import refit_in_order
+from pruners.recovery.regression import LostFunctionError
 from pruners.statistics import microbatches
 from pruners.statistics.likelihood import scores_of
 
@@ -72,9 +74,8 @@ class Judge:
         return sum(int(weight.sum()) for _, weight in self._dense)
 
     def __call__(self, pruned: nn.Module) -> float:
-        """The divergence of a module from the dense one."""
-        sums, counts = self.each(pruned)
-        return float(sums.sum() / counts.sum().clamp_min(1.0))
+        """The divergence of a module from the dense one; infinite where it computes NaN."""
+        return _mean(*self.each(pruned))
 
     def each(self, pruned: nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
         """Summed divergence of every example and the number of its predictions, (N,), float64."""
@@ -115,11 +116,12 @@ class Paired:
         self._shares: list[torch.Tensor] = []
 
     def __call__(self, pruned: nn.Module) -> float:
-        """The divergence of a module from the dense one."""
+        """The divergence of a module from the dense one; infinite where it computes NaN."""
         sums, counts = self._judge.each(pruned)
-        if len(self._shares) < self.pairs:
+        found = _mean(sums, counts)
+        if len(self._shares) < self.pairs and isfinite(found):
             self._shares.append(sums / sums.mean().clamp_min(1e-30))
-        return float(sums.sum() / counts.sum().clamp_min(1.0))
+        return found
 
     @property
     def deviation(self) -> float:
@@ -132,6 +134,34 @@ class Paired:
         first, *others = self._shares
         each = [(other - first).var() / len(first) / 2 for other in others]
         return float(torch.stack(each).mean().sqrt())
+
+
+def damage_of(prune: Callable[[], nn.Module], judge: Callable[[nn.Module], float]) -> float:
+    """The divergence of a pruning; infinite where what it leaves computes NaN.
+
+    Args:
+        prune: carries it out.
+        judge: of modules.
+    """
+    try:
+        return judge(prune())
+    except LostFunctionError:
+        return inf
+
+
+def rounded(damage: float) -> float | None:
+    """To six digits; None for one that is infinite, which JSON does not know."""
+    return float(f"{damage:.6g}") if isfinite(damage) else None
+
+
+def in_words(damage: float | None) -> str:
+    """For a sentence: three digits, or that there is none."""
+    return "NaN" if damage is None else f"{damage:.3g}"
+
+
+def _mean(sums: torch.Tensor, counts: torch.Tensor) -> float:
+    found = float(sums.sum() / counts.sum().clamp_min(1.0))
+    return found if isfinite(found) else inf
 
 
 def _divergence(expected: torch.Tensor, found: torch.Tensor) -> torch.Tensor:

@@ -13,7 +13,7 @@ from torch import nn
 from graphs.axes.dims import atoms, kept_positions
 from graphs.calls.running import run, undisturbed
 from pruners.recovery.refit import UNSEEN, Refit, intercept_of
-from pruners.recovery.regression import DAMPING, Regression, fit
+from pruners.recovery.regression import DAMPING, LostFunctionError, Regression, fit
 from pruners.recovery.side_by_side import Stepper
 from pruners.solvers.matrix import as_matrix, from_matrix
 from pruners.statistics.calls import Call, LinearCalls
@@ -67,6 +67,7 @@ def refit_in_order(
         Values of the small network's shapes, for `small.replace`.
 
     Raises:
+        LostFunctionError: the pruned network computes what is not finite.
         ValueError: no batches.
     """
     if not batches:
@@ -124,6 +125,11 @@ def _solve(
     form: Form | None,
 ) -> None:
     """Refit one weight in place, and write it down if that changed anything."""
+    if not sums.xx.isfinite().all():
+        raise LostFunctionError(
+            f'what goes into "{name}" of the pruned network is NaN or infinite: it divides by what '
+            "has become 0, or the like; ask for less, or keep what comes before (min_units)"
+        )
     weight = own[name]
     groups = len(sums.x_mean)
     matrix = as_matrix(weight.detach(), 1 - side).to(sums.xx).unflatten(0, (groups, -1))

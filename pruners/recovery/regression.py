@@ -187,6 +187,10 @@ class Fit:
     damping: float
 
 
+class LostFunctionError(ValueError):
+    """A pruned network that computes NaN or infinity."""
+
+
 def fit(sums: Regression, start: torch.Tensor, damping: float = DAMPING) -> Fit:
     r"""Least squares, drawn towards the weight that is there already.
 

@@ -59,13 +59,44 @@ def solve_alone(pruning: Pruning, *, fitted: bool, sides: int = 1) -> None:
     if sides == 2 and fitted and asks:
         curved = output_sides(pruning, net.to_model(), asks)
         statistics = {n: {**statistics.get(n, {}), **curved.get(n, {})} for n in asks}
-    solver, kinds = pruning.plan.solver, {}
-    for name, ask in asks.items():
-        unmeasured = needs - set(statistics.get(name, {})) and ask.rank is None
-        kinds[name] = (solvers.WITHOUT_CALIBRATION if unmeasured else solver, ask.rank)
-    if count := sum(kind[0] != solver for kind in kinds.values()):
+    found, unmeasured = solved_alone(
+        net, pruning.plan.solver, asks, statistics, steps=STEPS if fitted else 0
+    )
+    if unmeasured:
         without = solvers.WITHOUT_CALIBRATION
-        pruning.notes.append(f"Weights pruned by {without}: {count} ({UNSEEN}).")
+        pruning.notes.append(f"Weights pruned by {without}: {len(unmeasured)} ({UNSEEN}).")
+    for name, ask in asks.items():
+        if ask.within is not None:
+            found[name] = _inside(net, name, found[name], ask, statistics.get(name, {}), fitted)
+    pruning.solutions |= found
+    pruning.values |= {name: each.weight for name, each in found.items()}
+
+
+def solved_alone(
+    net: Network,
+    solver: str,
+    asks: Mapping[str, Ask],
+    statistics: Mapping[str, Mapping[str, torch.Tensor]],
+    *,
+    steps: int,
+) -> tuple[dict[str, Solution], list[str]]:
+    """Solutions of weights, each for itself, and which of them were chosen without data.
+
+    Args:
+        net: whose weights they are.
+        solver: of `pruners.solvers`; masks of weights without the statistics that it reads are
+            found by the one that needs none.
+        asks: weight name → what it is to become; earlier masks do not count.
+        statistics: weight name → what is known of its inputs.
+        steps: of the repair of kept weights.
+    """
+    needs = set(solvers.build(solver).needs)
+    kinds, unmeasured = {}, []
+    for name, ask in asks.items():
+        blind = bool(needs - set(statistics.get(name, {}))) and ask.rank is None
+        kinds[name] = (solvers.WITHOUT_CALIBRATION if blind else solver, ask.rank)
+        if kinds[name][0] != solver:
+            unmeasured.append(name)
     # One call for all weights of a solver and rank: their repairs run together.
     found: dict[str, Solution] = {}
     for kind in dict.fromkeys(kinds.values()):
@@ -77,14 +108,10 @@ def solve_alone(pruning: Pruning, *, fitted: bool, sides: int = 1) -> None:
             {name: ask.pattern for name, ask in chosen.items()},
             statistics=statistics,
             out_dims=out_dims(net, chosen),
-            repair_steps=STEPS if fitted else 0,
+            repair_steps=steps,
             **next(iter(chosen.values())).options,
         )
-    for name, ask in asks.items():
-        if ask.within is not None:
-            found[name] = _inside(net, name, found[name], ask, statistics.get(name, {}), fitted)
-    pruning.solutions |= found
-    pruning.values |= {name: each.weight for name, each in found.items()}
+    return found, unmeasured
 
 
 def _inside(

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
-from pruners.curves import FEWEST, Judge, left_out
+from torch import nn
+
+from pruners.curves import FEWEST, Judge, damage_of, in_words, left_out, rounded
 from pruners.statistics import NoCurvatureError
 from pruners.transformations.base import (
     Found,
@@ -49,11 +52,11 @@ class Auto:
             return Found(notes=(few,))
         part = replace(request, batches=measuring)
         ways = self._ways(request)
-        lost = {way: judge(in_order(part, each)[1].pruned()) for way, each in ways.items()}
+        lost = {way: damage_of(partial(_pruned, part, each), judge) for way, each in ways.items()}
         best = min(lost, key=lambda way: lost[way])
         found, _ = in_order(request, ways[best])
-        tried = {way: float(f"{value:.6g}") for way, value in lost.items()}
-        listed = "; ".join(f"{way}: {value:.3g}" for way, value in tried.items())
+        tried = {way: rounded(value) for way, value in lost.items()}
+        listed = "; ".join(f"{way}: {in_words(value)}" for way, value in tried.items())
         said = (
             f"Transformations tried on examples left out (divergence): {listed}. The least was "
             "taken."
@@ -66,3 +69,7 @@ class Auto:
         if isinstance(request, MaskRequest) and request.zeros.m:
             ways["rotate, permute"] = {**rotate, "permute": Permute()}
         return ways
+
+
+def _pruned(part: Request, way: Mapping[str, Transformation]) -> nn.Module:
+    return in_order(part, way)[1].pruned()

@@ -117,3 +117,17 @@ def test_auto_takes_the_way_that_loses_less():
 def test_blocks_refuse_a_transformation():
     with pytest.raises(ValueError, match='no transformation makes pattern "blocks" easier'):
         metaprune.plan(llama(), ids(), **options(pattern="blocks", budget=None))
+
+
+def test_a_pruning_that_is_transformed_again_says_both(result):
+    """What was done adds up: the masks turn the narrower stream once more."""
+    more = {"target": {"sparsity": 0.4}, "budget": None, "transform": {"rotate": {"descent": 1}}}
+    masked = metaprune.prune(result, ids(), **options(pattern="unstructured", **more))
+    alone, both = result.report["transform"], masked.report["transform"]
+    assert both["notes"][: len(alone["notes"])] == alone["notes"]
+    assert len(both["notes"]) > len(alone["notes"])
+    assert any(axis not in alone["turned"] for axis in both["turned"])
+    assert both["untied"] == alone["untied"]
+    assert both["parameters"] == alone["parameters"]
+    assert "single_weights" in both
+    assert "features" in both

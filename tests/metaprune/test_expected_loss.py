@@ -291,3 +291,54 @@ def test_masks_beside_low_rank_are_divided_by_the_curves_of_their_own_solver(mon
     assert result.plan.provenance["expected_loss"]["total"] > 0
     assert prune("sparse+low-rank", target=target).plan.density == result.plan.density
     assert prune("2:4+low-rank", target=None).plan.budget == "uniform"
+
+
+class Fragile(nn.Module):
+    """Its scores are divided by a sum of units that must not all go."""
+
+    def __init__(self, where: str) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.where = where
+        self.a, self.b, self.c = nn.Linear(8, 32), nn.Linear(32, 16), nn.Linear(16, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = F.relu(self.a(x))
+        x = F.relu(self.b(x / x.sum(-1, keepdim=True) if self.where == "middle" else x))
+        y, total = self.c(x), x.sum(-1, keepdim=True)
+        return y * total / total if self.where == "end" else y
+
+
+@pytest.mark.parametrize("budget", [{}, {"evaluations": 8}])
+@pytest.mark.parametrize("transform", [None, "auto"])
+@pytest.mark.parametrize("where", ["middle", "end"])
+def test_what_computes_nan_is_not_taken_and_stops_nothing(where, budget, transform):
+    x = torch.randn(1024, 8, generator=torch.Generator().manual_seed(0))
+    batches = [(part,) for part in x.split(128)]
+    given = {"calibration": batches, "budget": {"rule": "expected-loss", **budget}}
+    model = Fragile(where)
+    assert model(x).isfinite().all()
+    result = prune("channels", model, target={"macs": "25%"}, transform=transform, **given)
+    assert result.plan.provenance["tried"]["one threshold over L2"] is None
+    assert any("one threshold over L2: NaN" in note for note in result.report["notes"])
+    assert result.model(x).isfinite().all()
+    assert result.plan == metaprune.Plan.from_json(result.plan.to_json())
+
+
+def test_where_everything_computes_nan_that_is_said():
+    x = torch.randn(1024, 8, generator=torch.Generator().manual_seed(0))
+    batches = [(part,) for part in x.split(128)]
+    with pytest.raises(ValueError, match="computes NaN or infinity in every way that was tried"):
+        prune("channels", Fragile("middle"), target={"macs": "8%"}, calibration=batches)
+
+
+@pytest.mark.parametrize("pattern", ["channels", "unstructured"])
+def test_notes_say_by_what_one_of_several_was_taken(pattern):
+    x = torch.randn(512, 8, generator=torch.Generator().manual_seed(0))
+    for evaluations, words in ((1, "The least"), (9, "The least by all that was judged")):
+        budget = {"rule": "expected-loss", "evaluations": evaluations}
+        result = prune(pattern, budget=budget, calibration=[(part,) for part in x.split(64)])
+        said = [note for note in result.report["notes"] if note.startswith("Tried on")]
+        assert len(said) == 1
+        if evaluations > 1 or pattern == "channels":
+            assert said[0].endswith(f"{words} was taken.")

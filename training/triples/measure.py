@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from pruners.budgets.problems.problem import Choice, Problem
 from pruners.budgets.searching.evolution import evolve
 from pruners.budgets.searching.judge import Judge as Counted
 from pruners.budgets.searching.surrogate import FARTHEST
-from pruners.curves import ExpectedLoss, Judge
+from pruners.curves import ExpectedLoss, Judge, damage_of
 from training.config import from_mapping
 from training.meta.subjects import Subject, subjects_of
 from training.triples.cases import Case, Goal
@@ -86,9 +87,15 @@ def _of_network(
         here = folder / goal.name
         if (here / CASE).exists():
             done = read_case(here)
-            if done.record["settings"] != asked:
+            own = {"settings": asked, "fingerprints": fingerprint(subject.net)}
+            other = [key for key, value in own.items() if done.record[key] != value]
+            if dict(done.asked) != dict(goal.asked):
+                other.append("target")
+            if other:
+                words = {"settings": "with other settings", "target": f"for {dict(done.asked)}"}
                 raise ValueError(
-                    f"{str(here)!r} was measured with other settings ({done.record['settings']}); "
+                    f"{str(here)!r} was measured "
+                    f"{words.get(other[0], 'on another network of this name')}; "
                     "give another folder, or delete it"
                 )
             yield done
@@ -113,9 +120,11 @@ def _of_network(
         searched = json.dumps({k: v for k, v in about.items() if k != "versions"})
 
         def damage(choice: Choice, case: Case = case, judge: Judge = judge) -> float:
-            return judge(case.prune(choice))
+            return damage_of(partial(case.prune, choice), judge)
 
-        with Counted(damage, settings.budgets, searched, here / JOURNAL, folder.name) as counted:
+        with Counted(
+            damage, settings.budgets, searched, here / JOURNAL, folder.name, infinite=True
+        ) as counted:
             rules = case.rules()
             _spend(case.problem, rules, counted, settings)
             order = list(counted.measured)

@@ -50,7 +50,15 @@ class TriplesConfig:
         for name in ("budgets", "examples", "judged", "batch_size", "parts"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1 (got {getattr(self, name)})")
+        for name in ("examples", "judged"):
+            if getattr(self, name) % self.batch_size:
+                raise ValueError(
+                    f"{name} must be whole batches of {self.batch_size} (got "
+                    f"{getattr(self, name)}); give another batch_size"
+                )
         if not 0 <= self.part < self.parts:
             raise ValueError(f"part must be from 0 to parts − 1 (got {self.part} of {self.parts})")
-        if not self.zoos:
-            raise ValueError("zoos names no folder: give one or more that `metaprune zoo` made")
+        if not self.targets:
+            raise ValueError("targets asks for nothing: {pattern: channels, macs: 50%}, or others")
+        if isinstance(self.zoos, str) or not self.zoos:
+            raise ValueError("zoos takes a list of folders that `metaprune zoo` made")

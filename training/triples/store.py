@@ -36,7 +36,8 @@ class Triples:
         curves: dial → expected loss.
         named: name of a rule → place of its budget in `choices`.
         choices: what stays of every dial, (K, L), int64.
-        damage: mean KL to the dense network, (K,), float64.
+        damage: mean KL to the dense network, (K,), float64; infinite where what is left computes
+            NaN.
         record: versions, settings, fingerprints.
     """
 
@@ -76,6 +77,8 @@ def read_case(folder: Path) -> Triples:
         about = json.loads((folder / CASE).read_text(encoding="utf-8"))
         lines = (folder / JOURNAL).read_text(encoding="utf-8").splitlines()
         rows = [json.loads(line) for line in lines[1:]]
+        if max(about["named"].values(), default=0) >= len(rows):
+            raise ValueError(f"a journal of {len(rows)} budgets lacks some that are named")
         choices = torch.tensor([row["choice"] for row in rows], dtype=torch.int64)
         curves = {
             name: Curve(tuple(one["kept"]), tuple(one["losses"]))
@@ -95,7 +98,7 @@ def read_case(folder: Path) -> Triples:
             f"{str(folder)!r} holds no triples that can be read ({error}); delete the folder and "
             "run `metaprune triples` again"
         ) from error
-    if rows and found.choices.shape[1] != len(found.dials):
+    if found.choices.shape[1] != len(found.dials):
         raise ValueError(
             f"{str(folder)!r} holds a journal of {found.choices.shape[1]} dials and a case of "
             f"{len(found.dials)}; delete the folder and run `metaprune triples` again"

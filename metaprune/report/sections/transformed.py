@@ -9,6 +9,7 @@ from typing import Any
 from metaprune.report import words
 from metaprune.report.markup import items, table
 from metaprune.report.schema import Report
+from pruners.curves import in_words
 
 ABOUT = (
     "The network is another one of the same function: its weights were turned or reordered so that "
@@ -49,4 +50,4 @@ def _axes(axes: Mapping[str, Any]) -> str:
 def _judged(found: Mapping[str, Any]) -> str:
     """Every way that was tried with what it left; where none was, nothing judged."""
     tried = found.get("tried", {})
-    return ", ".join(f"{way} {lost:.3g}" for way, lost in tried.items()) or "not judged"
+    return ", ".join(f"{way} {in_words(lost)}" for way, lost in tried.items()) or "not judged"

@@ -12,7 +12,7 @@ from pruners.budgets.problems.projection import project
 from pruners.budgets.problems.request import Kept, Request
 from pruners.budgets.problems.widths import WidthProblem, place, unit_cost
 from pruners.budgets.registry import rule
-from pruners.budgets.searching.judge import Judge
+from pruners.budgets.searching.judge import Judge, check_search
 
 EVALUATIONS = 256
 RATE = 0.3
@@ -74,6 +74,7 @@ def bernoulli(
         bits = pieces(torch.tensor(choice))
         return problem.loss_of({axis: bit.nonzero().flatten() for axis, bit in bits.items()})
 
+    check_search(seed, journal)
     generator = torch.Generator().manual_seed(seed)
     subject = f"bernoulli {problem.dials} {widths} {seed} {evaluations}"
     best: tuple[float, Kept] | None = None

@@ -9,7 +9,7 @@ import torch
 
 from pruners.budgets.problems.problem import Choice, Problem
 from pruners.budgets.searching.evolution import evolve
-from pruners.budgets.searching.judge import Judge
+from pruners.budgets.searching.judge import Judge, check_search
 from pruners.budgets.searching.policy_gradient import climb
 
 EVALUATIONS = 128
@@ -43,6 +43,7 @@ def best_choice(
     """
     if method not in METHODS:
         raise ValueError(f'unknown search "{method}": expected one of {", ".join(METHODS)}')
+    check_search(seed, journal)
     begin = problem.realise(start)
     subject = f"{type(problem).__name__} {problem.dials} {begin} {method} {seed} {evaluations}"
     generator = torch.Generator().manual_seed(seed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from math import inf
 from pathlib import Path
 
 from rich.console import Console
@@ -13,6 +14,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from graphs.tools.digests import digest
 from graphs.tools.files import write_text
 from pruners.budgets.problems.problem import Choice, finite
+
+LARGEST = 1 << 63
 
 
 class Judge:
@@ -31,6 +34,7 @@ class Judge:
         label: of the progress bar, which is shown on a terminal only.
         again: first choices that are measured even where the journal knows them: it knows nothing
             of the data that it was made with.
+        infinite: whether a loss may be infinite, of a choice that the search never takes.
     """
 
     def __init__(
@@ -41,13 +45,14 @@ class Judge:
         journal: str | Path | None = None,
         label: str = "search",
         again: int = 1,
+        infinite: bool = False,
     ) -> None:
         if evaluations < 1:
             raise ValueError(f"a search needs at least one evaluation (got {evaluations})")
         self.evaluations = evaluations
         self.measured: dict[Choice, float] = {}
         self.best: tuple[float, Choice] | None = None
-        self.asked, self._again = 0, again
+        self.asked, self._again, self._infinite = 0, again, infinite
         self._measure = measure
         self._journal = None if journal is None else Path(journal)
         self._known = {} if self._journal is None else _read(self._journal, digest(subject))
@@ -85,10 +90,12 @@ class Judge:
             return self.measured[choice]
         value = self._known.get(choice)
         if value is None or len(self.measured) < self._again:
-            fresh = finite(self._measure(choice), f"evaluation {len(self.measured) + 1}")
+            fresh = self._measure(choice)
+            if not (self._infinite and fresh == inf):
+                finite(fresh, f"evaluation {len(self.measured) + 1}")
             if value is None:
                 self._write(choice, fresh)
-            elif abs(fresh - value) > 1e-3 * abs(value) + 1e-9:
+            elif fresh != value and not abs(fresh - value) <= 1e-3 * abs(value) + 1e-9:
                 raise ValueError(
                     f"the journal {str(self._journal)!r} says {value:.6g} where {fresh:.6g} was "
                     "measured: weights or calibration data have changed; give another file"
@@ -111,6 +118,20 @@ class Judge:
             os.fsync(file.fileno())
 
 
+def check_search(seed: object, journal: object) -> None:
+    """Refuse options that no search takes, before any work.
+
+    Raises:
+        ValueError: a seed that is no whole number of 64 bits, or a journal that is no file.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, int) or not -LARGEST <= seed < LARGEST:
+        raise ValueError(f"seed takes a whole number of 64 bits (got {seed!r})")
+    if journal is None:
+        return
+    if not isinstance(journal, (str, Path)) or not str(journal) or Path(journal).is_dir():
+        raise ValueError(f"journal takes the path of a file (got {str(journal)!r})")
+
+
 def _read(path: Path, subject: str) -> dict[Choice, float]:
     """What a journal knows; a new one is begun where there is none.
 
@@ -119,14 +140,15 @@ def _read(path: Path, subject: str) -> dict[Choice, float]:
     Raises:
         ValueError: the journal of another search, or a file that is none.
     """
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({"search": subject}) + "\n", encoding="utf-8")
-        return {}
-    text = path.read_text(encoding="utf-8")
-    whole = text[: text.rfind("\n") + 1]
+    head = json.dumps({"search": subject}) + "\n"
     found: dict[Choice, float] = {}
     try:
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
+        if head != text and head.startswith(text):  # new, or interrupted before its first line
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_text(path, head)
+            return {}
+        whole = text[: text.rfind("\n") + 1]
         first, *lines = [json.loads(line) for line in whole.splitlines()]
         begun = first["search"]
         found = {tuple(line["choice"]): float(line["loss"]) for line in lines}

@@ -15,13 +15,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 import torch
 
 from pruners.budgets.problems.problem import Choice, Problem
 from pruners.budgets.searching.judge import Judge
+from pruners.curves.trial import rounded
 from pruners.curves.value import Value
+from pruners.recovery.regression import LostFunctionError
 
 OF_DIALS, OF_CHOICES, NOISE = 0.5, 0.2, 0.03
 """σ, τ, and the standard deviation of what is judged: those under which the divergences of 4,300
@@ -58,11 +61,11 @@ class Proposal:
     measured: float
 
     def to_json(self, dials: Sequence[str]) -> dict[str, Any]:
-        """Plain values for plans."""
+        """Plain values for plans; None where what was pruned computes NaN."""
         found: dict[str, Any] = {"kept": dict(zip(dials, self.choice, strict=True))}
         if self.predicted is not None:
             found["predicted"] = float(f"{self.predicted:.6g}")
-        return {**found, "measured": float(f"{self.measured:.6g}")}
+        return {**found, "measured": rounded(self.measured)}
 
 
 def improve(
@@ -88,21 +91,35 @@ def improve(
 
     Returns:
         The best choice, and all that was judged, in order.
+
+    Raises:
+        LostFunctionError: nothing that was judged has a finite damage.
     """
     found = []
     for choice in begin:
         if not judge.spent:
             found.append(Proposal(choice, None, judge(choice)))
     while not judge.spent:
-        posterior = Posterior(problem, value, judge.measured, chance())
+        sane = _finite(judge.measured)
+        posterior = Posterior(problem, value, sane, chance()) if sane else None
         proposed = _most_promising(problem, posterior, judge, generator)
         if proposed is None:
             break
-        predicted = float(posterior([proposed])[0].exp())
+        predicted = None if posterior is None else float(posterior([proposed])[0].exp())
         found.append(Proposal(proposed, predicted, judge(proposed)))
-    known = list(judge.measured)
-    mean, _ = Posterior(problem, value, judge.measured, chance())(known)
+    sane = _finite(judge.measured)
+    if not sane:
+        raise LostFunctionError(
+            f"what is left computes NaN or infinity in all {len(found)} prunings that were judged: "
+            "ask for less"
+        )
+    known = list(sane)
+    mean, _ = Posterior(problem, value, sane, chance())(known)
     return known[int(mean.argmin())], found
+
+
+def _finite(measured: dict[Choice, float]) -> dict[Choice, float]:
+    return {choice: damage for choice, damage in measured.items() if isfinite(damage)}
 
 
 class Posterior:
@@ -188,11 +205,16 @@ def foreseen(
 
 
 def _most_promising(
-    problem: Problem, posterior: Posterior, judge: Judge, generator: torch.Generator
+    problem: Problem, posterior: Posterior | None, judge: Judge, generator: torch.Generator
 ) -> Choice | None:
-    """The choice with the least lower confidence bound of a few generations; None: all known."""
+    """The choice with the least lower confidence bound of a few generations; None: all known.
+
+    Without a posterior any that is not known.
+    """
 
     def bound(choices: Sequence[Choice]) -> list[float]:
+        if posterior is None:
+            return [0.0] * len(choices)
         mean, deviation = posterior(choices)
         return (mean - BOLDNESS * deviation).tolist()
 

@@ -116,6 +116,24 @@ def test_resumed_it_is_bit_for_bit_the_uninterrupted_one(tmp_path, monkeypatch, 
         )  # fmt: skip
 
 
+@pytest.mark.parametrize("pattern", ["channels", "unstructured"])
+def test_every_step_of_a_search_has_a_journal_of_its_own(tmp_path, pattern):
+    model, inputs = build("own")
+    x = torch.randn(512, 8)
+    options = {
+        "pattern": pattern, "metanet": None, "schedule": iterative(steps=2),
+        "calibration": [(part,) for part in x.split(64)],
+        "target": {"macs": "60%"} if pattern == "channels" else {"sparsity": 0.4},
+        "budget": {
+            "rule": "expected-loss", "evaluations": 8, "journal": str(tmp_path / "log.jsonl"),
+        },
+    }  # fmt: skip
+    one = metaprune.prune(model, inputs, **options)
+    assert {path.name for path in tmp_path.iterdir()} == {"log-01.jsonl", "log-02.jsonl"}
+    again = metaprune.prune(model, inputs, **options)
+    assert again.plan.steps == one.plan.steps
+
+
 def test_other_weights_do_not_continue_the_steps_of_these(tmp_path):
     options = {"target": {"macs": "60%"}, "metanet": None, "schedule": iterative(steps=2)}
     model, inputs = build("own")

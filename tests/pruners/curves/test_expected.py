@@ -150,3 +150,28 @@ def test_weights_that_no_gradient_reaches_are_named():
     model = randomized(Blocked().double())
     x = torch.randn(30, 6, dtype=torch.float64)
     assert ExpectedLoss(trace(model, (x[:3],)), [x]).unreached == {"a.weight": CUT_OFF}
+
+
+class Unordered(nn.Module):
+    """A weight that nothing measures, one that is called twice, and one in between."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unmeasured = nn.Parameter(torch.empty(12, 8))
+        self.twice, self.head = nn.Linear(12, 12), nn.Linear(12, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(torch.einsum("oi,bi->bo", self.unmeasured, x))
+        return self.head(torch.relu(self.twice(torch.relu(self.twice(x)))))
+
+
+@pytest.mark.parametrize("pattern", ["unstructured", "row", "2:4"])
+@pytest.mark.parametrize("solver", ["magnitude", "admm"])
+def test_weights_without_a_place_in_the_order_are_masked_too(solver, pattern):
+    model = randomized(Unordered().double())
+    x = torch.randn(64, 8, dtype=torch.float64)
+    net = trace(model, (x[:3],))
+    shares = {"unmeasured": 0.5, "twice.weight": 0.5, "head.weight": 0.5}
+    left = ExpectedLoss(net, [x]).masked(shares, solver, MaskPattern.parse(pattern)).state_dict()
+    for name in shares:
+        assert left[name].count_nonzero() == left[name].numel() / 2

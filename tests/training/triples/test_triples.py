@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def zoo(tmp_path_factory):
 
 def settings(zoo, folder, **more):
     given = {"budgets": 7, "examples": 64, "judged": 96, "batch_size": 32, "targets": TARGETS}
-    return TriplesConfig(str(folder), [str(zoo)], **{**given, **more})
+    return TriplesConfig(str(folder), **{"zoos": [str(zoo)], **given, **more})
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +120,43 @@ def test_other_settings_are_refused_in_the_same_folder(zoo, measured):
         measure_triples(replace(settings(zoo, measured[0]), seed=1))
 
 
+def copied(measured, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(measured[0], folder)
+    return folder, next(path for path in folder.rglob(CASE) if "channels" in str(path)).parent
+
+
+def test_another_network_or_target_of_the_same_name_is_refused(zoo, measured, tmp_path):
+    folder, case = copied(measured, tmp_path)
+    with pytest.raises(ValueError, match=r"was measured for \{'macs': '60%'\}"):
+        measure_triples(settings(zoo, folder, targets=[{"pattern": "channels", "macs": 60}]))
+    told = json.loads((case / CASE).read_text())
+    told["fingerprints"]["weights"] = "others"
+    (case / CASE).write_text(json.dumps(told))
+    with pytest.raises(ValueError, match="was measured on another network of this name"):
+        measure_triples(settings(zoo, folder))
+
+
+@pytest.mark.parametrize("left", ["nothing", "a part of the first line", "a part of the last line"])
+def test_a_journal_that_was_cut_off_anywhere_continues(zoo, measured, tmp_path, left):
+    folder, case = copied(measured, tmp_path)
+    text = (case / JOURNAL).read_text()
+    (case / CASE).unlink()
+    end = {"nothing": 0, "a part of the first line": 7, "a part of the last line": len(text) - 9}
+    (case / JOURNAL).write_text(text[: end[left]])
+    measure_triples(settings(zoo, folder), {"metaprune": "test"})
+    assert contents(folder) == contents(measured[0])
+
+
+@pytest.mark.parametrize("lines", [0, 1, 2])
+def test_a_case_without_all_of_its_journal_is_named(measured, tmp_path, lines):
+    _, case = copied(measured, tmp_path)
+    whole = (case / JOURNAL).read_text().splitlines(keepends=True)
+    (case / JOURNAL).write_text("".join(whole[:lines]))
+    with pytest.raises(ValueError, match="no triples that can be read"):
+        triples([case])
+
+
 @pytest.mark.parametrize("damage", ["{", json.dumps({"member": "x"})])
 def test_damaged_cases_are_named(measured, tmp_path, damage):
     (tmp_path / CASE).write_text(damage)
@@ -140,7 +178,11 @@ def test_a_folder_without_triples_is_refused(tmp_path):
         ({"targets": [{"macs": "50%"}]}, "names its pattern"),
         ({"targets": [{"pattern": "channels"}]}, "names its pattern"),
         ({"targets": [{"pattern": "2:4", "sparsity": 0.5}]}, "leaves no budget"),
+        ({"targets": []}, "asks for nothing"),
+        ({"zoos": "zoo"}, "takes a list of folders"),
         ({"examples": 100_000}, "too few examples"),
+        ({"examples": 33}, "examples must be whole batches of 32"),
+        ({"judged": 1}, "judged must be whole batches of 32"),
     ],
 )
 def test_what_makes_no_sense_is_refused(zoo, tmp_path, changes, words):

@@ -12,7 +12,7 @@ from pruners.budgets.problems.problem import Choice
 from pruners.budgets.problems.projection import bounds
 from pruners.budgets.registry import rule
 from pruners.budgets.rules.expected_loss.options import SMALL, check_evaluations, check_number
-from pruners.budgets.searching.judge import Judge
+from pruners.budgets.searching.judge import Judge, check_search
 from pruners.budgets.searching.surrogate import improve
 from pruners.curves import (
     Curve,
@@ -21,6 +21,7 @@ from pruners.curves import (
     Prediction,
     Sides,
     SumOfLosses,
+    damage_of,
     mask_curves,
     spend,
 )
@@ -75,6 +76,7 @@ def expected_loss_masks(
     """
     check_number("rounds", rounds)
     check_evaluations(evaluations)
+    check_search(seed, journal)
     zeros = MaskPattern.parse(pattern)
     low = dict(zip(weights, bounds(lower, weights, 0.0).tolist(), strict=True))
     if zeros.m:
@@ -107,17 +109,38 @@ def expected_loss_masks(
     assert apart is not None
     part, judge = apart[0], Paired(apart[1])
     first, known = shared(part)
-    problem = MaskProblem(weights, density, None, zeros, out_dims, lower, upper)
+    # What was not measured keeps its share: nothing is expected of it that could propose another.
+    dials = {name: weights[name] for name in weights if name in known}
+    if not dials:
+        raise ValueError(
+            "evaluations have nothing to divide: the inputs of no weight here are measured; leave "
+            "them out"
+        )
+    rest = {name: share for name, share in first.items() if name not in known}
+    left = density * sum(sizes.values()) - sum(rest[name] * sizes[name] for name in rest)
+    problem = MaskProblem(
+        dials,
+        min(1.0, max(0.0, left / sum(sizes[name] for name in dials))),
+        None,
+        zeros,
+        out_dims,
+        {name: low[name] for name in dials},
+        {name: high[name] for name in dials},
+    )
     begin = problem.realise(problem.start(first))
 
+    def kept(choice: Choice) -> dict[str, float]:
+        return {**dict(zip(problem.dials, problem.shares(choice).tolist(), strict=True)), **rest}
+
     def measure(choice: Choice) -> float:
-        kept = dict(zip(problem.dials, problem.shares(choice).tolist(), strict=True))
-        return judge(part.masked(kept, able, zeros))
+        return damage_of(lambda: part.masked(kept(choice), able, zeros), judge)
 
     value = SumOfLosses(problem.dials, known, problem.levels.whole)
     generator = torch.Generator().manual_seed(seed)
-    subject = f"expected loss {problem.dials} {begin} {able} {zeros} {seed} {evaluations}"
-    with Judge(measure, evaluations, subject, journal, "expected loss", Paired.pairs) as counted:
+    subject = f"expected loss {problem.dials} {begin} {able} {zeros} {seed}"
+    with Judge(
+        measure, evaluations, subject, journal, "expected loss", Paired.pairs, infinite=True
+    ) as counted:
         choice, proposals = improve(
             problem, value, [begin], counted, generator, lambda: judge.deviation
         )
@@ -128,6 +151,5 @@ def expected_loss_masks(
     }
     if choice == begin:
         return shares
-    found = dict(zip(problem.dials, problem.shares(choice).tolist(), strict=True))
-    expected.prediction = Prediction(curves, found)
-    return found
+    expected.prediction = Prediction(curves, kept(choice))
+    return kept(choice)

@@ -8,7 +8,7 @@ import torch
 
 from pruners.budgets.problems.request import Kept, Request
 from pruners.budgets.problems.widths import unit_cost
-from pruners.curves import AxisCurve, ExpectedLoss, Prediction, axis_curves
+from pruners.curves import AxisCurve, Curve, ExpectedLoss, Prediction, axis_curves
 from pruners.units.select import MinUnits, floors
 
 SWEEPS = 8
@@ -56,25 +56,18 @@ def cheapest(request: Request, curves: Mapping[str, AxisCurve]) -> Kept:
         curves: axis name → curve; axes without one keep units by their scores, as if they were as
             sensitive as the others.
     """
-    worth = {}
-    for axis, found in curves.items():
-        slopes = found.curve.slopes()
-        worth[axis] = torch.cat([slopes[:1], slopes]) if len(slopes) else torch.ones(1).double()
-    middle = torch.cat(list(worth.values())).median() if worth else torch.ones(()).double()
+    worth = worths(request, curves)
     widths = {axis: request.net.axes[axis].size for axis in request.scores}
     best: tuple[float, Kept] | None = None
     for _ in range(SWEEPS):
         costs = dict(zip(widths, unit_cost(request.net, request.target, widths), strict=True))
         scores = {}
         for axis, given in request.scores.items():
-            if axis in curves:
-                size = len(given)
-                rank = torch.empty(size, dtype=torch.float64)
-                rank[curves[axis].order] = torch.arange(size, dtype=torch.float64)
-                each = worth[axis][rank.long()]
-            else:
-                rank = given.double().cpu().argsort(descending=True, stable=True).argsort().double()
-                each = given.double().cpu() / given.double().mean().cpu().clamp_min(1e-30) * middle
+            size = len(given)
+            order = given.double().cpu().argsort(descending=True, stable=True)
+            rank = torch.empty(size, dtype=torch.float64)
+            rank[curves[axis].order if axis in curves else order] = torch.arange(size).double()
+            each = worth[axis][rank.long()]
             priced = each.clamp_min(1e-30).log() - costs[axis].clamp_min(1e-30).log()
             # Steps of one hull are worth the same: they go in the order of the units.
             scores[axis] = priced - 1e-9 * rank
@@ -88,3 +81,36 @@ def cheapest(request: Request, curves: Mapping[str, AxisCurve]) -> Kept:
         widths |= following
     assert best is not None
     return best[1]
+
+
+def worths(request: Request, curves: Mapping[str, AxisCurve]) -> dict[str, torch.Tensor]:
+    """What the units of every axis are worth, those that stay longest first, float64.
+
+    On an axis without a curve as much as their scores say, and the average one as much as that of
+    the other axes.
+
+    Args:
+        request: what is asked.
+        curves: axis name → curve.
+    """
+    found = {}
+    for axis, one in curves.items():
+        slopes = one.curve.slopes()
+        found[axis] = torch.cat([slopes[:1], slopes]) if len(slopes) else torch.ones(1).double()
+    middle = torch.cat(list(found.values())).median() if found else torch.ones(()).double()
+    for axis, given in request.scores.items():
+        if axis not in curves:
+            scores = given.detach().cpu().double()
+            scores = scores / scores.mean().clamp_min(1e-30) * middle
+            found[axis] = scores.sort(descending=True).values
+    return found
+
+
+def assumed(worth: torch.Tensor) -> Curve:
+    """The curve of an axis that nothing measures: units that go are lost one by one.
+
+    Args:
+        worth: of its units, those that stay longest first.
+    """
+    behind = worth.flip(0).cumsum(0).flip(0).tolist()
+    return Curve.of(range(1, len(worth) + 1), [*behind[1:], 0.0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from math import inf
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -12,6 +13,7 @@ from torch import nn
 from pruners.budgets.problems.problem import Choice
 from pruners.budgets.problems.request import Kept, Request
 from pruners.budgets.problems.widths import WidthProblem
+from pruners.budgets.rules.expected_loss.shots import assumed, worths
 from pruners.budgets.searching.judge import Judge as Counted
 from pruners.budgets.searching.surrogate import foreseen, improve
 from pruners.curves import (
@@ -23,6 +25,7 @@ from pruners.curves import (
     SumOfLosses,
     Value,
     axis_curves,
+    damage_of,
 )
 from pruners.targets import Target
 
@@ -62,15 +65,20 @@ class Trials:
         """The least damage so far, and what it keeps."""
         return min(self._known.values(), key=lambda known: known[0])
 
+    @property
+    def least(self) -> float:
+        """The least damage so far; infinite before any."""
+        return min((damage for damage, _ in self._known.values()), default=inf)
+
     def knows(self, kept: Kept) -> bool:
         """Whether it was judged."""
         return _key(kept) in self._known
 
     def __call__(self, kept: Kept, name: str | None = None) -> float:
-        """The damage of a pruning."""
+        """The damage of a pruning; infinite where what it leaves computes NaN."""
         key = _key(kept)
         if key not in self._known:
-            self._known[key] = self.judge(self._prune(kept)), kept
+            self._known[key] = damage_of(lambda: self._prune(kept), self.judge), kept
         if name is not None:
             self.named[name] = self._known[key][0]
         return self._known[key][0]
@@ -98,11 +106,12 @@ def foreseeing(
     problem = WidthProblem(
         request.net, scores, request.target, None, request.min_units, request.round_to, request.cut
     )
-    if foresee is None:
-        known = {axis: one.curve for axis, one in curves.items()}
-        return problem, SumOfLosses(problem.dials, known, problem.sizes), curves
-    value = foresee(expected, curves, problem.dials, problem.sizes, request.target)
-    return problem, value, curves
+    if foresee is not None:
+        value = foresee(expected, curves, problem.dials, problem.sizes, request.target)
+        return problem, value, curves
+    worth = worths(request, curves)
+    drawn = {a: curves[a].curve if a in curves else assumed(worth[a]) for a in problem.dials}
+    return problem, SumOfLosses(problem.dials, drawn, problem.sizes), curves
 
 
 def further(
@@ -134,12 +143,14 @@ def further(
     fresh = trials.left + (1 if trials.knows(problem.kept(begin[0])) else 0)
     if foresee is not None:
         begin.append(foreseen(problem, value, begin, generator))
-    subject = f"expected loss {problem.dials} {begin} {order} {seed} {fresh}"
+    subject = f"expected loss {problem.dials} {begin} {order} {seed}"
 
     def measure(widths: Choice) -> float:
         return trials(problem.kept(widths))
 
-    with Counted(measure, fresh, subject, journal, "expected loss", Paired.pairs) as counted:
+    with Counted(
+        measure, fresh, subject, journal, "expected loss", Paired.pairs, infinite=True
+    ) as counted:
         choice, proposals = improve(
             problem, value, begin, counted, generator, lambda: trials.judge.deviation
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf, isfinite
 from pathlib import Path
 
 import torch
@@ -17,8 +18,10 @@ from pruners.budgets.rules.expected_loss.trials import (
     foreseeing,
     further,
 )
+from pruners.budgets.searching.judge import check_search
 from pruners.budgets.searching.surrogate import foreseen
 from pruners.curves import ExpectedLoss, check_order
+from pruners.recovery.regression import LostFunctionError
 from pruners.units.select import floors, select
 
 TRIED_ORDERS, TRIED_SHOTS = ("loss", "given"), (1, 2, 4)
@@ -64,11 +67,13 @@ def expected_loss_widths(
             without evaluations the budget of which the least is expected, in one shot.
 
     Raises:
+        LostFunctionError: all that is tried computes NaN.
         ValueError: an option that is none; or evaluations are asked, and there is nothing to judge
             by.
     """
     check_number("shots", shots)
     check_evaluations(evaluations)
+    check_search(seed, journal)
     if order is not None:
         check_order(order)
     numbers = sum(tensor.value.numel() for tensor in request.net.tensors.values())
@@ -113,7 +118,10 @@ def expected_loss_widths(
     def attempt(way: tuple[str, int]) -> None:
         if not trials.spent:
             name = f"order {way[0]}, shots {way[1]}"
-            lost[way] = trials(in_shots(request, part, *way), name)
+            try:
+                lost[way] = trials(in_shots(request, part, *way), name)
+            except LostFunctionError:  # a shot on the way
+                lost[way] = trials.named[name] = inf
 
     for each in orders:
         attempt((each, tried[0]))
@@ -127,6 +135,11 @@ def expected_loss_widths(
         units = "given"
     else:
         threshold = False
+    if not isfinite(trials.least):
+        raise LostFunctionError(
+            f"what is left computes NaN or infinity in every way that was tried "
+            f"({', '.join(trials.named)}): ask for less, or keep more of every axis (min_units)"
+        )
     found = further(request, part, units, trials, seed, journal, foresee)
     expected.tried, expected.candidates = trials.named, trials.candidates
     if found is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pruners import budgets
+from pruners import budgets, units
 from pruners.budgets.rules.bernoulli import mask_gradient
 from pruners.budgets.searching.judge import Judge
 from pruners.budgets.searching.policy_gradient import antithetic, cut_gaussian, variance
@@ -115,6 +116,38 @@ def test_a_journal_of_something_else_is_refused(tmp_path):
     path.write_text(json.dumps([1]) + "\n", encoding="utf-8")
     with pytest.raises(ValueError, match="is not the journal of a search"):
         budgets.best_choice(problem, first, 5, journal=path)
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(ValueError, match="is not the journal of a search"):
+        budgets.best_choice(problem, first, 5, journal=path)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"seed": "x"}, "seed takes a whole number of 64 bits"),
+        ({"seed": 1.5}, "seed takes"),
+        ({"seed": True}, "seed takes"),
+        ({"seed": 1 << 64}, "seed takes"),
+        ({"journal": 5}, "journal takes the path of a file"),
+        ({"journal": ""}, "journal takes"),
+        ({"journal": "."}, "journal takes"),
+    ],
+)
+@pytest.mark.parametrize("rule", ["search", "expected-loss"])
+@pytest.mark.parametrize("divides", ["masks", "widths"])
+def test_options_that_no_search_takes_are_refused(rule, divides, options, words):
+    case = make("mlp")
+    x = torch.randn(64, 6, dtype=torch.float64)
+    measured = budgets.measured(rule, case.net, [x], divides=divides)
+    asked = (
+        partial(budgets.allocate_masks, rule, case.net, 0.3)
+        if divides == "masks"
+        else partial(
+            budgets.allocate_widths, rule, case.net, units.base_scores(case.net), {"macs": "50%"}
+        )
+    )
+    with pytest.raises(ValueError, match=words):
+        asked(**measured, **options)
 
 
 def test_the_judge_measures_once_and_counts_only_that():

@@ -144,3 +144,43 @@ def test_a_search_without_anything_new_ends():
     best, proposals = searched(given, value(given), 10)
     assert [one.choice for one in proposals] == [best]
     assert best == tuple(SIZES.values())
+
+
+@pytest.mark.parametrize("alive", ["most", "few", "not the first"])
+def test_what_lost_its_function_is_never_taken_nor_believed(alive, tmp_path):
+    given, lost = problem(), []
+
+    def measure(choice):
+        dead = {
+            "most": choice[0] > 20,
+            "few": choice[0] < 20,
+            "not the first": choice == even(given),
+        }[alive]
+        lost.append(dead)
+        return math.inf if dead else float(value(given, (3, 1, 1, 1, 1)).log_damage([choice]).exp())
+
+    for _ in range(2):  # the second time from the journal
+        generator, journal = torch.Generator().manual_seed(0), tmp_path / "journal.jsonl"
+        with Judge(measure, 24, "test", journal, infinite=True) as judge:
+            best, proposals = improve(given, value(given), [even(given)], judge, generator)
+        assert math.isfinite(judge.measured[best])
+        assert [p.to_json(given.dials)["measured"] is None for p in proposals] == lost[:24]
+        assert any(lost)
+
+
+def test_where_nothing_has_a_function_that_is_said():
+    given, generator = problem(), torch.Generator().manual_seed(0)
+    with (
+        Judge(lambda _: math.inf, 5, "test", infinite=True) as judge,
+        pytest.raises(ValueError, match="in all 5 prunings that were judged"),
+    ):
+        improve(given, value(given), [even(given)], judge, generator)
+
+
+def test_infinite_losses_are_refused_where_nothing_is_said():
+    given, generator = problem(), torch.Generator().manual_seed(0)
+    with (
+        Judge(lambda _: math.inf, 5, "test") as judge,
+        pytest.raises(ValueError, match="not finite at evaluation 1"),
+    ):
+        improve(given, value(given), [even(given)], judge, generator)

@@ -155,3 +155,34 @@ def test_evaluations_find_shares_on_the_budget_that_are_no_worse_where_they_are_
     assert set(expected.tried) == {"shares of least expected loss", "the best of a surrogate"}
     again, _ = masks(net, list(x.split(3)), rounds=1, evaluations=5)
     assert again == shares
+
+
+@pytest.mark.parametrize("pattern", ["unstructured", "row"])
+def test_evaluations_leave_weights_that_nothing_measures_at_the_common_share(pattern):
+    _, net, x = subject("cnn")
+    x = torch.cat([x] * (256 // len(x) + 1))
+    measured = [name for name in budgets.prunable_weights(net) if name != "conv2.weight"]
+    expected = ExpectedLoss(net, [x], measured)
+    shares = budgets.allocate_masks(
+        "expected-loss", net, 0.4, expected=expected, rounds=1, evaluations=4, pattern=pattern
+    )
+    assert shares["conv2.weight"] == pytest.approx(0.4, abs=1 / 8)
+    assert len(expected.candidates) == 4
+    assert all("conv2.weight" not in one["kept"] for one in expected.candidates)
+
+
+def test_evaluations_that_nothing_measured_could_guide_are_refused():
+    class Unmeasured(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(6, 8, dtype=torch.float64))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.einsum("oi,bi->bo", self.weight, x)
+
+    x = torch.randn(256, 8, dtype=torch.float64)
+    net = trace(Unmeasured(), (x[:3],))
+    with pytest.raises(ValueError, match="evaluations have nothing to divide"):
+        budgets.allocate_masks(
+            "expected-loss", net, 0.5, expected=ExpectedLoss(net, [x]), evaluations=2
+        )

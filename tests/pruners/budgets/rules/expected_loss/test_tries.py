@@ -6,17 +6,20 @@ from itertools import pairwise
 
 import pytest
 import torch
+from torch import nn
 
+from graphs import trace
 from graphs.cost import count_macs
 from pruners import budgets, units
 from pruners.budgets.rules.expected_loss import shots as stepping
 from pruners.budgets.rules.expected_loss import widths as rule
-from pruners.budgets.rules.expected_loss.shots import cheapest
+from pruners.budgets.rules.expected_loss.shots import assumed, cheapest
 from pruners.curves import ExpectedLoss
 from pruners.curves import expected as measuring
 from tests.pruners.budgets.rules.expected_loss.asks import assert_same, sizes, tight, widths
 from tests.pruners.conftest import make
 from tests.pruners.curves.test_axes import subject
+from tests.pruners.networks import randomized
 
 
 @pytest.mark.parametrize("shots", [1, 3])
@@ -212,6 +215,10 @@ def test_interrupted_evaluations_continue(tmp_path, monkeypatch):
     again, second = widths(net, list(x.split(3)), {"macs": "50%"}, journal=journal, **given)
     assert_same(again, whole)
     assert second.candidates == expected.candidates
+    more = {**given, "evaluations": 9}
+    longer, third = widths(net, list(x.split(3)), {"macs": "50%"}, journal=journal, **more)
+    assert third.candidates[:6] == expected.candidates
+    assert_same(longer, widths(net, list(x.split(3)), {"macs": "50%"}, **more)[0])
 
 
 def test_evaluations_need_something_to_judge_by():
@@ -220,3 +227,35 @@ def test_evaluations_need_something_to_judge_by():
         widths(net, [x], {"macs": "50%"}, evaluations=-1)
     with pytest.raises(ValueError, match="evaluations takes a whole number"):
         widths(net, [x], {"macs": "50%"}, evaluations=2.5)
+
+
+class HalfMeasured(nn.Module):
+    """Its first axis is read by what nothing measures."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = (nn.Parameter(torch.empty(shape)) for shape in ((16, 8), (12, 16)))
+        self.c = nn.Linear(12, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for weight in (self.a, self.b):
+            x = torch.relu(torch.einsum("oi,bi->bo", weight, x))
+        return self.c(x)
+
+
+def test_an_axis_that_nothing_measures_is_no_bargain_for_a_surrogate():
+    torch.manual_seed(0)
+    net = trace(randomized(HalfMeasured().double()), (torch.randn(3, 8, dtype=torch.float64),))
+    x = torch.randn(512, 8, dtype=torch.float64)
+    _, expected = widths(net, list(x.split(64)), {"macs": "50%"}, evaluations=12)
+    assert set(expected.prediction.curves) == {"b.out"}
+    foretold = [one for one in expected.candidates if "predicted" in one]
+    assert len(foretold) > 3
+    for one in foretold:
+        assert 0.1 < one["predicted"] / one["measured"] < 10
+
+
+def test_the_curve_of_an_axis_that_nothing_measures_adds_up():
+    worth = torch.tensor([4.0, 2.0, 1.0, 0.5]).double()
+    assert assumed(worth).losses == (3.5, 1.5, 0.5, 0.0)
+    assert assumed(worth).kept == (1, 2, 3, 4)
