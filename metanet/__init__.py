@@ -1,6 +1,7 @@
 """Graph metanetworks: a network in, changed weights and budget logits out, in one forward pass.
 
-`streaming` is the one that is trained here, `pna` the published one; `advice` is what they say,
+`streaming` is the one that advises here, `pna` the published one, `value` foresees what budgets do;
+`advice` is what they say,
 `registry` finds them by name and `store` keeps them in files. `tables` holds the structure of a
 network, `reading` what is told of it, `layers` and `heads` the parts between, each one registered
 class.
@@ -13,6 +14,7 @@ from metanet.pna import PNAMetaNetwork
 from metanet.registry import METANETWORKS
 from metanet.store import build, load, save
 from metanet.streaming import MetaNetwork
+from metanet.value import ValueNetwork
 
 __all__ = [
     "LAYERS",
@@ -22,6 +24,7 @@ __all__ = [
     "MetaNetwork",
     "PNAMetaNetwork",
     "Transformation",
+    "ValueNetwork",
     "build",
     "load",
     "save",

@@ -12,8 +12,9 @@ from torch import nn
 
 import metanet
 from graphs.tools.digests import file_digest
+from metanet import ValueNetwork
 from metaprune.calibration import Calibration
-from pruners import PlanError, Target
+from pruners import PlanError
 from pruners.statistics import microbatches, unit_evidence
 
 if TYPE_CHECKING:
@@ -71,6 +72,11 @@ class Advisor:
         """What a plan records."""
         return asdict(self)
 
+    def foresight(self) -> ValueNetwork | None:
+        """The metanetwork, if it foresees what budgets do; None if it advises."""
+        network = metanet.load(find(self.reference))
+        return network if isinstance(network, ValueNetwork) else None
+
     def advise(
         self, net: Network, model: nn.Module, calibration: Calibration | None
     ) -> Transformation:
@@ -123,8 +129,3 @@ def find(reference: str | Path) -> Path:
         f"`metaprune train` wrote, or the name of a pretrained one ({there}); "
         "metanet=null prunes without"
     )
-
-
-def share_that_stays(net: Network, target: Target) -> float:
-    """The share of the dense cost that the tightest condition of a target leaves."""
-    return min(1.0, *(limit / count(net) for count, limit in target.limits(net).items()))

@@ -177,6 +177,10 @@ class Target:
             found[count] = min(limit, found.get(count, inf))
         return found
 
+    def share(self, net: Network) -> float:
+        """The share of the dense cost that the tightest condition leaves, at most 1."""
+        return min(1.0, *(limit / count(net) for count, limit in self.limits(net).items()))
+
     def in_counts(self, net: Network) -> Target:
         """The same target in absolute amounts, for a network that is smaller than `net` already."""
         named = {METRICS[name].count: name for name in (*COUNTS, "size_mb")}

@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 import metanet
 from graphs.tools.files import write_text
+from metaprune.cli import value
 from metaprune.cli.config import run_folder, typed
 from metaprune.results.provenance import machine, versions
 from training.config import from_mapping
@@ -28,6 +29,8 @@ class TrainConfig:
 
     folder: str
     zoos: Sequence[str]
+    triples: Sequence[str] | None
+    value: Mapping[str, Any]
     metanet: Mapping[str, Any]
     start: str | None
     meta: Mapping[str, Any]
@@ -38,6 +41,9 @@ def run(config: DictConfig) -> None:
     """Train; the folder gets `metanet.safetensors`, `training.json` and a card."""
     started = time.perf_counter()
     settings, content = typed(TrainConfig, config)
+    if settings.triples is not None:
+        value.run(settings.folder, settings.zoos, settings.triples, settings.value, content)
+        return
     meta_config = from_mapping(MetaConfig, settings.meta, "meta")
     meta = metanet.load(settings.start) if settings.start else metanet.build(settings.metanet)
     meta.train()

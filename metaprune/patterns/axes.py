@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import torch
 
 from graphs.build.rebuild import rebuild
 from graphs.build.search import Rebuilt
-from metaprune.advice import share_that_stays
+from metaprune.advice import Advisor
 from metaprune.job import Job
 from metaprune.patterns.base import Prunes, advise, foretold, provenance
 from metaprune.patterns.meta_device import FIRST_UNITS, equal_scores, without_values
 from metaprune.settings import WITHOUT_TARGET, Settings
 from pruners import Plan, Target, budgets, measure, units
+from pruners.budgets.rules.expected_loss.trials import Foresee
+from pruners.curves import AxisCurve, ExpectedLoss, Value, facts_of
 from pruners.recovery.base import Pruning, Recovery
 from pruners.targets import SPARED
 from pruners.transformations import Request, UnitRequest
+from training.values import LearnedValue
 
 Cut = Callable[..., "dict[str, torch.Tensor]"]
 BASE = "global"
@@ -113,17 +116,24 @@ def plan_units(job: Job, settings: Settings, cut: Cut) -> Plan:
     net, target = job.net, target_of(settings)
     target.check(net)
     rule, options = budgets.named(settings.budget or BASE)
-    advice, entry = advise(job, settings, share_that_stays(net, target))
+    foresee, entry = foreseeing(job, settings, target)
+    advice = None
+    if foresee is None:
+        advice, entry = advise(job, settings, target.share(net))
     valueless = without_values(net) is not None
     scores = equal_scores(net) if valueless else units.base_scores(net, advice and advice.values)
-    if rule == "metanet" or options.get("start") == "metanet":
+    if foresee is None and (rule == "metanet" or options.get("start") == "metanet"):
         if advice is None:
             raise ValueError('a start from "metanet" needs a metanetwork: metanet="default"')
         options = {key: value for key, value in options.items() if key != "start"}
         scores = units.corrected(scores, advice.corrections())
     scores = {axis: s for axis, s in scores.items() if net.axes[axis].kind not in SPARED}
     dense = net if advice is None else net.replace(advice.values)
-    divided = BASE if rule == "metanet" else rule
+    divided = rule
+    if rule == "metanet":
+        divided = BASE if foresee is None else "expected-loss"
+    if foresee is not None:
+        options = {**options, "foresee": foresee}
     if job.measured:
         options = {**budgets.measured(divided, dense, job.batches, divides="widths"), **options}
     kept = budgets.allocate_widths(
@@ -146,3 +156,44 @@ def plan_units(job: Job, settings: Settings, cut: Cut) -> Plan:
         kept=Plan.keeping(net, kept),
         provenance=provenance(job, settings, **entry, **more, **foretold(options)),
     )
+
+
+def foreseeing(
+    job: Job, settings: Settings, target: Target
+) -> tuple[Foresee | None, dict[str, Any]]:
+    """What a metanetwork foresees of budgets, and what a plan records of it; None if it advises.
+
+    Raises:
+        ValueError: one that foresees, without calibration or for another budget.
+    """
+    if settings.metanet is None:
+        return None, {}
+    advisor = Advisor.hire(settings.metanet, target.share(job.net), job.calibration)
+    network = advisor.foresight()
+    if network is None:
+        return None, {}
+    if not job.measured:
+        raise ValueError(
+            f"the metanetwork {settings.metanet!r} foresees what budgets do from expected losses, "
+            "which need calibration: pass `calibration` or `data`, or leave metanet out"
+        )
+    rule, _ = budgets.named(settings.budget or "metanet")
+    if rule != "metanet":
+        raise ValueError(
+            f"the metanetwork {settings.metanet!r} foresees what budgets do, and "
+            f'budget="{rule}" does not ask it; leave budget out, or leave metanet out'
+        )
+
+    def foresee(
+        expected: ExpectedLoss,
+        curves: Mapping[str, AxisCurve],
+        dials: Sequence[str],
+        sizes: Sequence[int],
+        target: Target,
+    ) -> Value:
+        share = target.share(expected.net)
+        facts = facts_of(expected.net, expected.sides, curves)
+        known = {axis: one.curve for axis, one in curves.items()}
+        return LearnedValue(network, facts, known, dials, sizes, share)
+
+    return foresee, {"value": {"reference": advisor.reference, "digest": advisor.digest}}

@@ -9,6 +9,7 @@ from pruners.curves.axes import AxisCurve, axis_curves, check_order
 from pruners.curves.branches import BranchLosses, branch_losses
 from pruners.curves.curve import Curve, Prediction
 from pruners.curves.expected import ExpectedLoss
+from pruners.curves.facts import FACTS, Facts, facts_of
 from pruners.curves.masks import mask_curves
 from pruners.curves.sides import Sides, measure_sides
 from pruners.curves.spend import spend
@@ -25,11 +26,13 @@ from pruners.curves.trial import (
 from pruners.curves.value import SumOfLosses, Value
 
 __all__ = [
+    "FACTS",
     "FEWEST",
     "AxisCurve",
     "BranchLosses",
     "Curve",
     "ExpectedLoss",
+    "Facts",
     "Judge",
     "Paired",
     "Prediction",
@@ -41,6 +44,7 @@ __all__ = [
     "check_order",
     "damage_of",
     "dropped_and_refitted",
+    "facts_of",
     "in_words",
     "left_out",
     "mask_curves",

@@ -54,7 +54,7 @@ class AxisCurve:
 
 
 @dataclass(frozen=True)
-class _Reader:
+class Reader:
     """A weight that reads an axis; `unit` names the unit of every column, −1 for none."""
 
     sides: Sides
@@ -98,17 +98,19 @@ def axis_curves(
             # Of units with the same mean, the one goes that costs less.
             ranked = ranked + _places(given) + ranked / (2 * size)
         chosen = ranked.argsort(descending=True, stable=True)
-        lost = sum((_lost(reader, chosen) for reader in readers), torch.zeros(size).double())
+        lost = sum(
+            (lost_by_reader(reader, chosen) for reader in readers), torch.zeros(size).double()
+        )
         found[axis] = AxisCurve(Curve.of(range(1, size + 1), lost.tolist()), chosen)
     return found
 
 
 def readers_of(
     net: Network, sides: Mapping[str, Sides], axes: Iterable[str]
-) -> dict[str, list[_Reader]]:
+) -> dict[str, list[Reader]]:
     """Axis name → the measured weights that read it."""
     wanted = set(axes)
-    found: dict[str, list[_Reader]] = {}
+    found: dict[str, list[Reader]] = {}
     for name, one in sides.items():
         tensor = net.tensors[name]
         side = tensor.input_dim
@@ -120,11 +122,11 @@ def readers_of(
             columns = unit[unit >= 0].bincount(minlength=net.axes[axis].size)
             if int(columns.min()) != int(columns.max()):
                 continue  # what reads some of the units does not rank all of them
-            found.setdefault(axis, []).append(_Reader(one, unit.to(one.weight.device)))
+            found.setdefault(axis, []).append(Reader(one, unit.to(one.weight.device)))
     return {axis: found[axis] for axis in net.axes if axis in found}
 
 
-def _weighed(reader: _Reader) -> Consumer:
+def _weighed(reader: Reader) -> Consumer:
     """The reader with rows F W, FᵀF = G: its squared errors are expected losses."""
     one = reader.sides
     values, vectors = torch.linalg.eigh(one.curvature)
@@ -134,7 +136,7 @@ def _weighed(reader: _Reader) -> Consumer:
     return replace(Consumer.of(rows, one.hessian, reader.unit.cpu(), DAMPING, False), energy=2.0)
 
 
-def _lost(reader: _Reader, order: torch.Tensor) -> torch.Tensor:
+def lost_by_reader(reader: Reader, order: torch.Tensor) -> torch.Tensor:
     """Expected loss with the first 1, 2, ... units of the order, (size,); see the module."""
     one = reader.sides
     size = len(order)

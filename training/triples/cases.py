@@ -50,6 +50,9 @@ class Widths:
     Args:
         expected: of the network.
         target: what may be left.
+
+    Attributes:
+        orders: axis → curve, and the order in which its units stay.
     """
 
     def __init__(self, expected: ExpectedLoss, target: Target) -> None:
@@ -58,16 +61,16 @@ class Widths:
         found = axis_curves(net, expected.sides, given, given, "loss")
         scores = {axis: score for axis, score in given.items() if axis in found}
         self._request = Request(net, scores, target, min_units=1)
-        self._curves = {axis: found[axis] for axis in scores}
-        self.curves = {axis: one.curve for axis, one in self._curves.items()}
-        ranks = ranked(self._request, self._curves)
+        self.orders = {axis: found[axis] for axis in scores}
+        self.curves = {axis: one.curve for axis, one in self.orders.items()}
+        ranks = ranked(self._request, self.orders)
         self.problem = WidthProblem(net, ranks, target, None, min_units=1)
         self.whole = self.problem.sizes
 
     def rules(self) -> dict[str, Choice]:
         """See `Case`."""
         request, scores = self._request, self._request.scores
-        found = {"expected loss": cheapest(request, self._curves)}
+        found = {"expected loss": cheapest(request, self.orders)}
         for shots in (2, 4):
             with suppress(LostFunctionError):  # on the way
                 found[f"expected loss, {shots} shots"] = in_shots(

@@ -22,6 +22,7 @@ from training.meta.subjects import Subject, subjects_of
 from training.triples.cases import Case, Goal
 from training.triples.settings import TriplesConfig
 from training.triples.store import CASE, JOURNAL, Triples, read_case, write_case
+from training.zoo.members import PARTS
 
 SPREADS, SHARES = (0.4, 0.8, 1.5), (0.3, 0.6, 1.0)
 """Noise on the logits of budgets around the least expected loss, and the shares of dials that get
@@ -53,9 +54,12 @@ def measure_triples(
     subjects = [
         (Path(zoo).name, subject)
         for zoo in settings.zoos
-        for part in ("train", "held_out")
+        for part in PARTS
         for subject in subjects_of([zoo], part)
-    ][settings.part :: settings.parts]
+    ]
+    # By seed families take turns, so that the first few networks are of all of them.
+    subjects.sort(key=lambda each: each[1].name.rpartition("-")[::-1])
+    subjects = subjects[settings.part :: settings.parts]
     found: list[Triples] = []
     for zoo, subject in subjects:
         for one in _of_network(zoo, subject, goals, settings, versions or {}):
@@ -78,7 +82,7 @@ def _of_network(
         for key, value in asdict(settings).items()
         if key not in ("folder", "zoos", "targets", "part", "parts")
     }
-    measured: tuple[ExpectedLoss, Judge] | None = None
+    seen: tuple[ExpectedLoss, Judge] | None = None
     for goal in goals:
         here = folder / goal.name
         if (here / CASE).exists():
@@ -96,9 +100,9 @@ def _of_network(
                 )
             yield done
             continue
-        if measured is None:
-            measured = _measured(subject, settings)
-        expected, judge = measured
+        if seen is None:
+            seen = measured(subject, settings)
+        expected, judge = seen
         case = goal.case(expected, settings.solver)
         about = {
             "member": subject.name,
@@ -150,7 +154,7 @@ def _spend(
         evolve(problem, problem.logits(judge.best[1]), judge, generator)
 
 
-def _measured(subject: Subject, settings: TriplesConfig) -> tuple[ExpectedLoss, Judge]:
+def measured(subject: Subject, settings: TriplesConfig) -> tuple[ExpectedLoss, Judge]:
     """Expected losses of a network, and a judge by other examples."""
     batches = subject.data.calibration(
         settings.examples + settings.judged, settings.batch_size, settings.seed

@@ -13,7 +13,7 @@ Srinivas et al. 2010, arXiv 0912.3995).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any
@@ -178,6 +178,32 @@ def mutated(problem: Problem, choice: Choice, generator: torch.Generator) -> Cho
     return problem.realise(logits)
 
 
+def foreseen(
+    problem: Problem,
+    value: Value,
+    begin: Sequence[Choice],
+    generator: torch.Generator,
+    generations: int = 6,
+) -> Choice:
+    """The choice with the least damage by what is expected alone; nothing is judged.
+
+    Args:
+        problem: turns logits into choices.
+        value: what is expected of choices.
+        begin: choices to begin with, at least one; the result is expected to be no worse.
+        generator: of all random numbers, on the CPU.
+        generations: of mutations.
+    """
+
+    def bound(choices: Sequence[Choice]) -> list[float]:
+        return value.log_damage(choices).tolist()
+
+    known = dict(zip(begin, bound(begin), strict=True))
+    bounds = known | _bounds(problem, bound, sorted(known, key=known.__getitem__), known,
+                             generator, generations)  # fmt: skip
+    return min(bounds, key=lambda choice: bounds[choice])
+
+
 def _most_promising(
     problem: Problem, posterior: Posterior | None, judge: Judge, generator: torch.Generator
 ) -> Choice | None:
@@ -185,20 +211,37 @@ def _most_promising(
 
     Without a posterior any that is not known.
     """
-    members = sorted(judge.measured, key=lambda choice: judge.measured[choice])[:POOL]
-    bounds: dict[Choice, float] = {}
-    for _ in range(GENERATIONS):
+
+    def bound(choices: Sequence[Choice]) -> list[float]:
+        if posterior is None:
+            return [0.0] * len(choices)
+        mean, deviation = posterior(choices)
+        return (mean - BOLDNESS * deviation).tolist()
+
+    members = sorted(judge.measured, key=lambda choice: judge.measured[choice])
+    bounds = _bounds(problem, bound, members, judge.measured, generator, GENERATIONS)
+    return min(bounds, key=lambda choice: bounds[choice]) if bounds else None
+
+
+def _bounds(
+    problem: Problem,
+    bound: Callable[[Sequence[Choice]], list[float]],
+    members: Sequence[Choice],
+    known: Mapping[Choice, float],
+    generator: torch.Generator,
+    generations: int,
+) -> dict[Choice, float]:
+    """Bounds of choices that are not known yet, each generation mutated from the best before."""
+    pool = list(members[:POOL])
+    found: dict[Choice, float] = {}
+    for _ in range(generations):
         children = []
         for _ in range(PROPOSALS):
-            parent = int(torch.randint(len(members), (2,), generator=generator).min())
-            children.append(mutated(problem, members[parent], generator))
-        fresh = [c for c in dict.fromkeys(children) if c not in judge.measured and c not in bounds]
+            parent = int(torch.randint(len(pool), (2,), generator=generator).min())
+            children.append(mutated(problem, pool[parent], generator))
+        fresh = [c for c in dict.fromkeys(children) if c not in known and c not in found]
         if fresh:
-            lowest = [0.0] * len(fresh)
-            if posterior is not None:
-                mean, deviation = posterior(fresh)
-                lowest = (mean - BOLDNESS * deviation).tolist()
-            bounds |= dict(zip(fresh, lowest, strict=True))
-        if bounds:
-            members = sorted(bounds, key=lambda choice: bounds[choice])[:POOL]
-    return min(bounds, key=lambda choice: bounds[choice]) if bounds else None
+            found |= dict(zip(fresh, bound(fresh), strict=True))
+        if found:
+            pool = sorted(found, key=lambda choice: found[choice])[:POOL]
+    return found

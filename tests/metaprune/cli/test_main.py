@@ -206,6 +206,40 @@ def test_zoo_then_train_then_prune(run):
     assert report.provenance["fingerprints"]["metanet"]
 
 
+def test_triples_of_a_zoo_then_a_value_of_them(run):
+    code, _, errors = run(
+        "zoo", "zoo.folder=zoo", "zoo.members=1", "zoo.held_out=1", "zoo.families=[plain]",
+        "zoo.overrides.plain.epochs=1", "+zoo.data.train_size=200",
+    )  # fmt: skip
+    assert code == 0, errors
+    asked = [
+        "triples", "triples.zoos=[zoo]", "triples.folder=found", "triples.budgets=3",
+        "triples.examples=64", "triples.judged=64", "triples.batch_size=64",
+        "triples.targets=[{pattern: channels, macs: 60%}]",
+    ]  # fmt: skip
+    code, out, errors = run(*asked)
+    assert code == 0, errors
+    assert "2 of 2: plain-" in out
+    assert len(list(Path("found").glob("*/*/case.json"))) == 2
+    code, _, errors = run(*asked, "triples.seed=1")
+    assert code == 1
+    assert "other settings" in errors
+    code, out, errors = run(
+        "train", "zoos=[zoo]", "triples=[found]", "folder=value", "value.epochs=1"
+    )
+    assert code == 0, errors
+    assert json.loads(Path("value/training.json").read_text())["budgets"] == 6
+    assert "6 budgets of 2 networks" in Path("value/README.md").read_text()
+    pruned = ["prune", "metanet=value/metanet.safetensors", "save=false", *FAST, *TINY]
+    code, _, errors = run(*pruned, "target.macs=50%")
+    assert code == 0, errors
+    report = Report.from_json((folders("prune")[0] / "report.json").read_text())
+    assert report.methods == ("metanet", "uniform")
+    code, _, errors = run(*pruned, "pattern=unstructured", "target.sparsity=0.5")
+    assert code == 1
+    assert "leave metanet out" in errors
+
+
 @pytest.mark.parametrize(
     ("target", "points"),
     [

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from math import inf
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import nn
@@ -15,7 +15,7 @@ from pruners.budgets.problems.request import Kept, Request
 from pruners.budgets.problems.widths import WidthProblem
 from pruners.budgets.rules.expected_loss.shots import assumed, worths
 from pruners.budgets.searching.judge import Judge as Counted
-from pruners.budgets.searching.surrogate import improve
+from pruners.budgets.searching.surrogate import foreseen, improve
 from pruners.curves import (
     AxisCurve,
     ExpectedLoss,
@@ -23,9 +23,11 @@ from pruners.curves import (
     Paired,
     Prediction,
     SumOfLosses,
+    Value,
     axis_curves,
     damage_of,
 )
+from pruners.targets import Target
 
 
 class Trials:
@@ -82,6 +84,36 @@ class Trials:
         return self._known[key][0]
 
 
+Foresee: TypeAlias = Callable[
+    [ExpectedLoss, Mapping[str, AxisCurve], Sequence[str], Sequence[int], Target], Value
+]
+"""(Expected losses, curves of axes, dials and their sizes, target) → what budgets are worth."""
+
+
+def foreseeing(
+    request: Request, expected: ExpectedLoss, order: str, foresee: Foresee | None
+) -> tuple[WidthProblem, Value, Mapping[str, AxisCurve]]:
+    """Budgets of widths, what they are expected to do, and the curves behind it.
+
+    Args:
+        request: what is asked.
+        expected: both sides of the weights.
+        order: of the units inside an axis.
+        foresee: what is expected of budgets; None for the sum of expected losses.
+    """
+    curves = axis_curves(request.net, expected.sides, request.scores, request.scores, order)
+    scores = ranked(request, curves)
+    problem = WidthProblem(
+        request.net, scores, request.target, None, request.min_units, request.round_to, request.cut
+    )
+    if foresee is None:
+        worth = worths(request, curves)
+        known = {a: curves[a].curve if a in curves else assumed(worth[a]) for a in problem.dials}
+        return problem, SumOfLosses(problem.dials, known, problem.sizes), curves
+    value = foresee(expected, curves, problem.dials, problem.sizes, request.target)
+    return problem, value, curves
+
+
 def further(
     request: Request,
     part: ExpectedLoss,
@@ -89,6 +121,7 @@ def further(
     trials: Trials,
     seed: int,
     journal: str | Path | None,
+    foresee: Foresee | None = None,
 ) -> dict[str, int] | None:
     """Widths that are better than all that was tried, by what trials are left; None without.
 
@@ -99,22 +132,18 @@ def further(
         trials: what was judged, and the judge.
         seed: of the proposals.
         journal: file that lets them continue.
+        foresee: what is expected of budgets; None for the sum of expected losses.
     """
     if not trials.left:
         return None
     before, best = trials.best
-    curves = axis_curves(request.net, part.sides, request.scores, request.scores, order)
-    ranks = ranked(request, curves)
-    problem = WidthProblem(
-        request.net, ranks, request.target, None, request.min_units, request.round_to, request.cut
-    )
-    worth = worths(request, curves)
-    drawn = {a: curves[a].curve if a in curves else assumed(worth[a]) for a in problem.dials}
-    value = SumOfLosses(problem.dials, drawn, problem.sizes)
-    begin = tuple(len(best[axis]) for axis in problem.dials)
-    fresh = trials.left + (1 if trials.knows(problem.kept(begin)) else 0)
-    subject = f"expected loss {problem.dials} {begin} {order} {seed}"
+    problem, value, _ = foreseeing(request, part, order, foresee)
     generator = torch.Generator().manual_seed(seed)
+    begin = [tuple(len(best[axis]) for axis in problem.dials)]
+    fresh = trials.left + (1 if trials.knows(problem.kept(begin[0])) else 0)
+    if foresee is not None:
+        begin.append(foreseen(problem, value, begin, generator))
+    subject = f"expected loss {problem.dials} {begin} {order} {seed}"
 
     def measure(widths: Choice) -> float:
         return trials(problem.kept(widths))
@@ -123,7 +152,7 @@ def further(
         measure, fresh, subject, journal, "expected loss", Paired.pairs, infinite=True
     ) as counted:
         choice, proposals = improve(
-            problem, value, [begin], counted, generator, lambda: trials.judge.deviation
+            problem, value, begin, counted, generator, lambda: trials.judge.deviation
         )
     trials.candidates += [one.to_json(problem.dials) for one in proposals]
     trials.named["the best of a surrogate"] = lost = counted.measured[choice]

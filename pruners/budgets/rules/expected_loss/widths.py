@@ -5,12 +5,21 @@ from __future__ import annotations
 from math import inf, isfinite
 from pathlib import Path
 
+import torch
+
 from pruners.budgets.problems.request import Kept, Request
 from pruners.budgets.registry import rule
 from pruners.budgets.rules.expected_loss.options import SMALL, check_evaluations, check_number
-from pruners.budgets.rules.expected_loss.shots import in_shots
-from pruners.budgets.rules.expected_loss.trials import Trials, first_units, further
+from pruners.budgets.rules.expected_loss.shots import cheapest, in_shots
+from pruners.budgets.rules.expected_loss.trials import (
+    Foresee,
+    Trials,
+    first_units,
+    foreseeing,
+    further,
+)
 from pruners.budgets.searching.judge import check_search
+from pruners.budgets.searching.surrogate import foreseen
 from pruners.curves import ExpectedLoss, check_order
 from pruners.recovery.regression import LostFunctionError
 from pruners.units.select import floors, select
@@ -29,6 +38,7 @@ def expected_loss_widths(
     evaluations: int | None = None,
     seed: int = 0,
     journal: str | Path | None = None,
+    foresee: Foresee | None = None,
 ) -> Kept:
     """Minimise Σ ½ tr(G S) over widths, S what a refit of the readers of an axis leaves of them.
 
@@ -53,6 +63,8 @@ def expected_loss_widths(
         seed: of the proposals.
         journal: file that lets interrupted proposals continue; see `Judge` of
             `pruners.budgets.searching`.
+        foresee: what is expected of budgets as a whole, in the place of the sum of expected losses:
+            without evaluations the budget of which the least is expected, in one shot.
 
     Raises:
         LostFunctionError: all that is tried computes NaN.
@@ -79,8 +91,21 @@ def expected_loss_widths(
     orders = TRIED_ORDERS[:1] if large else TRIED_ORDERS
     tried = tried if shots is None else (shots,)
     orders = orders if order is None else (order,)
+    if foresee is not None:
+        tried, orders = tried[:1], orders[:1]
     first = orders[0], tried[0]
     one_way = len(tried) * len(orders) == 1
+    if foresee is not None and not evaluations:
+        if first[1] > 1:
+            raise ValueError("what budgets do is foreseen in one shot: leave shots out")
+        problem, value, curves = foreseeing(request, expected, first[0], foresee)
+        start = cheapest(request, curves)
+        begin = tuple(len(start[axis]) for axis in problem.dials)
+        generator = torch.Generator().manual_seed(seed)
+        chosen = foreseen(problem, value, [begin], generator)
+        widths = dict(zip(problem.dials, chosen, strict=True))
+        kept, expected.prediction = first_units(request, expected, first[0], widths)
+        return kept
     if evaluations == 0 or (one_way and evaluations is None):
         return in_shots(request, expected, *first)
     apart = expected.judged_apart(insist=evaluations is not None)
@@ -105,7 +130,7 @@ def expected_loss_widths(
         attempt((units, more))
     best = min(lost, key=lambda way: lost[way])
     plain = request.select(request.scores)
-    threshold = order is None and shots is None and not trials.spent
+    threshold = foresee is None and order is None and shots is None and not trials.spent
     if threshold and trials(plain, "one threshold over L2") < lost[best]:
         units = "given"
     else:
@@ -115,7 +140,7 @@ def expected_loss_widths(
             f"what is left computes NaN or infinity in every way that was tried "
             f"({', '.join(trials.named)}): ask for less, or keep more of every axis (min_units)"
         )
-    found = further(request, part, units, trials, seed, journal)
+    found = further(request, part, units, trials, seed, journal, foresee)
     expected.tried, expected.candidates = trials.named, trials.candidates
     if found is not None:
         kept, expected.prediction = first_units(request, expected, units, found)
