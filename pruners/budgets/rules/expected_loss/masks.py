@@ -78,9 +78,9 @@ def expected_loss_masks(
     check_evaluations(evaluations)
     check_search(seed, journal)
     zeros = MaskPattern.parse(pattern)
-    low = dict(zip(weights, bounds(lower, weights, 0.0).tolist(), strict=True))
-    if zeros.m:
-        low = {name: max(share, zeros.least / zeros.m) for name, share in low.items()}
+    floor = dict(zip(weights, bounds(lower, weights, 0.0).tolist(), strict=True))
+    least = zeros.least / zeros.m if zeros.m else 0.0
+    low = {name: max(share, least) for name, share in floor.items()}
     high = dict(zip(weights, bounds(upper, weights, 1.0).tolist(), strict=True))
     sizes = {name: weight.numel() for name, weight in weights.items()}
     large = sum(sizes.values()) > SMALL
@@ -124,7 +124,7 @@ def expected_loss_masks(
         None,
         zeros,
         out_dims,
-        {name: low[name] for name in dials},
+        {name: floor[name] for name in dials},
         {name: high[name] for name in dials},
     )
     begin = problem.realise(problem.start(first))

@@ -106,12 +106,12 @@ def foreseeing(
     problem = WidthProblem(
         request.net, scores, request.target, None, request.min_units, request.round_to, request.cut
     )
-    if foresee is not None:
-        value = foresee(expected, curves, problem.dials, problem.sizes, request.target)
-        return problem, value, curves
-    worth = worths(request, curves)
-    drawn = {a: curves[a].curve if a in curves else assumed(worth[a]) for a in problem.dials}
-    return problem, SumOfLosses(problem.dials, drawn, problem.sizes), curves
+    if foresee is None:
+        worth = worths(request, curves)
+        known = {a: curves[a].curve if a in curves else assumed(worth[a]) for a in problem.dials}
+        return problem, SumOfLosses(problem.dials, known, problem.sizes), curves
+    value = foresee(expected, curves, problem.dials, problem.sizes, request.target)
+    return problem, value, curves
 
 
 def further(

@@ -186,3 +186,12 @@ def test_evaluations_that_nothing_measured_could_guide_are_refused():
         budgets.allocate_masks(
             "expected-loss", net, 0.5, expected=ExpectedLoss(net, [x]), evaluations=2
         )
+
+
+def test_evaluations_move_the_groups_of_n_of_m_too():
+    torch.manual_seed(0)
+    layers = [nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 12), nn.ReLU(), nn.Linear(12, 4)]
+    x = torch.randn(512, 8, dtype=torch.float64)
+    net = trace(randomized(nn.Sequential(*layers).double()), (x[:3],))
+    _, expected = masks(net, [x], pattern="2:4", rounds=1, evaluations=6)
+    assert len({tuple(one["kept"].items()) for one in expected.candidates}) > 2
