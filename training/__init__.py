@@ -2,7 +2,8 @@
 
 `data` holds data sets, `networks` and `zoo` architectures and families to train, `sources` finds
 networks by configuration. `fitting` is the loop that `recovery` and the zoo share, `meta` trains
-metanetworks. `config` checks settings, `store` writes the tensors of a run.
+metanetworks that advise, `triples` measures what budgets do, and `values` fits what foresees it.
+`config` checks settings, `store` writes the tensors of a run.
 """
 
 from __future__ import annotations
