@@ -36,7 +36,7 @@ class ValueNetwork(nn.Module):
     """The value of this module's equation, for budgets of widths.
 
     Args:
-        facts: numbers that are known of every axis, F.
+        facts: numbers that are known of every axis, F; there are 19 (`pruners.curves.FACTS`).
         members: that learn from different draws, M.
 
     Shapes: see `forward`.
@@ -45,7 +45,7 @@ class ValueNetwork(nn.Module):
     foresees = "widths"
     """What it foresees the damage of; metanetworks that advise have no such attribute."""
 
-    def __init__(self, *, facts: int, members: int = 4) -> None:
+    def __init__(self, *, facts: int = 19, members: int = 4) -> None:
         super().__init__()
         self.config: dict[str, Any] = {"name": "value", "facts": facts, "members": members}
         self.register_buffer("center", torch.zeros(facts, dtype=torch.float64))

@@ -50,6 +50,8 @@ def measure_triples(
     settings = (
         config if isinstance(config, TriplesConfig) else from_mapping(TriplesConfig, config, "")
     )
+    if not settings.zoos:
+        raise ValueError("zoos names no folder: give one or more that `metaprune zoo` made")
     goals = [Goal.of(given) for given in settings.targets]
     subjects = [
         (Path(zoo).name, subject)

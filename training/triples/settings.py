@@ -60,5 +60,5 @@ class TriplesConfig:
             raise ValueError(f"part must be from 0 to parts − 1 (got {self.part} of {self.parts})")
         if not self.targets:
             raise ValueError("targets asks for nothing: {pattern: channels, macs: 50%}, or others")
-        if isinstance(self.zoos, str) or not self.zoos:
+        if isinstance(self.zoos, str):
             raise ValueError("zoos takes a list of folders that `metaprune zoo` made")

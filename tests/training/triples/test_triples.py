@@ -180,6 +180,7 @@ def test_a_folder_without_triples_is_refused(tmp_path):
         ({"targets": [{"pattern": "2:4", "sparsity": 0.5}]}, "leaves no budget"),
         ({"targets": []}, "asks for nothing"),
         ({"zoos": "zoo"}, "takes a list of folders"),
+        ({"zoos": []}, "zoos names no folder"),
         ({"examples": 100_000}, "too few examples"),
         ({"examples": 33}, "examples must be whole batches of 32"),
         ({"judged": 1}, "judged must be whole batches of 32"),

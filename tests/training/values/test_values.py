@@ -74,6 +74,10 @@ def test_facts_are_in_the_order_of_data_and_of_every_axis_with_a_curve():
         assert (facts.largest[axis] >= mean - 1e-9).all()
 
 
+def test_a_network_is_told_all_facts_by_default():
+    assert ValueNetwork().config["facts"] == len(FACTS)
+
+
 def test_what_learned_nothing_says_the_sum(known):
     for case in known:
         value = case.told(ValueNetwork(facts=len(FACTS), members=2))
