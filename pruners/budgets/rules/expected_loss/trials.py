@@ -122,7 +122,7 @@ def further(
     seed: int,
     journal: str | Path | None,
     foresee: Foresee | None = None,
-) -> dict[str, int] | None:
+) -> Choice | None:
     """Widths that are better than all that was tried, by what trials are left; None without.
 
     Args:
@@ -156,28 +156,13 @@ def further(
         )
     trials.candidates += [one.to_json(problem.dials) for one in proposals]
     trials.named["the best of a surrogate"] = lost = counted.measured[choice]
-    return dict(zip(problem.dials, choice, strict=True)) if lost < before else None
+    return choice if lost < before else None
 
 
-def first_units(
-    request: Request, expected: ExpectedLoss, order: str, widths: Mapping[str, int]
-) -> tuple[Kept, Prediction]:
-    """The first units of every axis by expected losses, and what that is expected to cost.
-
-    Args:
-        request: what is asked.
-        expected: of all examples.
-        order: of the units inside an axis.
-        widths: axis name → how many stay.
-    """
-    curves = axis_curves(request.net, expected.sides, request.scores, request.scores, order)
-    ranks = ranked(request, curves)
-    kept = {
-        axis: ranks[axis].argsort(descending=True, stable=True)[:width].sort().values
-        for axis, width in widths.items()
-    }
+def predicted(curves: Mapping[str, AxisCurve], kept: Kept) -> Prediction:
+    """What kept units are expected to cost by the curves of their axes."""
     known = {axis: one.curve for axis, one in curves.items()}
-    return kept, Prediction(known, {axis: float(widths[axis]) for axis in known})
+    return Prediction(known, {axis: float(len(kept[axis])) for axis in known})
 
 
 def ranked(request: Request, curves: Mapping[str, AxisCurve]) -> dict[str, torch.Tensor]:

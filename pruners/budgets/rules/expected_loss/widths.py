@@ -14,9 +14,9 @@ from pruners.budgets.rules.expected_loss.shots import cheapest, in_shots
 from pruners.budgets.rules.expected_loss.trials import (
     Foresee,
     Trials,
-    first_units,
     foreseeing,
     further,
+    predicted,
 )
 from pruners.budgets.searching.judge import check_search
 from pruners.budgets.searching.surrogate import foreseen
@@ -102,9 +102,8 @@ def expected_loss_widths(
         start = cheapest(request, curves)
         begin = tuple(len(start[axis]) for axis in problem.dials)
         generator = torch.Generator().manual_seed(seed)
-        chosen = foreseen(problem, value, [begin], generator)
-        widths = dict(zip(problem.dials, chosen, strict=True))
-        kept, expected.prediction = first_units(request, expected, first[0], widths)
+        kept = problem.kept(foreseen(problem, value, [begin], generator))
+        expected.prediction = predicted(curves, kept)
         return kept
     if evaluations == 0 or (one_way and evaluations is None):
         return in_shots(request, expected, *first)
@@ -143,7 +142,9 @@ def expected_loss_widths(
     found = further(request, part, units, trials, seed, journal, foresee)
     expected.tried, expected.candidates = trials.named, trials.candidates
     if found is not None:
-        kept, expected.prediction = first_units(request, expected, units, found)
+        problem, _, curves = foreseeing(request, expected, units, None)
+        kept = problem.kept(found)
+        expected.prediction = predicted(curves, kept)
         return kept
     if threshold:
         expected.prediction = None
