@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import inf, isfinite
 from pathlib import Path
 
@@ -98,13 +99,7 @@ def expected_loss_widths(
     if foresee is not None and not evaluations:
         if first[1] > 1:
             raise ValueError("what budgets do is foreseen in one shot: leave shots out")
-        problem, value, curves = foreseeing(request, expected, first[0], foresee)
-        start = cheapest(request, curves)
-        begin = tuple(len(start[axis]) for axis in problem.dials)
-        generator = torch.Generator().manual_seed(seed)
-        kept = problem.kept(foreseen(problem, value, [begin], generator))
-        expected.prediction = predicted(curves, kept)
-        return kept
+        return _foreseen(request, expected, first[0], seed, foresee)
     if evaluations == 0 or (one_way and evaluations is None):
         return in_shots(request, expected, *first)
     apart = expected.judged_apart(insist=evaluations is not None)
@@ -112,33 +107,17 @@ def expected_loss_widths(
         return in_shots(request, expected, *first)
     part, judge = apart
     trials = Trials(lambda kept: part.after(kept).model, judge, evaluations)
-    lost: dict[tuple[str, int], float] = {}
-
-    def attempt(way: tuple[str, int]) -> None:
-        if not trials.spent:
-            name = f"order {way[0]}, shots {way[1]}"
-            try:
-                lost[way] = trials(in_shots(request, part, *way), name)
-            except LostFunctionError:  # a shot on the way
-                lost[way] = trials.named[name] = inf
-
-    for each in orders:
-        attempt((each, tried[0]))
-    units = min(lost, key=lambda way: lost[way])[0]
-    for more in tried[1:]:
-        attempt((units, more))
+    lost = _judged(request, part, orders, tried, trials)
     best = min(lost, key=lambda way: lost[way])
     plain = request.select(request.scores)
-    threshold = foresee is None and order is None and shots is None and not trials.spent
-    if threshold and trials(plain, "one threshold over L2") < lost[best]:
-        units = "given"
-    else:
-        threshold = False
+    free = foresee is None and order is None and shots is None and not trials.spent
+    threshold = free and trials(plain, "one threshold over L2") < lost[best]
     if not isfinite(trials.least):
         raise LostFunctionError(
             f"what is left computes NaN or infinity in every way that was tried "
             f"({', '.join(trials.named)}): ask for less, or keep more of every axis (min_units)"
         )
+    units = "given" if threshold else best[0]
     found = further(request, part, units, trials, seed, journal, foresee)
     expected.tried, expected.candidates = trials.named, trials.candidates
     if found is not None:
@@ -150,3 +129,42 @@ def expected_loss_widths(
         expected.prediction = None
         return plain
     return in_shots(request, expected, *best)
+
+
+def _foreseen(
+    request: Request, expected: ExpectedLoss, order: str, seed: int, foresee: Foresee
+) -> Kept:
+    """Widths of which the least damage is expected; nothing is judged."""
+    problem, value, curves = foreseeing(request, expected, order, foresee)
+    start = cheapest(request, curves)
+    begin = tuple(len(start[axis]) for axis in problem.dials)
+    generator = torch.Generator().manual_seed(seed)
+    kept = problem.kept(foreseen(problem, value, [begin], generator))
+    expected.prediction = predicted(curves, kept)
+    return kept
+
+
+def _judged(
+    request: Request,
+    part: ExpectedLoss,
+    orders: Sequence[str],
+    shots: Sequence[int],
+    trials: Trials,
+) -> dict[tuple[str, int], float]:
+    """(Order, shots) → damage: all orders in the fewest shots, the best of them in more."""
+    lost: dict[tuple[str, int], float] = {}
+
+    def attempt(way: tuple[str, int]) -> None:
+        if not trials.spent:
+            name = f"order {way[0]}, shots {way[1]}"
+            try:
+                lost[way] = trials(in_shots(request, part, *way), name)
+            except LostFunctionError:  # a shot on the way
+                lost[way] = trials.named[name] = inf
+
+    for each in orders:
+        attempt((each, shots[0]))
+    best = min(lost, key=lambda way: lost[way])[0]
+    for more in shots[1:]:
+        attempt((best, more))
+    return lost
