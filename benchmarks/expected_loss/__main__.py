@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -20,7 +21,7 @@ import torch
 
 from benchmarks.expected_loss import tables
 from benchmarks.expected_loss.cells import DENSE, Cell, Records, Subject, dense, measured
-from benchmarks.expected_loss.rules import COMPONENTS, RULES, TRANSFORMED
+from benchmarks.expected_loss.rules import COMPONENTS, METANET, RULES, TRANSFORMED
 from benchmarks.expected_loss.suites import SUITES, Ask, Sources
 from metaprune.patterns import parse
 
@@ -45,6 +46,8 @@ def main() -> None:
     for cell in cells(given, sources):
         records = Records(given.output / f"{cell.benchmark}.jsonl")
         rule = SUITES[cell.benchmark].rules.get(cell.rule)
+        if cell.rule == METANET and rule is not None:
+            rule = replace(rule, settings={**rule.settings, "metanet": given.metanet})
         if records.has(cell, {} if rule is None else rule.settings):
             continue
         at = subject(cell.benchmark, cell.model, cell.examples, cell.seed)
@@ -109,6 +112,7 @@ def arguments() -> argparse.Namespace:
                         help="folder of train and held_out members")  # fmt: skip
     parser.add_argument("--small", type=Path, default=Path("small"),
                         help="folder that benchmarks.small_models wrote")  # fmt: skip
+    parser.add_argument("--metanet", default="default", help="of the rule of this name")
     parser.add_argument("--table", action="store_true", help="print what is there, and stop")
     parser.add_argument("--recorded", type=Path,
                         help="rows of other measurements for the table of the zoo")  # fmt: skip
