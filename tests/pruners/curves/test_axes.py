@@ -170,6 +170,21 @@ def test_the_order_by_loss_loses_least_on_average():
     assert sum(ratios) / len(ratios) < 0.9
 
 
+def rescaled(factor, count=60):
+    """A rectified network, the same with half of its units rescaled, and inputs."""
+    model = randomized(mlp().double())
+    model[3] = nn.ReLU()
+    x = torch.randn(count, 6, dtype=torch.float64)
+    net = trace(model, (x[:3],))
+    factors = torch.ones(10).double()
+    factors[::2] = factor
+    values = {name: tensor.value.clone() for name, tensor in net.tensors.items()}
+    values["0.weight"] *= factors[:, None]
+    values["0.bias"] *= factors
+    values["2.weight"] /= factors
+    return net, net.replace(values), x
+
+
 def relabelled(name, seed=3):
     """The same network twice, the units of one in another order, and which went where."""
     model, net, x = subject(name)
@@ -240,17 +255,7 @@ def test_dead_units_go_first_and_cost_nothing():
 @pytest.mark.parametrize("order", ["loss", "given"])
 def test_rescaled_units_lose_the_same_in_the_same_order(order, factor):
     """A rectified unit may be scaled where it is made and back where it is read."""
-    model = randomized(mlp().double())
-    model[3] = nn.ReLU()
-    x = torch.randn(40, 6, dtype=torch.float64)
-    net = trace(model, (x[:3],))
-    factors = torch.ones(10).double()
-    factors[::2] = factor
-    values = {name: tensor.value.clone() for name, tensor in net.tensors.items()}
-    values["0.weight"] *= factors[:, None]
-    values["0.bias"] *= factors
-    values["2.weight"] /= factors
-    other = net.replace(values)
+    net, other, x = rescaled(factor, 40)
     weights = ["0.weight", "2.weight", "4.weight"]
     scores = base_scores(net)
     one, two = (

@@ -64,3 +64,12 @@ def outputs(model: nn.Module, inputs) -> torch.Tensor:
     with torch.no_grad():
         found = model(**inputs) if isinstance(inputs, dict) else model(*inputs)
     return getattr(found, "logits", found)
+
+
+def assert_same_function(name, net, moves):
+    """Moves keep the function of a case: its model, inputs, and outputs."""
+    model, inputs = CASES[name]()
+    expected = outputs(model, inputs)
+    moved = outputs(moves.apply(net).to_model(), inputs)
+    assert (moved - expected).abs().max() < EXACT[name] * expected.abs().max()
+    return model, inputs, expected

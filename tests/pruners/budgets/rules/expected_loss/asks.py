@@ -8,8 +8,9 @@ from torch import nn
 from graphs import trace
 from pruners import Target, budgets, units
 from pruners.curves import ExpectedLoss, axis_curves
+from pruners.statistics import Likelihood
 from tests.pruners.curves.test_sides import Blocked
-from tests.pruners.networks import mlp, randomized
+from tests.pruners.networks import randomized
 
 NAMES = ["attention", "cnn", "heads", "mlp", "padded"]
 TARGETS = [{"macs": "60%"}, {"params": "50%"}, {"macs": "70%", "params": "60%"}, {"units": "55%"}]
@@ -71,21 +72,6 @@ def tight(net, kept, target, round_to=1):
     assert any(not met(found) for found in more)
 
 
-def rescaled(factor):
-    """A rectified network, the same with half of its units rescaled, and inputs."""
-    model = randomized(mlp().double())
-    model[3] = nn.ReLU()
-    x = torch.randn(60, 6, dtype=torch.float64)
-    net = trace(model, (x[:3],))
-    factors = torch.ones(10).double()
-    factors[::2] = factor
-    values = {name: tensor.value.clone() for name, tensor in net.tensors.items()}
-    values["0.weight"] *= factors[:, None]
-    values["0.bias"] *= factors
-    values["2.weight"] /= factors
-    return net, net.replace(values), x
-
-
 def drawn(net, x, order="loss"):
     expected = ExpectedLoss(net, [x])
     scores = units.base_scores(net)
@@ -128,3 +114,13 @@ def deaf(how):
     model = randomized(Deaf(how).double())
     x = torch.randn(40, 6, dtype=torch.float64)
     return trace(model, (x[:3],)), x
+
+
+def of_labels(reduction, scale):
+    """The cross-entropy of five classes, times a number, with labels that say nothing."""
+
+    def loss(model, batch):
+        target = torch.arange(len(batch)) % 5
+        return scale * nn.functional.cross_entropy(model(batch), target, reduction=reduction)
+
+    return Likelihood(loss_fn=loss)

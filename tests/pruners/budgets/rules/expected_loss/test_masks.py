@@ -10,10 +10,9 @@ from graphs import trace
 from pruners import budgets
 from pruners.budgets.rules.expected_loss import masks as rule
 from pruners.curves import ExpectedLoss, Prediction
-from pruners.statistics import Likelihood
-from tests.pruners.budgets.rules.expected_loss.asks import deaf, masks, rescaled, whole
+from tests.pruners.budgets.rules.expected_loss.asks import deaf, masks, of_labels, whole
 from tests.pruners.conftest import make
-from tests.pruners.curves.test_axes import relabelled, subject
+from tests.pruners.curves.test_axes import relabelled, rescaled, subject
 from tests.pruners.curves.test_expected import SPLITS
 from tests.pruners.networks import randomized
 
@@ -35,15 +34,8 @@ def test_shares_do_not_change_with_the_scale_and_reduction_of_a_loss(rounds):
     case = make("cnn")
     batches = list(torch.randn(24, 3, 6, 6, dtype=torch.float64).split(8))
 
-    def asked(reduction, scale):
-        def loss(model, batch):
-            target = torch.arange(len(batch)) % 5
-            return scale * nn.functional.cross_entropy(model(batch), target, reduction=reduction)
-
-        return Likelihood(loss_fn=loss)
-
     one, two, three = (
-        masks(case.net, batches, likelihood=asked(*how), rounds=rounds)[0]
+        masks(case.net, batches, likelihood=of_labels(*how), rounds=rounds)[0]
         for how in (("mean", 1.0), ("sum", 1.0), ("mean", 64.0))
     )
     assert whole(case.net, one) == pytest.approx(whole(case.net, two), abs=1)

@@ -10,8 +10,8 @@ from graphs import trace
 from graphs.cost import count_params
 from pruners import budgets
 from pruners.curves import ExpectedLoss
-from tests.pruners.budgets.rules.expected_loss.asks import deaf, ranks, rescaled
-from tests.pruners.curves.test_axes import subject
+from tests.pruners.budgets.rules.expected_loss.asks import deaf, ranks
+from tests.pruners.curves.test_axes import rescaled, subject
 from tests.pruners.networks import randomized
 
 

@@ -14,7 +14,6 @@ from pruners import Target, UnreachableTargetError, budgets, units
 from pruners.budgets.problems.request import Request
 from pruners.budgets.rules.expected_loss.shots import cheapest
 from pruners.curves import AxisCurve, Curve, ExpectedLoss, Prediction
-from pruners.statistics import Likelihood
 from tests.pruners.budgets.rules.expected_loss.asks import (
     NAMES,
     TARGETS,
@@ -22,13 +21,13 @@ from tests.pruners.budgets.rules.expected_loss.asks import (
     assert_same,
     deaf,
     drawn,
-    rescaled,
+    of_labels,
     sizes,
     tight,
     widths,
 )
 from tests.pruners.conftest import make
-from tests.pruners.curves.test_axes import relabelled, subject
+from tests.pruners.curves.test_axes import relabelled, rescaled, subject
 from tests.pruners.curves.test_expected import SPLITS
 from tests.pruners.networks import mlp, randomized
 
@@ -95,16 +94,9 @@ def test_widths_do_not_change_with_the_scale_and_reduction_of_a_loss(factor):
     case = make("cnn")
     batches = list(torch.randn(24, 3, 6, 6, dtype=torch.float64).split(8))
 
-    def asked(reduction, scale):
-        def loss(model, batch):
-            target = torch.arange(len(batch)) % 5
-            return scale * nn.functional.cross_entropy(model(batch), target, reduction=reduction)
-
-        return Likelihood(loss_fn=loss)
-
     for way in WAYS[:2]:
         one, two, three = (
-            widths(case.net, batches, {"macs": "55%"}, asked(*how), **way)[0]
+            widths(case.net, batches, {"macs": "55%"}, of_labels(*how), **way)[0]
             for how in (("mean", 1.0), ("sum", 1.0), ("mean", factor))
         )
         assert_same(one, two)
