@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from pruners.budgets.problems.masks import MaskProblem
 from pruners.budgets.problems.problem import Choice
 from pruners.budgets.problems.projection import bounds
 from pruners.budgets.registry import rule
 from pruners.budgets.rules.expected_loss.options import SMALL, check_evaluations, check_number
-from pruners.budgets.searching.judge import Judge, check_search
-from pruners.budgets.searching.surrogate import improve
+from pruners.budgets.searching.judge import Judge as Counted
+from pruners.budgets.searching.judge import check_search
+from pruners.budgets.searching.surrogate import Proposal, improve
 from pruners.curves import (
     Curve,
     ExpectedLoss,
+    Judge,
     Paired,
     Prediction,
     Sides,
     SumOfLosses,
+    Value,
     damage_of,
     mask_curves,
     spend,
@@ -107,16 +111,16 @@ def expected_loss_masks(
         return shares
     apart = expected.judged_apart(insist=True)
     assert apart is not None
-    part, judge = apart[0], Paired(apart[1])
+    part, judge = apart
     first, known = shared(part)
     # What was not measured keeps its share: nothing is expected of it that could propose another.
-    dials = {name: weights[name] for name in weights if name in known}
+    rest = {name: share for name, share in first.items() if name not in known}
+    dials = {name: weight for name, weight in weights.items() if name in known}
     if not dials:
         raise ValueError(
             "evaluations have nothing to divide: the inputs of no weight here are measured; leave "
             "them out"
         )
-    rest = {name: share for name, share in first.items() if name not in known}
     left = density * sum(sizes.values()) - sum(rest[name] * sizes[name] for name in rest)
     problem = MaskProblem(
         dials,
@@ -127,29 +131,57 @@ def expected_loss_masks(
         {name: floor[name] for name in dials},
         {name: high[name] for name in dials},
     )
-    begin = problem.realise(problem.start(first))
 
     def kept(choice: Choice) -> dict[str, float]:
         return {**dict(zip(problem.dials, problem.shares(choice).tolist(), strict=True)), **rest}
 
-    def measure(choice: Choice) -> float:
-        return damage_of(lambda: part.masked(kept(choice), able, zeros), judge)
-
+    begin = problem.realise(problem.start(first))
     value = SumOfLosses(problem.dials, known, problem.levels.whole)
-    generator = torch.Generator().manual_seed(seed)
-    subject = f"expected loss {problem.dials} {begin} {able} {zeros} {seed}"
-    with Judge(
-        measure, evaluations, subject, journal, "expected loss", Paired.pairs, infinite=True
-    ) as counted:
-        choice, proposals = improve(
-            problem, value, [begin], counted, generator, lambda: judge.deviation
-        )
+    choice, proposals = _judged(
+        problem,
+        value,
+        begin,
+        lambda choice: part.masked(kept(choice), able, zeros),
+        judge,
+        evaluations=evaluations,
+        seed=seed,
+        journal=journal,
+        subject=f"{able} {zeros}",
+    )
     expected.candidates = [one.to_json(problem.dials) for one in proposals]
+    measured = {one.choice: one.measured for one in proposals}
     expected.tried = {
-        "shares of least expected loss": proposals[0].measured,
-        "the best of a surrogate": counted.measured[choice],
+        "shares of least expected loss": measured[begin],
+        "the best of a surrogate": measured[choice],
     }
     if choice == begin:
         return shares
     expected.prediction = Prediction(curves, kept(choice))
     return kept(choice)
+
+
+def _judged(
+    problem: MaskProblem,
+    value: Value,
+    begin: Choice,
+    prune: Callable[[Choice], nn.Module],
+    judge: Judge,
+    *,
+    evaluations: int,
+    seed: int,
+    journal: str | Path | None,
+    subject: str,
+) -> tuple[Choice, list[Proposal]]:
+    """The best choice by all that was judged, and that: `begin`, then what a surrogate proposes."""
+    paired = Paired(judge)
+    generator = torch.Generator().manual_seed(seed)
+    with Counted(
+        lambda choice: damage_of(lambda: prune(choice), paired),
+        evaluations,
+        f"expected loss {problem.dials} {begin} {subject} {seed}",
+        journal,
+        "expected loss",
+        Paired.pairs,
+        infinite=True,
+    ) as counted:
+        return improve(problem, value, [begin], counted, generator, lambda: paired.deviation)
