@@ -88,13 +88,20 @@ class Advisor:
             calibration: with a loss, if evidence is wanted.
 
         Raises:
-            ValueError: the file has changed since, or the evidence it needs cannot be measured.
+            ValueError: the file has changed since, it foresees instead of advising, or the
+                evidence it needs cannot be measured.
         """
         path = find(self.reference)
         if file_digest(path) != self.digest:
             raise ValueError(
                 f"the plan was made with another metanetwork than the one now in {str(path)!r} "
                 f"(digest {self.digest}); make the plan again"
+            )
+        network = metanet.load(path)
+        if isinstance(network, ValueNetwork):
+            raise ValueError(
+                f"the metanetwork {self.reference!r} foresees what budgets of {network.foresees} "
+                'do, and serves the patterns "channels" and "equal-widths" alone; leave metanet out'
             )
         found = None
         if self.evidence:
@@ -106,7 +113,7 @@ class Advisor:
             pieces = microbatches(calibration.batches)
             found = unit_evidence(net, model, pieces, calibration.loss)
         with torch.no_grad():
-            return metanet.load(path).eval()(net, found, self.share)
+            return network(net, found, self.share)
 
 
 def find(reference: str | Path) -> Path:

@@ -183,11 +183,6 @@ def advise(job: Job, settings: Settings, share: float) -> tuple[Any, dict[str, A
     if settings.metanet is None:
         return None, {}
     advisor = Advisor.hire(settings.metanet, share, job.calibration)
-    if (network := advisor.foresight()) is not None:
-        raise ValueError(
-            f"the metanetwork {settings.metanet!r} foresees what budgets of {network.foresees} do, "
-            f'and serves budget="metanet" of pattern "channels" alone; leave metanet out'
-        )
     advice = advisor.advise(job.net, job.model, job.calibration)
     return advice, {"metanet": advisor.entry()}
 
