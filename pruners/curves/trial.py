@@ -84,8 +84,8 @@ class Judge:
             for batch, (expected, weight) in zip(self._batches, self._dense, strict=True):
                 found, _ = self._predictions(pruned, batch)
                 lost = (_divergence(expected, found) * weight).double()
-                sums.append(lost.reshape(len(lost), -1).sum(1).cpu())
-                counts.append(weight.double().reshape(len(weight), -1).sum(1).cpu())
+                sums.append(_of_examples(lost))
+                counts.append(_of_examples(weight.double()))
         return torch.cat(sums), torch.cat(counts)
 
     @staticmethod
@@ -157,6 +157,12 @@ def rounded(damage: float) -> float | None:
 def in_words(damage: float | None) -> str:
     """For a sentence: three digits, or that there is none."""
     return "NaN" if damage is None else f"{damage:.3g}"
+
+
+def _of_examples(values: torch.Tensor) -> torch.Tensor:
+    """Sums over all but the first dimension; a value without one is that of one example."""
+    whole = torch.atleast_1d(values)
+    return whole.reshape(len(whole), -1).sum(1).cpu()
 
 
 def _mean(sums: torch.Tensor, counts: torch.Tensor) -> float:

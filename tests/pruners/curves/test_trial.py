@@ -128,3 +128,17 @@ def test_where_nothing_goes_nothing_is_done(case):
 def test_without_is_the_complement():
     assert without(5, torch.tensor([3, 1])).tolist() == [0, 2, 4]
     assert without(2, torch.tensor([0, 1])).tolist() == []
+
+
+@pytest.mark.parametrize("shape", [(6,), (5, 6), (5, 3, 6)])
+def test_damages_of_examples_add_up_to_the_divergence(shape):
+    """One example without a batch, a batch, and several predictions an example."""
+    dense, pruned = nn.Linear(6, 4).double(), nn.Linear(6, 4).double()
+    batch = torch.randn(shape, dtype=torch.float64)
+    judge = Judge(dense, [(batch,)])
+    sums, counts = judge.each(pruned)
+    assert sums.shape == counts.shape == ((5,) if len(shape) > 1 else (1,))
+    one, other = dense(batch).log_softmax(-1), pruned(batch).log_softmax(-1)
+    wanted = (one.exp() * (one - other)).sum(-1).mean().detach()
+    assert judge(pruned) == pytest.approx(float(wanted))
+    assert float(sums.sum() / counts.sum()) == pytest.approx(float(wanted))
