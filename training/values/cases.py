@@ -55,8 +55,8 @@ def known_of(
 
     Args:
         zoos: folders of the networks.
-        found: triples; those of masks are passed over, and those of networks that most budgets do no
-            damage to.
+        found: triples; those of masks are passed over, and those of networks that most budgets
+            do no damage to.
         report: told after every network how many are done, of how many.
 
     Raises:
