@@ -1,4 +1,4 @@
-"""What is left dense because somebody asked for it: parameters by name, pattern or kind of module."""
+"""What is left dense because somebody asked: parameters by name, pattern or kind of module."""
 
 from __future__ import annotations
 

@@ -56,9 +56,7 @@ def test_what_the_forward_does_not_take_is_refused_with_the_remedy(call, given):
 
 def test_words_are_refused():
     for call in CALLS.values():
-        with pytest.raises(
-            ValueError, match=r"batch 1 of the calibration: .* hold tensors"
-        ):
+        with pytest.raises(ValueError, match=r"batch 1 of the calibration: .* hold tensors"):
             call(["a", "b"])
 
 
