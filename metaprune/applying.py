@@ -202,8 +202,8 @@ def apply_plan(
 
 def next_job(job: Job, found: Pruned) -> Job:
     """What a further pruning of a result starts from."""
-    following = Job.of(found.model, job.example_inputs, job.calibration)
-    return replace(following, data=job.data, first=job.teacher)
+    following = Job.of(found.model, job.example_inputs, job.calibration, ignore=job.ignore)
+    return replace(following, data=job.data, notes=job.notes, first=job.teacher)
 
 
 def recover(
@@ -276,6 +276,7 @@ def _begun(job: Job, plan: Plan, folder: Path | None) -> Pruning:
         batches=job.batches,
         data=job.data,
         folder=folder,
+        notes=list(job.notes),
     )
 
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+import torch
 from torch import nn
 
 from graphs import Network, trace
-from graphs.calls.refusals import unwrapped
-from metaprune.calibration import Calibration
+from graphs.calls.refusals import admit, unwrapped
+from metaprune.calibration import Calibration, given
+from metaprune.ignoring import NOTHING, Ignored
 from metaprune.results.dense import Dense
-from metaprune.results.history import History, history_of
+from metaprune.results.history import History, history_of, inherit
 from metaprune.results.pruned import Pruned
 from pruners.moves import Moves
 from training.data.core import Data
@@ -30,6 +33,8 @@ class Job:
         calibration: batches, or None.
         data: a data set with its task, for methods that train; or None.
         history: what was done to the model before; None where it is dense.
+        ignore: what stays dense.
+        notes: what was understood of what was handed in.
         first: what the first of several prunings in a row started from; None in that one.
         unmoved: what is remembered of the network before moves changed it; None where none did.
     """
@@ -40,6 +45,8 @@ class Job:
     calibration: Calibration | None = None
     data: Data | None = None
     history: History | None = None
+    ignore: Ignored = NOTHING
+    notes: tuple[str, ...] = ()
     first: nn.Module | None = None
     unmoved: Dense | None = None
 
@@ -50,22 +57,29 @@ class Job:
         example_inputs: Any,
         calibration: Calibration | Iterable[Any] | None = None,
         data: Data | None = None,
+        *,
+        ignore: Ignored = NOTHING,
+        seed: int = 0,
+        dtype: torch.dtype | None = None,
     ) -> Job:
-        """Trace a model; batches are taken from the data where there are no others.
+        """Read what was handed in, and trace the model; see `metaprune.calibration.given`.
 
         Raises:
             TraceError: the model cannot be exported.
-            ValueError: a calibration without batches, or with some that the model does not take.
+            ValueError: inputs, batches or data that the model does not take.
         """
         model = unwrapped(model.model if isinstance(model, Pruned) else model)
-        batches = Calibration.choose(calibration, data)
+        admit(model)
+        found = given(model, example_inputs, calibration, data, seed, dtype)
         return cls(
             model=model,
-            net=trace(model, example_inputs),
-            example_inputs=example_inputs,
-            calibration=None if batches is None else batches.fitting(model, example_inputs),
+            net=ignore.left(trace(model, found.example_inputs), model),
+            example_inputs=found.example_inputs,
+            calibration=found.calibration,
             data=data,
             history=history_of(model),
+            ignore=ignore,
+            notes=found.notes,
         )
 
     @cached_property
@@ -85,7 +99,7 @@ class Job:
         """
         if not moves:
             return self
-        net = moves.apply(self.net)
+        net = self.ignore.left(moves.apply(self.net), self.model)
         own = {name: net.tensors[name].value.numel() for name in moves.unties}
         dense = replace(self.dense, weights={**self.dense.weights, **own})
         return replace(self, net=net, model=net.to_model(), first=self.teacher, unmoved=dense)
@@ -104,3 +118,27 @@ class Job:
     def measured(self) -> bool:
         """Whether there are batches to measure on."""
         return self.calibration is not None
+
+
+def placed(
+    model: nn.Module | Pruned,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | None = None,
+) -> nn.Module | Pruned:
+    """A copy of a model on a device and in a dtype; the model itself where nothing is asked.
+
+    Raises:
+        ValueError: what is no device or no floating-point dtype, or a device that is not here.
+    """
+    if device is None and dtype is None:
+        return model
+    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        raise ValueError(f"dtype takes a floating-point dtype, such as torch.float32 (got {dtype})")
+    model = unwrapped(model.model if isinstance(model, Pruned) else model)
+    copied = copy.deepcopy(model)
+    inherit(model, copied)
+    try:
+        return copied.to(device=device, dtype=dtype)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"the model cannot be moved to device {device!r}: {reason}") from error
