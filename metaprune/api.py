@@ -16,7 +16,7 @@ from torch import nn
 
 from metaprune.applying import apply_plan, in_place, refuse_in_place, repairs
 from metaprune.calibration import Calibration
-from metaprune.job import Job, placed
+from metaprune.job import Job
 from metaprune.patterns import parse
 from metaprune.planning import (
     DEFAULT,
@@ -140,9 +140,8 @@ def prune(
             "there is no pruning in place on another device or in another dtype: move the model "
             "itself, model.to(...), or leave inplace out"
         )
-    model = placed(model, device, dtype)
-    left = ignored(asked)
-    job = Job.of(model, example_inputs, calibration, data, ignore=left, seed=seed, dtype=dtype)
+    at: dict[str, Any] = {"seed": seed, "device": device, "dtype": dtype}
+    job = Job.of(model, example_inputs, calibration, data, ignore=ignored(asked), **at)
     methods = recovery_methods(job, asked)
     folder = None if checkpoints is None else Path(checkpoints)
     run = run_schedule(job, asked, methods, folder, inplace)
@@ -184,10 +183,8 @@ def plan(
         FileNotFoundError: there is no such metanetwork.
     """
     asked = Settings.of(**settings)
-    model = placed(model, device, dtype)
-    left = ignored(asked)
-    job = Job.of(model, example_inputs, calibration, ignore=left, seed=seed, dtype=dtype)
-    return plan_job(job, asked)
+    at: dict[str, Any] = {"seed": seed, "device": device, "dtype": dtype}
+    return plan_job(Job.of(model, example_inputs, calibration, ignore=ignored(asked), **at), asked)
 
 
 @torch.inference_mode(False)

@@ -60,15 +60,19 @@ class Job:
         *,
         ignore: Ignored = NOTHING,
         seed: int = 0,
+        device: str | torch.device | None = None,
         dtype: torch.dtype | None = None,
     ) -> Job:
-        """Read what was handed in, and trace the model; see `metaprune.calibration.given`.
+        """Read what was handed in, and trace the model, or a copy of it that is moved first.
+
+        See `metaprune.calibration.given`.
 
         Raises:
             TraceError: the model cannot be exported.
             ValueError: inputs, batches or data that the model does not take.
         """
         model = unwrapped(model.model if isinstance(model, Pruned) else model)
+        model = _placed(model, device, dtype)
         admit(model)
         found = given(model, example_inputs, calibration, data, seed, dtype)
         return cls(
@@ -120,11 +124,9 @@ class Job:
         return self.calibration is not None
 
 
-def placed(
-    model: nn.Module | Pruned,
-    device: str | torch.device | None = None,
-    dtype: torch.dtype | None = None,
-) -> nn.Module | Pruned:
+def _placed(
+    model: nn.Module, device: str | torch.device | None, dtype: torch.dtype | None
+) -> nn.Module:
     """A copy of a model on a device and in a dtype; the model itself where nothing is asked.
 
     Raises:
@@ -134,7 +136,6 @@ def placed(
         return model
     if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
         raise ValueError(f"dtype takes a floating-point dtype, such as torch.float32 (got {dtype})")
-    model = unwrapped(model.model if isinstance(model, Pruned) else model)
     copied = copy.deepcopy(model)
     inherit(model, copied)
     try:

@@ -65,6 +65,9 @@ RULES: Mapping[str, Rule] = {
     "depth-linear": Rule({"budget": "depth-linear"}),
     "metanet": Rule({"budget": METANET, "metanet": "default"}, always=True),
     "expected loss": Rule({"budget": "expected-loss"}),
+    "expected loss, imitated": Rule(
+        {"budget": "expected-loss", "recovery": ["default", "imitate"]}
+    ),
     "expected loss, nothing tried": Rule(_judged(0)),
     "expected loss, 16 evaluations": Rule(_judged(16)),
     "expected loss, 64 evaluations": Rule(_judged(64)),

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import ceil
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from pruners.curves.trial import left_out
 from pruners.statistics import microbatches
+from training.config import check_positive
 from training.fitting.optim import generator, learning_rate
 
 
@@ -26,7 +27,7 @@ class Descent:
         steps: of Adam (Kingma & Ba, arXiv 1412.6980), with half a cosine of learning rates.
         lr: the first and highest of them.
         batch_size: examples a step.
-        held_out: share of the examples that judge, in (0, 1).
+        held_out: share of the batches that judge, in (0, 0.5]; see `pruners.curves.left_out`.
         judge_every: steps between judgements; the last one always has one.
         seed: of the order of the examples.
 
@@ -42,19 +43,15 @@ class Descent:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "judge_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1 (got {getattr(self, name)})")
+        check_positive(self, "steps", "batch_size", "judge_every")
         if not self.lr > 0:
             raise ValueError(f"lr must be above 0 (got {self.lr})")
-        if not 0 < self.held_out < 1:
-            raise ValueError(f"held_out must lie between 0 and 1 (got {self.held_out})")
+        if not 0 < self.held_out <= 0.5:
+            raise ValueError(f"held_out must lie above 0, and not above 0.5 (got {self.held_out})")
 
 
 def divided(batches: Sequence[Any], settings: Descent) -> tuple[list[Any], list[Any]]:
-    """Batches of `batch_size` examples to learn from, and those that judge.
-
-    Where there are too few of them for one to judge, they are made smaller.
+    """Batches of at most `batch_size` examples to learn from, and those that judge.
 
     Args:
         batches: inputs of the model.
@@ -63,22 +60,14 @@ def divided(batches: Sequence[Any], settings: Descent) -> tuple[list[Any], list[
     Raises:
         ValueError: there are not two examples to divide.
     """
-    size, wanted = settings.batch_size, ceil(1 / settings.held_out)
-    pieces = list(microbatches(batches, size))
-    while len(pieces) < wanted and size > 1:
-        size //= 2
-        pieces = list(microbatches(batches, size))
-    if len(pieces) < 2:
+    pieces = list(microbatches(batches, settings.batch_size))
+    learning, judging = left_out(pieces, settings.held_out)
+    if not judging:
         raise ValueError(
             "recovery that descends needs at least two examples, of which one judges (got one that "
             "cannot be divided); give a larger calibration, or leave the method out"
         )
-    count = min(max(1, round(settings.held_out * len(pieces))), len(pieces) - 1)
-    judging = {(i + 1) * len(pieces) // count - 1 for i in range(count)}
-    return (
-        [piece for i, piece in enumerate(pieces) if i not in judging],
-        [piece for i, piece in enumerate(pieces) if i in judging],
-    )
+    return learning, judging
 
 
 def descend(

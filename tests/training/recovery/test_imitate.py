@@ -8,7 +8,7 @@ from torch import nn
 
 import metaprune
 from training.recovery.descent import Descent, divided
-from training.recovery.methods.imitate import divergence
+from training.recovery.methods.imitate import imitation_loss
 
 PATTERNS = {
     "channels": {"pattern": "channels", "target": {"macs": "50%"}},
@@ -46,7 +46,7 @@ def test_predictions_of_examples_left_out_are_no_further_than_before(pattern: st
     dense = network().eval()
     with torch.no_grad():
         lost = [
-            sum(float(divergence(dense, one.model.eval(), batch)) for batch in judging)
+            sum(float(imitation_loss(dense, one.model.eval(), batch)) for batch in judging)
             for one in (solved, moved)
         ]
     assert lost[1] <= lost[0]
@@ -73,7 +73,7 @@ def test_the_same_input_gives_the_same_result_and_no_gradient_is_left() -> None:
 
 
 @pytest.mark.parametrize("examples", [2, 3, 7, 48, 129])
-@pytest.mark.parametrize("share", [0.05, 0.15, 0.6])
+@pytest.mark.parametrize("share", [0.05, 0.15, 0.5])
 def test_every_example_learns_or_judges(examples: int, share: float) -> None:
     x = torch.arange(float(examples))[:, None]
     learning, judging = divided([(x,)], Descent(held_out=share))
@@ -88,7 +88,7 @@ def test_a_single_example_is_refused() -> None:
         divided([(torch.randn(1, 8),)], Descent())
 
 
-@pytest.mark.parametrize("options", [{"steps": 0}, {"lr": 0}, {"held_out": 1}, {"stepz": 3}])
+@pytest.mark.parametrize("options", [{"steps": 0}, {"lr": 0}, {"held_out": 0.6}, {"stepz": 3}])
 def test_settings_that_make_no_sense_are_refused(options: dict) -> None:
     with pytest.raises(ValueError, match=next(iter(options))):
         pruned("channels", [{"imitate": options}])

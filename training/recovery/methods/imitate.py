@@ -7,11 +7,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from graphs.calls.running import run, undisturbed
+from graphs.calls.running import undisturbed
 from pruners.curves import Judge
-from pruners.curves.trial import in_words
+from pruners.curves.trial import divergence, in_words, predictions
 from pruners.recovery.base import Pruning, Stage, recovery
-from pruners.statistics.likelihood import scores_of
 from training.config import from_mapping
 from training.recovery.descent import Descent, descend, divided
 from training.recovery.masked import keep_masks
@@ -56,7 +55,7 @@ class Imitate:
             before, after = descend(
                 parameters,
                 pieces,
-                lambda batch: divergence(teacher, model, batch),
+                lambda batch: imitation_loss(teacher, model, batch),
                 lambda: judge(model),
                 settings,
                 lambda: restore(model),
@@ -69,23 +68,15 @@ class Imitate:
         )
 
 
-def divergence(teacher: nn.Module, model: nn.Module, batch: Any) -> Tensor:
+def imitation_loss(teacher: nn.Module, model: nn.Module, batch: Any) -> Tensor:
     """KL(teacher || model) in nats, the mean over the predictions of a batch that count.
-
-    Single scores are means of a normal distribution of variance 1, as for `Judge`.
 
     Args:
         teacher: learns nothing.
         model: whose graph is kept.
-        batch: inputs; padding does not count (`attention_mask`).
+        batch: inputs.
     """
     with torch.no_grad():
-        wanted, counted = scores_of(run(teacher, batch), batch)
-    found, _ = scores_of(run(model, batch), batch)
-    wanted, found = wanted.float(), found.float()
-    if found.shape[-1] == 1:
-        lost = (wanted - found).square().sum(-1) / 2
-    else:
-        logs = wanted.log_softmax(-1)
-        lost = (logs.exp() * (logs - found.log_softmax(-1))).sum(-1)
-    return (lost * counted).sum() / counted.sum().clamp_min(1)
+        wanted, weight = predictions(teacher, batch)
+    found, _ = predictions(model, batch)
+    return (divergence(wanted, found) * weight).sum() / weight.sum().clamp_min(1)
