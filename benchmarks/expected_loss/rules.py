@@ -55,6 +55,9 @@ def _judged(evaluations: int) -> dict[str, Any]:
     return {"budget": {"rule": "expected-loss", "evaluations": evaluations}}
 
 
+IMITATED = {"recovery": ["default", "imitate"]}
+"""What is solved, then a few hundred steps towards the dense predictions."""
+
 RULES: Mapping[str, Rule] = {
     "uniform": Rule({"budget": "uniform"}, always=True),
     "erk": Rule({"budget": "erk"}),
@@ -106,6 +109,9 @@ def _transformed(name: str, settings: Mapping[str, Any]) -> dict[str, Rule]:
 TRANSFORMED: Mapping[str, Rule] = {
     **_transformed("one side", ONE_SIDED),
     **_transformed("expected loss", {}),
+    "expected loss, descent 100, imitated": Rule(
+        {**IMITATED, "transform": {"rotate": {"descent": 100}}}, always=True
+    ),
 }
 """Label → rule of the benchmark of transformations."""
 
