@@ -120,5 +120,6 @@ COMPONENTS: Mapping[str, Rule] = {
     "closed form": Rule({"transform": {"rotate": {"descent": 0}}}),
     "descent 100": Rule({"transform": {"rotate": {"descent": 100}}}),
     "auto": Rule({"transform": "auto"}),
+    "descent 100, imitated": Rule({**IMITATED, "transform": {"rotate": {"descent": 100}}}),
 }
 """Label → rule of the benchmark of components: units by expected loss."""
