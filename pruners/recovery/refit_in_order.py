@@ -41,6 +41,7 @@ def refit_in_order(
     damping: float = DAMPING,
     form: Form | None = None,
     samples: int | None = None,
+    dense_batches: Sequence[Any] | None = None,
 ) -> Refit:
     r"""Weights with which a pruned network reproduces the dense one, layer by layer.
 
@@ -62,6 +63,8 @@ def refit_in_order(
         form: what becomes of every best weight before the next layer sees its outputs: a mask, or
             factors.
         samples: places of every batch that a layer is fitted to, at most; None for all.
+        dense_batches: what goes into the dense network where other batches go into the pruned one:
+            a part of a network whose earlier parts are pruned. None for the same.
 
     Returns:
         Values of the small network's shapes, for `small.replace`.
@@ -95,8 +98,8 @@ def refit_in_order(
         }
         pairs: list[_Pair] = []
         try:
-            for batch in batches:
-                pairs.append(_Pair(model, pruned, theirs, own, rows, batch, samples))
+            for both in zip(dense_batches or batches, batches, strict=True):
+                pairs.append(_Pair(model, pruned, theirs, own, rows, both, samples))
             for name in order:
                 into = intercept_of(small, name, small.tensors[name])
                 sums = _together(pairs, name, biased=into is not None)
@@ -196,12 +199,12 @@ class _Pair:
         theirs: Mapping[str, torch.Tensor],
         own: Mapping[str, torch.Tensor],
         rows: Mapping[str, torch.Tensor | None],
-        batch: Any,
+        both: tuple[Any, Any],
         samples: int | None,
     ) -> None:
         self.rows, self.samples = rows, samples
-        self.dense = Stepper(model, batch, {id(theirs[n]): n for n in rows}, after=True)
-        self.small = Stepper(pruned, batch, {id(own[n]): n for n in rows})
+        self.dense = Stepper(model, both[0], {id(theirs[n]): n for n in rows}, after=True)
+        self.small = Stepper(pruned, both[1], {id(own[n]): n for n in rows})
         self.small.advance()
 
     def regression(self, name: str, biased: bool) -> Regression | None:

@@ -1,10 +1,11 @@
-"""A block of a network by itself: what goes into it, what it hands on, and how far that is off."""
+"""A block of a network by itself: what goes into it, how far off it is, and steps that mend it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -13,6 +14,29 @@ from torch.utils import _pytree as pytree
 
 from graphs.calls.running import run
 from pruners.statistics.borders import Border, handed_on
+from training.recovery.descent import Descent, descend
+from training.recovery.masked import keep_masks
+
+
+@dataclass(frozen=True)
+class BlockDescent(Descent):
+    """Settings of the steps on a block; see `training.recovery.descent.Descent`.
+
+    Args:
+        curved: share of the output's curvature in the error of a block, in [0, 1]; the rest counts
+            all features alike.
+
+    Raises:
+        ValueError: a setting that makes no sense.
+    """
+
+    lr: float = 2e-3
+    curved: float = 0.9
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.curved <= 1:
+            raise ValueError(f"curved must lie in [0, 1] (got {self.curved})")
 
 
 @dataclass(frozen=True)
@@ -128,3 +152,54 @@ class BlockError:
         if self._root is not None:
             rows = rows @ self._root.to(rows)
         return (rows if example.counted is None else rows[example.counted]).square().mean()
+
+
+def imitate_block(
+    block: nn.Module,
+    error: BlockError,
+    learning: Sequence[Example],
+    judging: Sequence[Example],
+    masks: Mapping[str, Tensor],
+    settings: BlockDescent,
+    shared: Collection[int] = (),
+) -> tuple[float, float]:
+    """Move the weights of a block that stay to where it hands on what the dense one does.
+
+    Args:
+        block: of the pruned network; changed in place.
+        error: of the block.
+        learning, judging: batches that steps are taken on, and those that say which one was best.
+        masks: parameter name → bool; a weight outside its mask stays 0.
+        settings: of the steps.
+        shared: ids of parameters that other modules hold too, which stay as they are.
+
+    Returns:
+        The relative error on what judges, before and after; never more after.
+    """
+    with torch.no_grad():
+        size = fmean(float(error.size(one.wanted, one)) for one in judging)
+    scale = max(size, torch.finfo(torch.float32).tiny)
+
+    def judge() -> float:
+        with torch.no_grad():
+            return fmean(float(error(block, one)) for one in judging) / scale
+
+    parameters = {
+        name: parameter.requires_grad_()
+        for name, parameter in block.named_parameters()
+        if parameter.is_floating_point() and id(parameter) not in shared
+    }
+    restore = keep_masks(block, masks)
+    with torch.enable_grad():
+        found = descend(
+            parameters,
+            learning,
+            lambda one: error(block, one) / scale,
+            judge,
+            settings,
+            lambda: restore(block),
+        )
+    for parameter in parameters.values():
+        parameter.requires_grad_(False)
+        parameter.grad = None
+    return found

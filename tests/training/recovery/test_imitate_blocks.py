@@ -14,9 +14,8 @@ from pruners.curves import Judge
 from pruners.statistics.borders import Border, borders, handed_on
 from pruners.statistics.recompute import repeated_blocks
 from tests.oracles.networks.families import build
-from training.recovery.blocks import BlockError, Example, example, why_not
+from training.recovery.blocks import BlockDescent, BlockError, Example, example, why_not
 from training.recovery.descent import divided
-from training.recovery.methods.imitate_blocks import BlockDescent
 
 PATTERNS = {
     "channels": {"pattern": "channels", "target": {"macs": "60%"}},

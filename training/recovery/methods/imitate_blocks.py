@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, ClassVar
 
@@ -20,30 +19,14 @@ from pruners.statistics import NoCurvatureError
 from pruners.statistics.borders import Border, borders
 from pruners.statistics.recompute import repeated_blocks
 from training.config import from_mapping
-from training.recovery.blocks import BlockError, example, why_not
-from training.recovery.descent import Descent, descend, divided
-from training.recovery.masked import keep_masks
-
-
-@dataclass(frozen=True)
-class BlockDescent(Descent):
-    """Settings of the steps on a block; see `training.recovery.descent.Descent`.
-
-    Args:
-        curved: share of the output's curvature in the error of a block, in [0, 1]; the rest counts
-            all features alike.
-
-    Raises:
-        ValueError: a setting that makes no sense.
-    """
-
-    lr: float = 2e-3
-    curved: float = 0.9
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 <= self.curved <= 1:
-            raise ValueError(f"curved must lie in [0, 1] (got {self.curved})")
+from training.recovery.blocks import (
+    BlockDescent,
+    BlockError,
+    example,
+    imitate_block,
+    why_not,
+)
+from training.recovery.descent import divided
 
 
 @recovery("imitate-blocks")
@@ -125,36 +108,17 @@ class ImitateBlocks:
         """Move a block; its relative error on what is left out, before and after."""
         pruned, name = pruning.pruned, border.name
         assert pruned is not None
-        block, error = pruned.get_submodule(name), BlockError(border, self.settings.curved)
         met, judged = (
             [example(dense, pruned, name, batch) for batch in part] for part in (learning, judging)
         )
-        with torch.no_grad():
-            size = fmean(float(error.size(one.wanted, one)) for one in judged)
-        scale = max(size, torch.finfo(torch.float32).tiny)
-
-        def judge() -> float:
-            with torch.no_grad():
-                return fmean(float(error(block, one)) for one in judged) / scale
-
-        shared = _shared(pruned, name)
-        own = {n: p for n, p in block.named_parameters() if id(p) not in shared}
-        parameters = {n: p.requires_grad_() for n, p in own.items() if p.is_floating_point()}
-        inside = {n: m for n, m in pruning.masks.items() if n.startswith(f"{name}.")}
-        restore = keep_masks(pruned, inside)
-        with torch.enable_grad():
-            found = descend(
-                parameters,
-                met,
-                lambda one: error(block, one) / scale,
-                judge,
-                self.settings,
-                lambda: restore(pruned),
-            )
-        for parameter in parameters.values():
-            parameter.requires_grad_(False)
-            parameter.grad = None
-        return found
+        masks = {
+            weight.removeprefix(f"{name}."): mask
+            for weight, mask in pruning.masks.items()
+            if weight.startswith(f"{name}.")
+        }
+        error = BlockError(border, self.settings.curved)
+        block, shared = pruned.get_submodule(name), _shared(pruned, name)
+        return imitate_block(block, error, met, judged, masks, self.settings, shared)
 
 
 def _judge(dense: nn.Module, batches: Sequence[Any]) -> Callable[[nn.Module], float]:
