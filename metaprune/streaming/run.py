@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
@@ -205,6 +206,7 @@ class Run:
                 self.states.keep(kind, 0, [entry.hidden for entry in self.entries])
         for i in range(first, self.blocks):
             self._solve_block(i, shares)
+            gc.collect()  # graphs refer to themselves, and to the weights of their block
             self.states.drop(PRUNED, i)
             if not self.settings.curved:
                 self.states.drop(DENSE, i)

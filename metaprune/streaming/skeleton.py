@@ -24,7 +24,7 @@ class Skeleton:
         checkpoint: of the model.
         dtype: in which it computes.
         device: on which it computes.
-        attention: implementation, `sdpa` or `eager`.
+        attention: implementation, `sdpa` or `eager`; None for the one of the class.
 
     Attributes:
         model: the module; its parameters are on the meta device.
@@ -39,7 +39,7 @@ class Skeleton:
         checkpoint: Checkpoint,
         dtype: torch.dtype = torch.float32,
         device: str | torch.device = "cpu",
-        attention: str = "sdpa",
+        attention: str | None = None,
     ) -> None:
         self.checkpoint, self.dtype, self.device = checkpoint, dtype, torch.device(device)
         self.model = _without_weights(checkpoint.folder, dtype, attention)
@@ -108,7 +108,7 @@ class Skeleton:
         self.model.to(self.device) if self.device.type != "cpu" else None
 
 
-def _without_weights(folder: Path, dtype: torch.dtype, attention: str) -> nn.Module:
+def _without_weights(folder: Path, dtype: torch.dtype, attention: str | None) -> nn.Module:
     import transformers
     from accelerate import init_empty_weights
 
@@ -152,7 +152,7 @@ def _stored(model: Any, checkpoint: Checkpoint) -> dict[str, str]:
     if missing:
         raise ValueError(
             f"{str(checkpoint.folder)!r} lacks {len(missing)} tensors of {type(model).__name__} "
-            f"({first_of(missing)}); where the class reads them under other names (fused experts), "
-            "save the model once with save_pretrained after loading it"
+            f"({first_of(missing)}); checkpoints whose tensors are put together when they are "
+            "loaded (the experts of a mixture) are not streamed: prune with metaprune.prune"
         )
     return found

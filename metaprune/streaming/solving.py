@@ -92,7 +92,7 @@ def solved(
         dense, pruned: batches of the block, as the dense and the pruned blocks before it give them.
     """
     sides = {name: {"curvature": curvature[name]} for name in asks if name in curvature}
-    found = solve_in_order(net, block, solver, asks, pruned, sides, dense_batches=dense)
+    found = solve_in_order(net, block, solver, asks, pruned, sides, dense_batches=dense, again=True)
     solutions, values = dict(found.solutions), dict(found.refit.values)
     rest = {name: ask for name, ask in asks.items() if name not in solutions}
     notes = []
@@ -111,9 +111,7 @@ def solved(
     return Solved(values, masks, dict(found.refit.errors), tuple(notes))
 
 
-def put(
-    block: nn.Module, values: Mapping[str, Tensor], dtypes: Mapping[str, torch.dtype]
-) -> None:
+def put(block: nn.Module, values: Mapping[str, Tensor], dtypes: Mapping[str, torch.dtype]) -> None:
     """Write values into a block, rounded as they will be read back.
 
     Args:
