@@ -79,13 +79,13 @@ def main(argv: Sequence[str] | None = None) -> None:
 
         sys.stdout.write(command_help(command) + "\n")
         return
-    modules, overrides = _imports(overrides)
+    modules, overrides = split_imports(overrides)
     for module in modules:
         _import(command, module)
     _run(command, [FLAGS.get(argument, argument) for argument in overrides])
 
 
-def _imports(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+def split_imports(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """The modules to import, and the arguments without them."""
     modules, rest, left = [], [], iter(arguments)
     for argument in left:
