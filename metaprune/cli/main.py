@@ -2,8 +2,8 @@
 
     metaprune COMMAND [key=value ...] [--import MODULE] [--multirun] [--help]
 
-A command is a module of `metaprune.cli` with a function `run(config)`, and a file of the same
-name in `conf/`. Errors are one sentence without a traceback; HYDRA_FULL_ERROR=1 shows it.
+A command is a module of `metaprune.cli.commands` with a function `run(config)`, and a file of the
+same name in `conf/`. Errors are one sentence without a traceback; HYDRA_FULL_ERROR=1 shows it.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ def _guarded(command: str) -> Callable[[Any], None]:
 
     def task(config: Any) -> None:
         try:
-            import_module(f"metaprune.cli.{command}").run(config)
+            import_module(f"metaprune.cli.commands.{command}").run(config)
         except Exception as error:
             if os.environ.get("HYDRA_FULL_ERROR") == "1":
                 raise

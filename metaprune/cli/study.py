@@ -12,11 +12,12 @@ from rich.console import Console
 from torch import nn
 
 from graphs.tools.files import refuse_filled
+from metaprune.advice import find
 from metaprune.applying import recover
 from metaprune.calibration import Calibration
 from metaprune.job import Job
 from metaprune.patterns import parse
-from metaprune.planning import ignored, recovery_methods
+from metaprune.planning import check_choices, ignored, recovery_methods
 from metaprune.report import Entry, Layer, Report, words
 from metaprune.report.outline import outline
 from metaprune.result import Result
@@ -92,6 +93,31 @@ def methods(
         if all((other.name, other.metanet) != (m.name, m.metanet) for m in found):
             found.append(other)
     return found
+
+
+def check_methods(
+    settings: Settings,
+    targets: Sequence[Mapping[str, Any]],
+    chosen: Sequence[Method],
+    measured: bool,
+) -> None:
+    """Refuse what does not fit together, before a network or data are loaded.
+
+    Args:
+        settings: of every point, without what the point is.
+        targets: see `Study.run`.
+        chosen: the methods.
+        measured: whether there will be calibration.
+
+    Raises:
+        ValueError: a name or an option that nothing answers to, or an amount that is none.
+        FileNotFoundError: a metanetwork that is not there.
+    """
+    for method in chosen:
+        if method.metanet is not None:
+            find(method.metanet)
+        for target in targets:
+            check_choices(replace(settings, target=target or None, **method.choice), measured)
 
 
 def _options(budget: str | Mapping[str, Any]) -> Mapping[str, Any]:

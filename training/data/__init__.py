@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from training.data import cifar10, digits, text
 from training.data.core import Data
-from training.data.registry import DATASETS, dataset, load, load_settings
+from training.data.registry import DATASETS, check_settings, dataset, load, load_settings
 from training.data.split import Batch, Split, fingerprint, hold_out
 from training.data.tasks import Classification, LanguageModelling, Task
 
@@ -21,6 +21,7 @@ __all__ = [
     "LanguageModelling",
     "Split",
     "Task",
+    "check_settings",
     "cifar10",
     "dataset",
     "digits",

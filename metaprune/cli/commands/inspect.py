@@ -13,10 +13,11 @@ from torch import nn
 
 from graphs.tools.files import refuse_filled
 from metaprune.calibration import Calibration
-from metaprune.cli.config import load_data, load_model, typed
+from metaprune.cli.config import check_groups, load_data, load_model, typed
 from metaprune.inspection import inspect
 from metaprune.inspection.examples import from_model, from_shapes
 from metaprune.inspection.faces.terminal import show
+from metaprune.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -33,12 +34,19 @@ class InspectConfig:
     out: str | None = None
     json: bool = False
 
+    def __post_init__(self) -> None:
+        for name in ("latency", "examples", "rows"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be at least 0 (got {getattr(self, name)})")
+        Settings(min_units=self.min_units)
+
 
 def run(config: DictConfig) -> None:
     """Trace and print; no weights are changed and nothing is trained."""
     settings, _ = typed(InspectConfig, config)
     if settings.out:
         refuse_filled(settings.out)
+    check_groups(settings.model, settings.data)
     model = load_model(settings.model)
     found = inspect(
         model,
