@@ -2,12 +2,13 @@
 
 `split` holds examples in memory, `tasks` says what a network is trained and judged for, `core` is a
 data set made of both. `registry` finds data sets by name; each of them is one file (`digits`,
-`cifar10`, `text`), and a file of yours that registers one is as good. `images` prepares pictures.
+`cifar10`, `text`, `function`), and a file of yours that registers one is as good. `images` prepares
+pictures.
 """
 
 from __future__ import annotations
 
-from training.data import cifar10, digits, text
+from training.data import cifar10, digits, function, text
 from training.data.core import Data
 from training.data.registry import DATASETS, check_settings, dataset, load, load_settings
 from training.data.split import Batch, Split, fingerprint, hold_out
@@ -26,6 +27,7 @@ __all__ = [
     "dataset",
     "digits",
     "fingerprint",
+    "function",
     "hold_out",
     "load",
     "load_settings",
