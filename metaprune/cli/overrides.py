@@ -139,7 +139,7 @@ def _refuse_inside(override: Override, config: DictConfig, given: Mapping[str, O
         return
     other = given.get(parent)
     value = other.value() if other is not None else OmegaConf.select(config, parent, default={})
-    if isinstance(value, Mapping | DictConfig):
+    if isinstance(value, Mapping | DictConfig) or (value is None and parent not in WITHIN):
         return
     form = WITHIN.get(parent, "{{{key}: {value}}}")
     text = value if isinstance(value, str) else "NAME"

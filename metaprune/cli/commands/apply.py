@@ -22,6 +22,7 @@ from metaprune.cli.config import (
     run_folder,
     typed,
 )
+from metaprune.cli.progress import Progress
 from metaprune.cli.settings import CalibrationSettings, EvaluationSettings, LatencySettings
 from metaprune.planning import made
 from metaprune.report import words
@@ -46,6 +47,7 @@ class ApplyConfig:
     evaluate: EvaluationSettings
     latency: LatencySettings
     save: bool
+    progress: bool
     seed: int
 
 
@@ -55,23 +57,32 @@ def run(config: DictConfig) -> None:
     plan = Plan.load(settings.plan)
     made([one for one in settings.recovery or () if one != "default"])
     check_groups(settings.model, settings.data)
-    data, model = load_data(settings.data), load_model(settings.model)
-    result = apply(
-        model,
-        data.example_inputs(),
-        plan,
-        calibration=settings.calibration.of(data, settings.seed),
-        data=data,
-        recovery=settings.recovery,
-        seed=settings.seed,
-    )
+    console = Console()
+    steps = Progress(console, settings.progress)
+    with steps.step("loading the data"):
+        data = load_data(settings.data)
+    with steps.step("loading the network"):
+        model = load_model(settings.model)
+    with steps.step("carrying out the plan"):
+        result = apply(
+            model,
+            data.example_inputs(),
+            plan,
+            calibration=settings.calibration.of(data, settings.seed),
+            data=data,
+            recovery=settings.recovery,
+            seed=settings.seed,
+        )
     networks = {"dense": model, "pruned": result.model}
-    found = {
-        "figures": {
+    with steps.step("measuring both networks"):
+        figures = {
             name: evaluate(net, data, settings.evaluate.split, limit=settings.evaluate.limit)
             for name, net in networks.items()
-        },
-        "latency_ms": _latencies(networks, data, settings.latency),
+        }
+        latency_ms = _latencies(networks, data, settings.latency)
+    found = {
+        "figures": figures,
+        "latency_ms": latency_ms,
         "report": result.report,
         "config": content,
     }
@@ -79,9 +90,8 @@ def run(config: DictConfig) -> None:
     write_text(folder / "applied.json", json.dumps(found, indent=2, ensure_ascii=False) + "\n")
     if settings.save:
         result.save(folder / FOLDER, source=architecture(settings.model))
-    console = Console()
     title = f"{Path(settings.plan).name} on {data.name}, {settings.evaluate.split} split"
-    console.print(_table(title, result, found["figures"], found["latency_ms"]))
+    console.print(_table(title, result, figures, latency_ms))
     for note in result.report["notes"]:
         console.print(note, highlight=False)
     if settings.save:

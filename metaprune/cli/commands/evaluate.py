@@ -14,6 +14,7 @@ from rich.table import Table
 from graphs import trace
 from graphs.tools.files import write_text
 from metaprune.cli.config import check_groups, load_data, load_model, run_folder, typed
+from metaprune.cli.progress import Progress
 from metaprune.cli.settings import EvaluationSettings, LatencySettings
 from metaprune.report import words
 from metaprune.results.provenance import machine, versions
@@ -32,6 +33,7 @@ class EvaluateConfig:
     limit: int | None
     batch_size: int
     latency: LatencySettings
+    progress: bool
     json: bool
 
     def __post_init__(self) -> None:
@@ -43,11 +45,16 @@ def run(config: DictConfig) -> None:
     """Measure and print; the run folder gets `evaluation.json`."""
     settings, content = typed(EvaluateConfig, config)
     check_groups(settings.model, settings.data)
-    data, model = load_data(settings.data), load_model(settings.model)
-    metrics = evaluate(
-        model, data, settings.split, limit=settings.limit, batch_size=settings.batch_size
-    )
-    net = trace(model, data.example_inputs())
+    steps = Progress(Console(stderr=settings.json), settings.progress)
+    with steps.step("loading the data"):
+        data = load_data(settings.data)
+    with steps.step("loading the network"):
+        model = load_model(settings.model)
+    with steps.step("measuring"):
+        metrics = evaluate(
+            model, data, settings.split, limit=settings.limit, batch_size=settings.batch_size
+        )
+        net = trace(model, data.example_inputs())
     cost = {name: measure(net)[name] for name in ("macs", "params", "size_mb")}
     size, repeats = settings.latency.batch_size, settings.latency.repeats
     latency = None

@@ -19,6 +19,7 @@ from metaprune.cli.config import (
     run_folder,
     untrained,
 )
+from metaprune.cli.progress import Progress
 from metaprune.cli.settings import CalibrationSettings, EvaluationSettings, LatencySettings
 from metaprune.cli.study import Measuring, Study, check_methods, methods
 from metaprune.patterns import parse
@@ -44,6 +45,7 @@ class PruneConfig:
     save: bool
     export: str | Sequence[str] | None
     checkpoints: str | None
+    progress: bool
     seed: int
     finetune: Mapping[str, Any] | None = None
 
@@ -60,7 +62,9 @@ def run(config: DictConfig) -> None:
     if own.finetune is not None:
         FinetuneConfig.parse(own.finetune, "finetune")
         recovery = ("default",) if settings.recovery is None else settings.recovery
-        settings = replace(settings, recovery=(*recovery, {"finetune": dict(own.finetune)}))
+        told = bool(own.finetune.get("progress", False)) and own.progress
+        finetuning = {"finetune": {**own.finetune, "progress": told}}
+        settings = replace(settings, recovery=(*recovery, finetuning))
     measured = own.calibration.examples > 0
     chosen = methods(settings, own.compare, measured)
     check_methods(settings, targets, chosen, measured)
@@ -70,7 +74,11 @@ def run(config: DictConfig) -> None:
     console = Console()
     if (remark := untrained(own.model)) is not None:
         console.print(remark, style="yellow", highlight=False)
-    data, model = load_data(own.data), load_model(own.model)
+    steps = Progress(console, own.progress)
+    with steps.step("loading the data"):
+        data = load_data(own.data)
+    with steps.step("loading the network"):
+        model = load_model(own.model)
     study = Study(
         model,
         data,
@@ -86,6 +94,7 @@ def run(config: DictConfig) -> None:
         architecture(own.model),
         None if own.checkpoints is None else Path(own.checkpoints),
         console,
+        own.progress,
     )
     folder = run_folder(content)
     study.run(targets, chosen, folder if own.save else None)

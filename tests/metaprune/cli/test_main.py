@@ -148,6 +148,9 @@ def test_masks_from_the_command_line(run):
         "prune", "metanet=null", "pattern=2:4", "compare=[uniform]", *FAST, *TINY
     )
     assert code == 0, errors
+    assert "sparsity" in out
+    assert "50 %" in out
+    assert "1.00×" not in out
     said = "The network was never trained"
     assert said in out
     report = Report.from_json((folders("prune")[0] / "report.json").read_text())
