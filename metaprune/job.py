@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from graphs import Network, trace
+from graphs.calls.copying import working_copy
 from graphs.calls.refusals import unwrapped
 from metaprune.calibration import Calibration
 from metaprune.results.dense import Dense
@@ -24,7 +25,8 @@ class Job:
     """What plans are made for and carried out on.
 
     Args:
-        model: the module; never changed.
+        given: the module that is pruned; never run, and changed only in place.
+        model: a copy of it to run, over the same parameters.
         net: what was traced from it.
         example_inputs: tuple of arguments or dict of keywords for its forward.
         calibration: batches, or None.
@@ -34,6 +36,7 @@ class Job:
         unmoved: what is remembered of the network before moves changed it; None where none did.
     """
 
+    given: nn.Module
     model: nn.Module
     net: Network
     example_inputs: Any
@@ -57,15 +60,18 @@ class Job:
             TraceError: the model cannot be exported.
             ValueError: a calibration without batches, or with some that the model does not take.
         """
-        model = unwrapped(model.model if isinstance(model, Pruned) else model)
+        given = unwrapped(model.model if isinstance(model, Pruned) else model)
         batches = Calibration.choose(calibration, data)
+        net = trace(given, example_inputs)
+        aside = working_copy(given)
         return cls(
-            model=model,
-            net=trace(model, example_inputs),
+            given=given,
+            model=aside,
+            net=net,
             example_inputs=example_inputs,
-            calibration=None if batches is None else batches.fitting(model, example_inputs),
+            calibration=None if batches is None else batches.fitting(aside, example_inputs),
             data=data,
-            history=history_of(model),
+            history=history_of(given),
         )
 
     @cached_property

@@ -66,8 +66,10 @@ def rebuild(net: Structure, *, share: bool = False) -> Rebuilt:
         with evaluation(own), evaluation(net.source.model):
             search = Search(net, own)
             found = _followed(net, own, search) or _compared(net, own, search)
-    if not share:
-        _put(found.model, {name: t.value.clone() for name, t in net.tensors.items()})
+    # Forwards may write to buffers.
+    values = {name: t.value.detach() for name, t in net.tensors.items()}
+    again = {name: v.clone() for name, v in values.items() if not share or name in net.source.buffers}
+    _put(found.model, again)
     return found
 
 
@@ -205,7 +207,7 @@ def _own_class(net: Structure) -> nn.Module:
     old = dict(chain(*named(source)))
     memo: dict[int, Any] = {}
     for name, tensor in net.tensors.items():
-        made = tensor.value.detach()
+        made = _private(net, name)
         needs_grad = net.source.parameters.get(name)
         if needs_grad is not None:
             made = nn.Parameter(made, requires_grad=needs_grad)
@@ -215,7 +217,13 @@ def _own_class(net: Structure) -> nn.Module:
 
 
 def _real(net: Structure) -> dict[str, torch.Tensor]:
-    return {name: tensor.value.detach() for name, tensor in net.tensors.items()}
+    return {name: _private(net, name) for name in net.tensors}
+
+
+def _private(net: Structure, name: str) -> torch.Tensor:
+    """The value of a tensor to run with: a buffer, which a forward may write to, is a copy."""
+    value = net.tensors[name].value.detach()
+    return value.clone() if name in net.source.buffers else value
 
 
 def _put(module: nn.Module, values: Mapping[str, torch.Tensor]) -> None:

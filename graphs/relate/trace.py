@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import fx, nn
 
-from graphs.calls.copying import copy_module
+from graphs.calls.copying import working_copy
 from graphs.calls.export import capture, export
 from graphs.calls.names import Names
 from graphs.calls.recording import Recorded
@@ -27,9 +27,10 @@ def structure_of(model: nn.Module, example_inputs: Any, *, every_size: bool = Fa
     admit(model)
     # What a forward keeps for its next call stays in a copy, and what an earlier one kept is no
     # constant.
-    copied = _structure(model)
-    module = export(copied, inputs, every_size=True) if every_size else capture(copied, inputs)
-    return _network(module, model, inputs)
+    copied = working_copy(model)
+    if every_size:
+        return _network(export(copied, inputs, model, every_size=True), model, inputs)
+    return _network(capture(copied, inputs, model), model, inputs)
 
 
 def reopened(net: Structure) -> Structure:
@@ -39,16 +40,10 @@ def reopened(net: Structure) -> Structure:
         TraceError: the module cannot be exported.
     """
     model, inputs = net.source.model, net.source.example
-    return _network(export(_structure(model), inputs), model, inputs)
+    return _network(export(working_copy(model), inputs, model), model, inputs)
 
 
 def _network(module: Recorded | fx.GraphModule, model: nn.Module, inputs: Inputs) -> Structure:
     walk = Walk(module, Names(model))
     walk.run()
-    return assemble(walk, _structure(model), inputs)
-
-
-def _structure(model: nn.Module) -> nn.Module:
-    """A copy of the module tree that shares the tensors: structure without more weights."""
-    tables = (t for module in model.modules() for t in (module._parameters, module._buffers))
-    return copy_module(model, {id(t): t for table in tables for t in table.values()})
+    return assemble(walk, working_copy(model, apart=False), inputs)

@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from graphs import trace
+from graphs.calls.copying import working_copy
 from graphs.calls.diagnosis import described
 from graphs.calls.refusals import unwrapped
 from metaprune.calibration import Calibration
@@ -87,19 +88,20 @@ def inspect(
     start = time.perf_counter()
     model = unwrapped(model)
     net = trace(model, example_inputs)
+    aside = working_copy(model)
     traced = time.perf_counter()
-    counted, by_torch = check(net, model, example_inputs)
+    counted, by_torch = check(net, aside, example_inputs)
     checked = time.perf_counter()
     least = floors(net, min_units, SPARED)
     reachable = Target.parse(ASKED).reachable(net, least)
     seconds = {"trace": traced - start, "check": checked - traced}
     if latency:
-        reachable["latency_ms"] = measured_latency(net, model, least, latency)
+        reachable["latency_ms"] = measured_latency(net, aside, least, latency)
         seconds["latency"] = time.perf_counter() - checked
     given, curves = Calibration.of(calibration), dict[str, Any]()
     if given is not None:
         begun = time.perf_counter()
-        curves = expected(net, model, given.fitting(model, example_inputs).model_inputs)
+        curves = expected(net, aside, given.fitting(aside, example_inputs).model_inputs)
         seconds["expected"] = time.perf_counter() - begun
     found = groups(net)
     turned, not_turned = turning(net)

@@ -10,7 +10,6 @@ is written as `save_pretrained` writes it. Nothing in a folder is unpickled.
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Mapping
 from dataclasses import replace
@@ -22,6 +21,7 @@ from torch import nn
 
 from graphs import trace
 from graphs.build.compare import agree, one_product_more
+from graphs.calls.copying import copy_module, working_copy
 from graphs.calls.running import as_inputs, outputs
 from graphs.tools.files import read_tensors, whole_folder, write_tensors, write_text
 from metaprune.results.dense import Dense, is_transformer
@@ -137,7 +137,7 @@ def _in_dtypes_of(dense: nn.Module, tensors: Mapping[str, torch.Tensor]) -> nn.M
     """A dense model in the dtype of what was saved, where that has one: it has to run in it."""
     dtypes = {tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()}
     own = {p.dtype for p in (*dense.parameters(), *dense.buffers()) if p.is_floating_point()}
-    return copy.deepcopy(dense).to(dtypes.pop()) if len(dtypes) == 1 and dtypes != own else dense
+    return copy_module(dense, {}).to(dtypes.pop()) if len(dtypes) == 1 and dtypes != own else dense
 
 
 def _on(dense: nn.Module, inside: Path, how: Mapping[str, Any]) -> nn.Module:
@@ -213,7 +213,7 @@ def _check(result: Pruned, inside: Path) -> None:
         ValueError: they differ.
     """
     inputs = as_inputs(result.example_inputs)
-    found, expected = outputs(load(inside), inputs), outputs(result.model, inputs)
+    found, expected = outputs(load(inside), inputs), outputs(working_copy(result.model), inputs)
     if not agree(found, expected, tolerance=_kernels):
         raise ValueError(
             "the saved network does not compute what the pruned model computes, so nothing was "

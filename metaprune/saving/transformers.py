@@ -25,6 +25,7 @@ from graphs.build.attributes import evidence
 from graphs.build.compare import agree
 from graphs.build.configs import configs
 from graphs.build.search import configured_numbers
+from graphs.calls.copying import copy_module
 from graphs.calls.running import as_inputs, outputs
 from metaprune.results.pruned import Pruned
 
@@ -111,7 +112,7 @@ def write(result: Pruned, folder: Path) -> bool:
         probe = as_inputs(result.example_inputs)
         opened = read(folder, how)
         # Some classes keep some weights in single precision, whatever the others are in.
-        same = cast(copy.deepcopy(model), dict(opened.named_parameters()))
+        same = cast(copy_module(model, {}), dict(opened.named_parameters()))
         if agree(outputs(opened, probe), outputs(same, probe)):
             return True
         for path in folder.iterdir():
