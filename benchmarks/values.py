@@ -28,6 +28,7 @@ from training.triples import TriplesConfig, triples
 from training.triples.cases import Widths
 from training.triples.measure import measured
 from training.values import Known, ValueConfig, fit_value, known_of
+from training.values.cases import ROUNDING
 from training.values.judge import geometric_mean, spearman
 from training.zoo.members import PARTS
 
@@ -86,14 +87,14 @@ def judged(case: Known, subject: Subject, network: torch.nn.Module) -> dict[str,
     first = tuple(one.choices[one.named["expected loss"]].tolist())
     value = case.told(network)
     chosen = foreseen(widths.problem, value, [first], torch.Generator().manual_seed(0))
-    choices = one.choices.tolist()
+    choices, damage = one.choices.tolist(), one.damage.clamp_min(ROUNDING)
     return {
         "member": one.member,
         "family": one.family,
         "share": round(case.share, 6),
         "sum": judge(widths.prune(first)),
         "chosen": judge(widths.prune(chosen)),
-        "best": float(one.damage.min() / one.damage[one.named["expected loss"]]),
+        "best": float(damage.min() / damage[one.named["expected loss"]]),
         "correlation": spearman(value.log_damage(choices), one.damage),
         "of sum": spearman(one.value().log_damage(choices), one.damage),
     }

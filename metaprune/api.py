@@ -18,7 +18,14 @@ from metaprune.applying import apply_plan, in_place, refuse_in_place, repairs
 from metaprune.calibration import Calibration
 from metaprune.job import Job
 from metaprune.patterns import parse
-from metaprune.planning import DEFAULT, plan_job, recovery_for, recovery_methods, refuse_idle
+from metaprune.planning import (
+    DEFAULT,
+    ignored,
+    plan_job,
+    recovery_for,
+    recovery_methods,
+    refuse_idle,
+)
 from metaprune.result import Result
 from metaprune.results.pruned import Pruned
 from metaprune.schedules.run import run_schedule
@@ -65,11 +72,17 @@ def prune(
     finetune: FinetuneConfig | Mapping[str, Any] | None = None,
     checkpoints: str | Path | None = None,
     inplace: bool = False,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | None = None,
+    seed: int = 0,
     **settings: Any,
 ) -> Result:
     """Prune a model to a target; the model itself is left as it was, unless `inplace` asks for it.
 
-        result = metaprune.prune(model, (images,), target={"macs": "50%"}, calibration=batches)
+        result = metaprune.prune(model, loader, target={"macs": "50%"})
+
+    Inputs, labels and the loss are told from the signature of the forward and from what the loader
+    gives; `result.report["notes"]` says how they were read.
 
     A model that was pruned before, or opened by `metaprune.load`, is pruned further: targets are
     shares of what it is now, the report compares with the dense network that it came from, and the
@@ -79,13 +92,16 @@ def prune(
 
     Args:
         model: any module that `torch.export` accepts, or what an earlier pruning returned.
-        example_inputs: tuple of arguments or dict of keywords for its forward.
+        example_inputs: tuple of arguments or dict of keywords for its forward; or data to take
+            them from, which then calibrate too: a DataLoader, a data set, a tensor of examples,
+            a tuple of inputs and labels, a list of batches (`metaprune.calibration`).
 
     What to measure and train on:
 
     Args:
-        calibration: batches of model inputs, or a `Calibration`; with a loss in it the metanetwork
-            sees the gradients of one pass. Taken from the training split of `data` when None.
+        calibration: the same in the place of those, or a `Calibration`; with labels the
+            metanetwork sees the gradients of one pass. Taken from the training split of `data`
+            when None. A list is taken whole, of a loader and of data 512 examples.
         data: a data set with its task, for recovery methods that train.
         finetune: settings (`training.FinetuneConfig.parse`): the same as {"finetune": ...} at the
             end of `recovery`.
@@ -93,8 +109,8 @@ def prune(
     How (`metaprune.Settings` says what each takes):
 
     Args:
-        settings: `target`, `schedule`; `pattern`, `min_units`, `round_to`; `transform`; `metanet`,
-            `budget`, `solver`; `recovery`.
+        settings: `target`, `schedule`; `pattern`, `min_units`, `round_to`, `ignore`; `transform`;
+            `metanet`, `budget`, `solver`; `recovery`.
 
     Where:
 
@@ -104,6 +120,9 @@ def prune(
             from it.
         inplace: turn `model` itself into the pruned one, as the last step of all, and free its
             dense weights (`graphs.build.inplace`). After an error it is as it was.
+        device, dtype: of the work and of the result; a copy of the model is moved, and the inputs.
+            None leaves the model where it is, and moves the inputs to its device.
+        seed: of the examples that are chosen, and of the order in which a loader shuffles.
 
     Raises:
         UnreachableTargetError: before any work, with the reachable range.
@@ -116,7 +135,13 @@ def prune(
     _insist_on_flag(inplace)
     asked = Settings.of(**settings)
     asked = replace(asked, recovery=_with_finetuning(asked.recovery, finetune))
-    job = Job.of(model, example_inputs, calibration, data)
+    if inplace and not (device is None and dtype is None):
+        raise ValueError(
+            "there is no pruning in place on another device or in another dtype: move the model "
+            "itself, model.to(...), or leave inplace out"
+        )
+    at: dict[str, Any] = {"seed": seed, "device": device, "dtype": dtype}
+    job = Job.of(model, example_inputs, calibration, data, ignore=ignored(asked), **at)
     methods = recovery_methods(job, asked)
     folder = None if checkpoints is None else Path(checkpoints)
     run = run_schedule(job, asked, methods, folder, inplace)
@@ -134,6 +159,9 @@ def plan(
     example_inputs: Any,
     *,
     calibration: Calibration | Iterable[Any] | None = None,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | None = None,
+    seed: int = 0,
     **settings: Any,
 ) -> Plan:
     """Decide what to prune, in one step; the model is left as it was.
@@ -142,7 +170,7 @@ def plan(
     the first units of every axis, and the plan says so.
 
     Args:
-        model, example_inputs, calibration: see `metaprune.prune`.
+        model, example_inputs, calibration, device, dtype, seed: see `metaprune.prune`.
         settings: see `metaprune.Settings`; `schedule` and `recovery` are noted in the plan.
 
     Returns:
@@ -155,7 +183,8 @@ def plan(
         FileNotFoundError: there is no such metanetwork.
     """
     asked = Settings.of(**settings)
-    return plan_job(Job.of(model, example_inputs, calibration), asked)
+    at: dict[str, Any] = {"seed": seed, "device": device, "dtype": dtype}
+    return plan_job(Job.of(model, example_inputs, calibration, ignore=ignored(asked), **at), asked)
 
 
 @torch.inference_mode(False)
@@ -171,14 +200,15 @@ def apply(
     finetune: FinetuneConfig | Mapping[str, Any] | None = None,
     checkpoints: str | Path | None = None,
     inplace: bool = False,
+    seed: int = 0,
 ) -> Result:
     """Carry out a plan, a chain step by step; the model is left as it was, unless asked.
 
     Args:
         model: of the architecture that the plan was made for, the same checkpoint or another.
-        example_inputs: tuple of arguments or dict of keywords for its forward.
+        example_inputs: see `metaprune.prune`.
         plan: from `plan`, `Result.plan` or `Plan.load`.
-        calibration, data, finetune, checkpoints, inplace: see `metaprune.prune`.
+        calibration, data, finetune, checkpoints, inplace, seed: see `metaprune.prune`.
         recovery: see `metaprune.Settings`; each method at those steps of a chain that it serves.
 
     Raises:
@@ -202,7 +232,7 @@ def apply(
     if recovery is not None and not isinstance(recovery, str):
         recovery = tuple(recovery)
     asked = _with_finetuning(Settings.of(recovery=recovery).recovery, finetune)
-    job = Job.of(model, example_inputs, calibration, data)
+    job = Job.of(model, example_inputs, calibration, data, seed=seed)
     patterns = [parse(step.pattern) for step in plan.steps]
     if asked is not None:
         refuse_idle(asked, [pattern.prunes for pattern in patterns])

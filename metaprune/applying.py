@@ -7,6 +7,7 @@ from dataclasses import replace
 from math import inf
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 from torch import nn
 
@@ -74,6 +75,28 @@ def apply_step(
     assert pruning.small is not None
     chain = pruning.plan if history is None else history.plan.then(pruning.plan)
     report = summary(job.dense, job.net, pruning.small, pruning.pruned, chain, pruning.masks)
+    _compare_with_foretold(job, plan, pruning, report)
+    if told is not None:
+        report["transform"] = told
+    if why := plan.provenance.get("no_expected_loss"):
+        pruning.notes.append(f"Budget divided {why}.")
+    report["notes"], report["seconds"] = pruning.notes, pruning.seconds
+    report["repaired"] = [list(repair) for repair in rebuilt.repaired]
+    report["varied"] = {name: dict(values) for name, values in rebuilt.varied.items()}
+    remember(pruning.pruned, History(job.dense, chain, pruning.masks))
+    return Pruned(
+        model=pruning.pruned,
+        plan=chain,
+        report=report,
+        network=pruning.small,
+        example_inputs=job.example_inputs,
+        dense=job.dense,
+        masks=pruning.masks,
+    )
+
+
+def _compare_with_foretold(job: Job, plan: Plan, pruning: Pruning, report: dict[str, Any]) -> None:
+    """Say what the budget tried and expected, and what was lost."""
     if tried := plan.provenance.get("tried"):
         listed = "; ".join(f"{way}: {in_words(lost)}" for way, lost in tried.items())
         # The luckiest of many is not the best of them.
@@ -95,23 +118,6 @@ def apply_step(
                 f"Counted as average in the budget: {counted(len(names), 'weight')} "
                 f"({first_of(names)}), because no gradient reaches the outputs: {reason}."
             )
-    if told is not None:
-        report["transform"] = told
-    if why := plan.provenance.get("no_expected_loss"):
-        pruning.notes.append(f"Budget divided {why}.")
-    report["notes"], report["seconds"] = pruning.notes, pruning.seconds
-    report["repaired"] = [list(repair) for repair in rebuilt.repaired]
-    report["varied"] = {name: dict(values) for name, values in rebuilt.varied.items()}
-    remember(pruning.pruned, History(job.dense, chain, pruning.masks))
-    return Pruned(
-        model=pruning.pruned,
-        plan=chain,
-        report=report,
-        network=pruning.small,
-        example_inputs=job.example_inputs,
-        dense=job.dense,
-        masks=pruning.masks,
-    )
 
 
 def _moved(job: Job, plan: Plan) -> Job:
@@ -202,8 +208,8 @@ def apply_plan(
 
 def next_job(job: Job, found: Pruned) -> Job:
     """What a further pruning of a result starts from."""
-    following = Job.of(found.model, job.example_inputs, job.calibration)
-    return replace(following, data=job.data, first=job.teacher)
+    following = Job.of(found.model, job.example_inputs, job.calibration, ignore=job.ignore)
+    return replace(following, data=job.data, notes=job.notes, first=job.teacher)
 
 
 def recover(
@@ -276,6 +282,7 @@ def _begun(job: Job, plan: Plan, folder: Path | None) -> Pruning:
         batches=job.batches,
         data=job.data,
         folder=folder,
+        notes=list(job.notes),
     )
 
 

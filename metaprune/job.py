@@ -7,14 +7,16 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+import torch
 from torch import nn
 
 from graphs import Network, trace
-from graphs.calls.copying import working_copy
-from graphs.calls.refusals import unwrapped
-from metaprune.calibration import Calibration
+from graphs.calls.copying import copy_module, working_copy
+from graphs.calls.refusals import admit, unwrapped
+from metaprune.calibration import Calibration, given
+from metaprune.ignoring import NOTHING, Ignored
 from metaprune.results.dense import Dense
-from metaprune.results.history import History, history_of
+from metaprune.results.history import History, history_of, inherit
 from metaprune.results.pruned import Pruned
 from pruners.moves import Moves
 from training.data.core import Data
@@ -32,6 +34,8 @@ class Job:
         calibration: batches, or None.
         data: a data set with its task, for methods that train; or None.
         history: what was done to the model before; None where it is dense.
+        ignore: what stays dense.
+        notes: what was understood of what was handed in.
         first: what the first of several prunings in a row started from; None in that one.
         unmoved: what is remembered of the network before moves changed it; None where none did.
     """
@@ -43,6 +47,8 @@ class Job:
     calibration: Calibration | None = None
     data: Data | None = None
     history: History | None = None
+    ignore: Ignored = NOTHING
+    notes: tuple[str, ...] = ()
     first: nn.Module | None = None
     unmoved: Dense | None = None
 
@@ -53,25 +59,35 @@ class Job:
         example_inputs: Any,
         calibration: Calibration | Iterable[Any] | None = None,
         data: Data | None = None,
+        *,
+        ignore: Ignored = NOTHING,
+        seed: int = 0,
+        device: str | torch.device | None = None,
+        dtype: torch.dtype | None = None,
     ) -> Job:
-        """Trace a model; batches are taken from the data where there are no others.
+        """Read what was handed in, and trace the model, or a copy of it that is moved first.
+
+        See `metaprune.calibration.given`.
 
         Raises:
             TraceError: the model cannot be exported.
-            ValueError: a calibration without batches, or with some that the model does not take.
+            ValueError: inputs, batches or data that the model does not take.
         """
-        given = unwrapped(model.model if isinstance(model, Pruned) else model)
-        batches = Calibration.choose(calibration, data)
-        net = trace(given, example_inputs)
-        aside = working_copy(given)
+        model = unwrapped(model.model if isinstance(model, Pruned) else model)
+        model = _placed(model, device, dtype)
+        admit(model)
+        aside = working_copy(model)
+        found = given(aside, example_inputs, calibration, data, seed, dtype)
         return cls(
-            given=given,
+            given=model,
             model=aside,
-            net=net,
-            example_inputs=example_inputs,
-            calibration=None if batches is None else batches.fitting(aside, example_inputs),
+            net=ignore.left(trace(model, found.example_inputs), model),
+            example_inputs=found.example_inputs,
+            calibration=found.calibration,
             data=data,
-            history=history_of(given),
+            history=history_of(model),
+            ignore=ignore,
+            notes=found.notes,
         )
 
     @cached_property
@@ -91,7 +107,7 @@ class Job:
         """
         if not moves:
             return self
-        net = moves.apply(self.net)
+        net = self.ignore.left(moves.apply(self.net), self.model)
         own = {name: net.tensors[name].value.numel() for name in moves.unties}
         dense = replace(self.dense, weights={**self.dense.weights, **own})
         return replace(self, net=net, model=net.to_model(), first=self.teacher, unmoved=dense)
@@ -110,3 +126,24 @@ class Job:
     def measured(self) -> bool:
         """Whether there are batches to measure on."""
         return self.calibration is not None
+
+
+def _placed(
+    model: nn.Module, device: str | torch.device | None, dtype: torch.dtype | None
+) -> nn.Module:
+    """A copy of a model on a device and in a dtype; the model itself where nothing is asked.
+
+    Raises:
+        ValueError: what is no device or no floating-point dtype, or a device that is not here.
+    """
+    if device is None and dtype is None:
+        return model
+    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        raise ValueError(f"dtype takes a floating-point dtype, such as torch.float32 (got {dtype})")
+    copied = copy_module(model, {})
+    inherit(model, copied)
+    try:
+        return copied.to(device=device, dtype=dtype)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"the model cannot be moved to device {device!r}: {reason}") from error

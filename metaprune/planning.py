@@ -9,6 +9,7 @@ from pathlib import Path
 import pruners.recovery.methods  # noqa: F401 (registers recovery methods)
 import training.recovery.methods  # noqa: F401 (registers recovery methods)
 from graphs.tools.registry import unknown
+from metaprune.ignoring import Ignored
 from metaprune.job import Job
 from metaprune.patterns import Pattern, parse
 from metaprune.patterns.meta_device import refuse, without_values
@@ -54,6 +55,11 @@ def plan_job(job: Job, settings: Settings, kept: Path | None = None) -> Plan:
         moves=found.moves if found.moves else None,
         provenance=provenance,
     )
+
+
+def ignored(settings: Settings) -> Ignored:
+    """What settings leave dense: shapes too, where the pattern cuts them."""
+    return Ignored(settings.ignore, parse(settings.pattern).prunes == "axes")
 
 
 def resolved(settings: Settings, measured: bool) -> tuple[Pattern, Settings]:

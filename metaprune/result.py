@@ -13,7 +13,7 @@ from metaprune.saving.export import export_model
 from metaprune.saving.folder import save
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Result(Pruned):
     """A pruned network that can be saved and exported; for its fields see `Pruned`."""
 

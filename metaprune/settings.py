@@ -38,6 +38,9 @@ class Settings:
             layers beside it), or one that another package has registered (`metaprune.patterns`).
         min_units: for channels: fewest units an axis keeps, a share (float) or a number (int).
         round_to: for channels: kept numbers of units are multiples of this.
+        ignore: what is left dense: names of modules or parameters, glob patterns (`"layer3.*"`), or
+            classes of modules (`nn.LayerNorm`, or by name, `"LayerNorm"`). No weight of theirs goes
+            and their shapes stay, so what feeds them keeps its width too.
 
     What makes it easier:
 
@@ -72,6 +75,7 @@ class Settings:
     pattern: str = "channels"
     min_units: float | int = 0.05
     round_to: int = 1
+    ignore: Sequence[str] = ()
     transform: str | Mapping[str, Any] | None = None
     metanet: str | None = None
     budget: str | Mapping[str, Any] | None = None
@@ -85,6 +89,8 @@ class Settings:
         Raises:
             ValueError: an unknown or mistyped setting; says what it takes, and the nearest name.
         """
+        if isinstance(ignore := options.get("ignore"), list | tuple):
+            options["ignore"] = tuple(e.__name__ if isinstance(e, type) else e for e in ignore)
         if isinstance(options.get("metanet"), Path):
             options["metanet"] = str(options["metanet"])
         if isinstance(options.get("target"), Target):

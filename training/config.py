@@ -101,6 +101,21 @@ def arguments(
     }
 
 
+def check_positive(settings: object, *names: str) -> None:
+    """Refuse whole numbers of a configuration that are below 1.
+
+    Args:
+        settings: a dataclass.
+        names: of its fields.
+
+    Raises:
+        ValueError: naming the field and what it holds.
+    """
+    for name in names:
+        if getattr(settings, name) < 1:
+            raise ValueError(f"{name} must be at least 1 (got {getattr(settings, name)})")
+
+
 def check_names(given: Iterable[str], known: Iterable[str], where: str) -> None:
     """Refuse a setting that does not exist.
 

@@ -55,6 +55,9 @@ def _judged(evaluations: int) -> dict[str, Any]:
     return {"budget": {"rule": "expected-loss", "evaluations": evaluations}}
 
 
+IMITATED = {"recovery": ["default", "imitate"]}
+"""What is solved, then a few hundred steps towards the dense predictions."""
+
 RULES: Mapping[str, Rule] = {
     "uniform": Rule({"budget": "uniform"}, always=True),
     "erk": Rule({"budget": "erk"}),
@@ -65,6 +68,9 @@ RULES: Mapping[str, Rule] = {
     "depth-linear": Rule({"budget": "depth-linear"}),
     "metanet": Rule({"budget": METANET, "metanet": "default"}, always=True),
     "expected loss": Rule({"budget": "expected-loss"}),
+    "expected loss, imitated": Rule(
+        {"budget": "expected-loss", "recovery": ["default", "imitate"]}
+    ),
     "expected loss, nothing tried": Rule(_judged(0)),
     "expected loss, 16 evaluations": Rule(_judged(16)),
     "expected loss, 64 evaluations": Rule(_judged(64)),
@@ -103,6 +109,9 @@ def _transformed(name: str, settings: Mapping[str, Any]) -> dict[str, Rule]:
 TRANSFORMED: Mapping[str, Rule] = {
     **_transformed("one side", ONE_SIDED),
     **_transformed("expected loss", {}),
+    "expected loss, descent 100, imitated": Rule(
+        {**IMITATED, "transform": {"rotate": {"descent": 100}}}, always=True
+    ),
 }
 """Label → rule of the benchmark of transformations."""
 
@@ -111,5 +120,6 @@ COMPONENTS: Mapping[str, Rule] = {
     "closed form": Rule({"transform": {"rotate": {"descent": 0}}}),
     "descent 100": Rule({"transform": {"rotate": {"descent": 100}}}),
     "auto": Rule({"transform": "auto"}),
+    "descent 100, imitated": Rule({**IMITATED, "transform": {"rotate": {"descent": 100}}}),
 }
 """Label → rule of the benchmark of components: units by expected loss."""

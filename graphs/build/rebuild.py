@@ -68,7 +68,9 @@ def rebuild(net: Structure, *, share: bool = False) -> Rebuilt:
             found = _followed(net, own, search) or _compared(net, own, search)
     # Forwards may write to buffers.
     values = {name: t.value.detach() for name, t in net.tensors.items()}
-    again = {name: v.clone() for name, v in values.items() if not share or name in net.source.buffers}
+    again = {
+        name: v.clone() for name, v in values.items() if not share or name in net.source.buffers
+    }
     _put(found.model, again)
     return found
 
@@ -206,7 +208,7 @@ def _own_class(net: Structure) -> nn.Module:
     source = net.source.model
     old = dict(chain(*named(source)))
     memo: dict[int, Any] = {}
-    for name, tensor in net.tensors.items():
+    for name in net.tensors:
         made = _private(net, name)
         needs_grad = net.source.parameters.get(name)
         if needs_grad is not None:

@@ -185,14 +185,14 @@ class _Copier:
         try:
             if hasattr(kind, "__deepcopy__"):
                 made = copy.deepcopy(value, self.memo)
-                if made is value and self.holdings.holds(_attributes(value)):
+                if made is value and self.holdings.needs(value):
                     raise TypeError("it copies to itself, and holds a part of the model")
                 return self._made(value, made)
             return self._reduced(value, kind)
         except TraceError:
             raise
         except Exception as error:  # a lock, a file, a generator
-            if isinstance(value, nn.Module) or self.holdings.holds(_attributes(value)):
+            if isinstance(value, nn.Module) or self.holdings.needs(value):
                 raise TraceError(
                     f"{type(self.model).__name__} cannot be copied: its "
                     f"{self.holdings.place(value)} cannot ({type(error).__name__}: {error})",
@@ -269,7 +269,8 @@ class _Copier:
                 made.__setstate__(state)
             else:
                 plain, slots = state if isinstance(state, tuple) else (state, None)
-                vars(made).update(plain or {})
+                if plain:
+                    vars(made).update(plain)
                 for name, entry in (slots or {}).items():
                     setattr(made, name, entry)
         for entry in entries or ():
@@ -277,10 +278,6 @@ class _Copier:
         for key, entry in pairs or ():
             made[self.copied(key)] = self.copied(entry)
         return made
-
-
-def _attributes(value: Any) -> list[Any]:
-    return list(getattr(value, "__dict__", {}).values())
 
 
 @cache

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dis
 import functools
+import gc
 import weakref
-from collections import deque
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from types import (
     BuiltinFunctionType,
     CellType,
     CodeType,
+    FrameType,
     FunctionType,
     MethodType,
     ModuleType,
@@ -20,8 +22,7 @@ from typing import Any
 import torch
 from torch import nn
 
-_LEAVES = (int, float, complex, str, bytes, NoneType, type, ModuleType, CodeType)
-_SEQUENCES = (tuple, list, set, frozenset, deque)
+_LEAVES = (int, float, complex, str, bytes, NoneType, type, ModuleType, CodeType, FrameType)
 # What is made elsewhere and only refers to the model: closures, and references that keep nothing.
 _REFERRING = (FunctionType, CellType, BuiltinFunctionType, functools.partial)
 
@@ -50,17 +51,32 @@ class Holdings:
     def holds(self, value: Any) -> bool:
         """Whether a value is of the model, or holds what is, itself or through what it holds."""
         seen: dict[int, Any] = {}
+        if self._leads(value, self.own, seen):
+            return True
+        self.others.update(seen)
+        return False
+
+    def _leads(self, value: Any, to: Container[int], seen: dict[int, Any]) -> bool:
+        """Whether one of some ids is found from a value on; all that was seen otherwise."""
         left = [value]
         while left:
             one = left.pop()
-            if id(one) in self.own:
+            if id(one) in to:
                 return True
             if isinstance(one, _LEAVES) or id(one) in seen or id(one) in self.others:
                 continue
             seen[id(one)] = one
             left.extend(_held(one))
-        self.others.update(seen)
         return False
+
+    def needs(self, value: Any) -> bool:
+        """Whether an object leads to a module, a tensor or a container of the model."""
+        parts: set[int] = set()
+        for module in self.model.modules():
+            tensors = (*module._parameters.values(), *module._buffers.values())
+            held = (v for v in vars(module).values() if isinstance(v, dict | list | set))
+            parts.update(id(one) for one in (module, *tensors, *held) if one is not None)
+        return any(self._leads(one, parts, {}) for one in _held(value))
 
     def place(self, value: Any) -> str:
         """Where in the model a value is: `attribute lock of body.1 (Conv2d)`."""
@@ -77,9 +93,13 @@ class Holdings:
 
     def named_globally(self, function: FunctionType) -> str | None:
         """The global name by which a function reads a module or parameter of the model."""
-        for name in function.__code__.co_names:
-            found = function.__globals__.get(name)
+        around = function.__globals__
+        if not any(id(around.get(name)) in self.own for name in function.__code__.co_names):
+            return None  # the usual case; names of attributes are among them
+        for read in dis.get_instructions(function):
+            found = around.get(read.argval) if read.opname == "LOAD_GLOBAL" else None
             if isinstance(found, nn.Module | torch.Tensor) and id(found) in self.own:
+                name: str = read.argval
                 return name
         return None
 
@@ -114,27 +134,15 @@ def empty(cell: CellType) -> bool:
 
 def _held(value: Any) -> list[Any]:
     """What a value holds: entries, attributes, what a function is closed over or given."""
-    if isinstance(value, CellType):
-        return [] if empty(value) else [value.cell_contents]
-    if isinstance(value, MethodType):
-        return [value.__self__, value.__func__]
-    if isinstance(value, BuiltinFunctionType):
-        return [value.__self__]
-    if isinstance(value, torch.Tensor) and not isinstance(value, nn.Parameter):
-        return []
-    found: list[Any] = []
     if isinstance(value, FunctionType):
-        found += [*(value.__closure__ or ()), value.__defaults__, value.__kwdefaults__]
-    elif isinstance(value, functools.partial):
-        found += [value.func, value.args, value.keywords]
-    elif isinstance(value, dict):
-        found += value.values()
-    elif isinstance(value, _SEQUENCES):
-        found += value
-    else:
-        found += [_referent(value)]
-    found += getattr(value, "__dict__", {}).values()
-    return found
+        given = (value.__closure__, value.__defaults__, value.__kwdefaults__, vars(value))
+        return [one for one in given if one is not None]
+    if isinstance(value, torch.Tensor) and not isinstance(value, nn.Parameter):
+        return []  # a history would lead to whatever it was computed from
+    if isinstance(value, nn.Parameter):
+        return [vars(value)]
+    referent = _referent(value)
+    return gc.get_referents(value) if referent is None else [referent]
 
 
 def _referent(value: Any) -> Any:

@@ -28,7 +28,7 @@ from torch.fx.immutable_collections import immutable_list
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from graphs.calls.independence import dependent, foreign
+from graphs.calls.independence import computing_with, foreign
 from graphs.calls.names import named
 from graphs.calls.nested import leaves
 from graphs.calls.placeholders import shape_of, stand_in
@@ -180,7 +180,7 @@ class _Tape:
             raise CannotRecordError(f"a tensor of type {type(tensor).__name__}")
         name = self.names.get(id(tensor))
         if id(tensor) in self.foreign:
-            raise dependent(self.original, self.foreign[id(tensor)])
+            raise computing_with(self.original, self.foreign[id(tensor)])
         if name is None:
             name = f"_constant_{len(self.root._buffers)}"
             self.root.register_buffer(name, tensor)

@@ -73,16 +73,16 @@ def outputs(model: nn.Module, inputs: Inputs) -> list[torch.Tensor] | Exception:
 
 
 @contextmanager
-def seeded() -> Iterator[None]:
+def seeded(seed: int = 0) -> Iterator[None]:
     """Random numbers of a fixed seed; afterwards the caller's generators are as they were.
 
     `torch.manual_seed` would also seed accelerators that are only used later.
     """
     used = torch.cuda.is_initialized()
     with torch.random.fork_rng(devices=range(torch.cuda.device_count()) if used else []):
-        torch.default_generator.manual_seed(0)
+        torch.default_generator.manual_seed(seed)
         if used:
-            torch.cuda.manual_seed_all(0)
+            torch.cuda.manual_seed_all(seed)
         yield
 
 

@@ -37,7 +37,7 @@ def blocks(net: Structure) -> list[Block]:
     """Every residual branch with weights of its own, in the order of the forward.
 
     Two branches of one layer (attention, MLP) are two blocks; a branch that holds others is listed
-    as well.
+    as well. A branch with a frozen tensor stays.
     """
     graph = net.program.graph
     macs = macs_by_node(net)
@@ -61,7 +61,7 @@ def blocks(net: Structure) -> list[Block]:
                 for n in sorted(inside, key=order.__getitem__)
                 if n.op == "get_attr" and str(n.target) in net.tensors
             )
-            if not tensors:
+            if not tensors or any(net.tensors[name].frozen for name in tensors):
                 continue
             base = _common_path(net, tensors) or node.name
             taken[base] = taken.get(base, 0) + 1

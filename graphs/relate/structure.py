@@ -9,7 +9,7 @@ remove(axis, dead units) computes the same function, up to the axis' class of ex
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import MappingProxyType
@@ -36,12 +36,14 @@ class Tensor:
             `embedding` (looked up) or `constant`.
         produces: for each dimension, whether it lies on the producing side (the rows of a weight, a
             bias, a scale); False for the side an input runs along.
+        frozen: why its entries are left alone, by masks and factors too; None where they are not.
     """
 
     value: torch.Tensor
     dims: tuple[Dim, ...]
     role: str
     produces: tuple[bool, ...]
+    frozen: str | None = None
 
     @property
     def reading(self) -> tuple[int, ...]:
@@ -197,6 +199,27 @@ class Structure:
             tensors[name] = replace(tensors[name], value=value)
         return replace(self, tensors=MappingProxyType(tensors))
 
+    def freeze(self, names: Iterable[str], why: str, *, shapes: bool = True) -> Self:
+        """The same network with the entries of some tensors left alone.
+
+        Args:
+            names: of tensors.
+            why: a few words, for people.
+            shapes: whether the axes they run along are left alone too.
+
+        Raises:
+            KeyError: a name is not a tensor of this network.
+        """
+        tensors, axes = dict(self.tensors), dict(self.axes)
+        for name in names:
+            if name not in tensors:
+                raise KeyError(f"{name!r} is not a tensor of this network")
+            tensors[name] = replace(tensors[name], frozen=why)
+            for axis in {axis for dim in tensors[name].dims for axis in atoms(dim)}:
+                if shapes and axes[axis].frozen is None:
+                    axes[axis] = replace(axes[axis], frozen=why)
+        return replace(self, tensors=MappingProxyType(tensors), axes=MappingProxyType(axes))
+
     def permute(self, axis: str, order: Sequence[int] | torch.Tensor) -> Self:
         """The same function with the units of one axis reordered.
 
@@ -276,7 +299,7 @@ class Structure:
                 if index is not None:
                     value = value.index_select(i, index.to(value.device))
             if value is not tensor.value:
-                tensor = Tensor(value, tensor.dims, tensor.role, tensor.produces)
+                tensor = replace(tensor, value=value)
             tensors[name] = tensor
         axes = {
             name: replace(a, size=kept[name].numel()) if name in kept else a

@@ -8,6 +8,7 @@ from torch import fx, nn
 
 from graphs.calls.copying import working_copy
 from graphs.calls.export import capture, export
+from graphs.calls.independence import unwritten
 from graphs.calls.names import Names
 from graphs.calls.recording import Recorded
 from graphs.calls.refusals import admit, unwrapped
@@ -28,9 +29,13 @@ def structure_of(model: nn.Module, example_inputs: Any, *, every_size: bool = Fa
     # What a forward keeps for its next call stays in a copy, and what an earlier one kept is no
     # constant.
     copied = working_copy(model)
-    if every_size:
-        return _network(export(copied, inputs, model, every_size=True), model, inputs)
-    return _network(capture(copied, inputs, model), model, inputs)
+    with unwritten(model):
+        found = (
+            export(copied, inputs, model, every_size=True)
+            if every_size
+            else capture(copied, inputs, model)
+        )
+    return _network(found, model, inputs)
 
 
 def reopened(net: Structure) -> Structure:

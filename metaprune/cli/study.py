@@ -16,7 +16,7 @@ from metaprune.applying import recover
 from metaprune.calibration import Calibration
 from metaprune.job import Job
 from metaprune.patterns import parse
-from metaprune.planning import recovery_methods
+from metaprune.planning import ignored, recovery_methods
 from metaprune.report import Entry, Layer, Report, words
 from metaprune.report.outline import outline
 from metaprune.result import Result
@@ -131,7 +131,8 @@ class Study:
 
     def __post_init__(self) -> None:
         example = self.data.example_inputs()
-        self.job = replace(Job.of(self.model, example, self.calibration), data=self.data)
+        job = Job.of(self.model, example, self.calibration, ignore=ignored(self.settings))
+        self.job = replace(job, data=self.data)
 
     def run(
         self, targets: Sequence[Mapping[str, Any]], chosen: Sequence[Method], folder: Path | None

@@ -12,6 +12,7 @@ from rich.console import Console
 
 import metanet
 from graphs.tools.files import write_text
+from graphs.tools.words import counted
 from metaprune.cli.config import run_folder
 from metaprune.results.provenance import machine, versions
 from training.config import from_mapping
@@ -38,9 +39,15 @@ def run(
     """
     started, console = time.perf_counter(), Console()
     config = from_mapping(ValueConfig, value, "value")
+    measured = triples(found)
     cases = known_of(
-        zoos, triples(found), lambda done, of: console.print(f"facts of {done} of {of} networks")
+        zoos, measured, lambda done, of: console.print(f"facts of {done} of {of} networks")
     )
+    if idle := len(measured) - len(cases):
+        console.print(
+            f"passed over: {counted(idle, 'case')} of masks, or of networks that most budgets do "
+            "no damage to"
+        )
     run_folder(content)
     families = sorted({case.family for case in cases})
     standings = left_out_families(cases, config) if len(families) > 1 else []
@@ -51,6 +58,7 @@ def run(
     record = {
         "standings": [vars(one) for one in standings],
         "networks": sorted({case.triples.member for case in cases}),
+        "passed_over": idle,
         "budgets": sum(len(case.triples.damage) for case in cases),
         "data": sorted({str(case.triples.record["data"]) for case in cases}),
         "seconds": round(time.perf_counter() - started, 1),

@@ -13,8 +13,8 @@ from torch import nn
 from graphs import trace
 from graphs.calls.copying import working_copy
 from graphs.calls.diagnosis import described
-from graphs.calls.refusals import unwrapped
-from metaprune.calibration import Calibration
+from graphs.calls.refusals import admit, unwrapped
+from metaprune.calibration import Calibration, given
 from metaprune.inspection.faces.folder import save
 from metaprune.inspection.faces.terminal import as_text
 from metaprune.inspection.facts.exactness import classes
@@ -87,8 +87,11 @@ def inspect(
     """
     start = time.perf_counter()
     model = unwrapped(model)
-    net = trace(model, example_inputs)
+    admit(model)
     aside = working_copy(model)
+    came = given(aside, example_inputs, calibration)
+    example_inputs = came.example_inputs
+    net = trace(model, example_inputs)
     traced = time.perf_counter()
     counted, by_torch = check(net, aside, example_inputs)
     checked = time.perf_counter()
@@ -98,10 +101,10 @@ def inspect(
     if latency:
         reachable["latency_ms"] = measured_latency(net, aside, least, latency)
         seconds["latency"] = time.perf_counter() - checked
-    given, curves = Calibration.of(calibration), dict[str, Any]()
-    if given is not None:
+    curves: dict[str, Any] = {}
+    if came.calibration is not None:
         begun = time.perf_counter()
-        curves = expected(net, aside, given.fitting(aside, example_inputs).model_inputs)
+        curves = expected(net, aside, came.calibration.model_inputs)
         seconds["expected"] = time.perf_counter() - begun
     found = groups(net)
     turned, not_turned = turning(net)
@@ -122,6 +125,6 @@ def inspect(
         check=counted,
         graph=graph_data(net),
         expected=curves,
-        notes=notes(net, model),
+        notes=(*came.notes, *notes(net, model)),
         seconds={step: round(duration, 3) for step, duration in seconds.items()},
     )

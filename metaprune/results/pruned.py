@@ -17,7 +17,7 @@ from metaprune.results.history import inherit
 from pruners import Plan
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Pruned:
     """A pruned network.
 
@@ -42,6 +42,12 @@ class Pruned:
     example_inputs: Any
     dense: Dense
     masks: Mapping[str, torch.Tensor] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        kind, asked = type(self.model).__name__, self.report.get("asked") or self.plan.pattern
+        cost = self.report.get("achieved", {})
+        told = f"{cost.get('macs', 0):,} MACs, {cost.get('params', 0):,} parameters"
+        return f"{type(self).__name__}({kind}: {asked}, {told})"
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """The same with a module of its own, whose history is known as that of this one is."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,7 +13,8 @@ from graphs import Network, trace
 from graphs.axes.dims import EXACTNESS
 from graphs.calls.running import as_inputs
 from metaprune.testing.checking import Checked
-from metaprune.testing.laws import TOLERANCE, assert_round_trip
+from metaprune.testing.independence import independence_law
+from metaprune.testing.laws import TOLERANCE, came_back
 from metaprune.testing.matrices import matrix_law
 from metaprune.testing.permutations import group_size, permutation_law, silent_axes
 from metaprune.testing.removal import REPAIRED, removal_law

@@ -1,9 +1,9 @@
 """The law of independence: a copy computes with what it has, and so does the original.
 
-    change the copy's weights          the copy computes what the original would with them,
-                                       the original is what it was
-    change the original's weights      the copy is what it was
-    run the copy                       nothing is written into the original
+change the copy's weights          the copy computes what the original would with them,
+                                   the original is what it was
+change the original's weights      the copy is what it was; no memory is shared
+run the copy                       nothing is written into the original
 """
 
 from __future__ import annotations
@@ -18,12 +18,11 @@ from torch import nn
 
 from graphs import Network
 from graphs.build.compare import agree
+from graphs.calls.independence import changes, contents
 from graphs.calls.names import named
 from graphs.calls.running import Inputs, outputs
 from metaprune.testing.alterations import lively
 from metaprune.testing.checking import Checked, gap
-
-Kept = dict[tuple[int, str], Any]
 
 
 def independence_law(model: nn.Module, back: nn.Module, net: Network, inputs: Inputs) -> Checked:
@@ -40,12 +39,15 @@ def independence_law(model: nn.Module, back: nn.Module, net: Network, inputs: In
     real = {name: tensor.value for name, tensor in net.tensors.items()}
     drawn = lively(net, torch.Generator().manual_seed(0))
     other = {name: tensor.value for name, tensor in drawn.tensors.items()}
-    before, kept = outputs_of(model, inputs), _kept(model)
+    memory = {t.untyped_storage().data_ptr() for _, t in chain(*named(model)) if t.numel()}
+    shared = [n for n, t in chain(*named(back)) if t.untyped_storage().data_ptr() in memory]
+    before, held = outputs_of(model, inputs), contents(model)
     own = _outputs_with(back, real, inputs)
-    with holding(model, other):
+    with _holding(model, other):
         expected, unmoved = outputs_of(model, inputs), _outputs_with(back, real, inputs)
     found = _outputs_with(back, other, inputs)
-    after, written = outputs_of(model, inputs), _changes(kept, _kept(model), model)
+    written = changes(held, model)
+    after = outputs_of(model, inputs)
     failures = (
         *_unlike("the weights of the original were changed, and the copy", unmoved, own),
         *_unlike("the weights of the copy were changed, and the original", after, before),
@@ -53,7 +55,9 @@ def independence_law(model: nn.Module, back: nn.Module, net: Network, inputs: In
     )
     if written:
         failures += (f"running the copy wrote into {written} of the original",)
-    return Checked(gap_of(found, expected), 4, failures)
+    if shared:
+        failures += (f"{', '.join(shared[:3])} of the copy lies in the memory of the original",)
+    return Checked(_gap_of(found, expected), 5, failures)
 
 
 def _outputs_with(
@@ -68,16 +72,16 @@ def _outputs_with(
 
 def outputs_of(model: nn.Module, inputs: Inputs) -> list[torch.Tensor] | Exception:
     """What a user's model returns in evaluation mode; the model is left as it was."""
-    with untouched(model):
+    with _untouched(model):
         return outputs(model, inputs)
 
 
 @contextmanager
-def untouched(model: nn.Module) -> Iterator[None]:
+def _untouched(model: nn.Module) -> Iterator[None]:
     """Run a model itself: its buffers are others meanwhile, and what it keeps comes back."""
     states = [(vars(module), dict(vars(module))) for module in model.modules()]
-    lists = [v for _, s in states for v in s.values() if isinstance(v, dict | list)]
-    contents = [(held, held.copy()) for held in lists]
+    held = [v for _, s in states for v in s.values() if isinstance(v, dict | list)]
+    entries: list[tuple[Any, Any]] = [(one, one.copy()) for one in held]
     made = {id(b): b.detach().clone() for b in model.buffers()}
     for module in model.modules():
         for name, buffer in module._buffers.items():
@@ -88,16 +92,13 @@ def untouched(model: nn.Module) -> Iterator[None]:
         for state, before in states:
             state.clear()
             state.update(before)
-        for held, before in contents:
-            if isinstance(held, list):
-                held[:] = before
-            else:
-                held.clear()
-                held.update(before)
+        for one, before in entries:
+            one.clear()
+            (one.extend if isinstance(one, list) else one.update)(before)
 
 
 @contextmanager
-def holding(model: nn.Module, values: Mapping[str, torch.Tensor]) -> Iterator[None]:
+def _holding(model: nn.Module, values: Mapping[str, torch.Tensor]) -> Iterator[None]:
     """A model with the memory of other tensors meanwhile; nothing is written to its own."""
     memory = [(tensor, tensor.data) for _, tensor in chain(*named(model))]
     try:
@@ -110,7 +111,7 @@ def holding(model: nn.Module, values: Mapping[str, torch.Tensor]) -> Iterator[No
             tensor.data = data
 
 
-def gap_of(found: Any, expected: Any) -> float:
+def _gap_of(found: Any, expected: Any) -> float:
     """The largest relative difference of outputs; infinite where one of them raised."""
     failed = isinstance(found, Exception) or isinstance(expected, Exception)
     return float("inf") if failed or len(found) != len(expected) else gap(found, expected)
@@ -121,24 +122,3 @@ def _unlike(what: str, found: Any, expected: Any) -> tuple[str, ...]:
         return ()
     reason = f": {found}" if isinstance(found, Exception) else ""
     return (f"{what} does not compute what it should{reason}",)
-
-
-def _kept(model: nn.Module) -> Kept:
-    """(id of a module, attribute) → what is kept there: buffers with their version, entries."""
-    found: Kept = {}
-    for module in model.modules():
-        for name, value in vars(module).items():
-            if name == "_buffers":
-                value = {key: (id(b), getattr(b, "_version", 0)) for key, b in value.items()}
-            elif isinstance(value, dict):
-                value = {key: id(entry) for key, entry in value.items()}
-            elif isinstance(value, list):
-                value = [id(entry) for entry in value]
-            found[id(module), name] = value if isinstance(value, dict | list) else id(value)
-    return found
-
-
-def _changes(before: Kept, after: Kept, model: nn.Module) -> str:
-    paths = {id(module): path or type(model).__name__ for path, module in model.named_modules()}
-    changed = [key for key in {**before, **after} if before.get(key) != after.get(key)]
-    return ", ".join(f"{name} of {paths[number]}" for number, name in changed[:3])

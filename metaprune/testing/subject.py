@@ -73,7 +73,9 @@ class Subject:
         def call(net: Network) -> Outputs:
             # A program writes to the buffers that its forward writes to.
             buffers = net.source.buffers
-            values = {n: t.value.clone() if n in buffers else t.value for n, t in net.tensors.items()}
+            values = {
+                n: t.value.clone() if n in buffers else t.value for n, t in net.tensors.items()
+            }
             return self.run(_Bound(module, values))
 
         return call

@@ -39,6 +39,8 @@ def prunable_weights(net: Network) -> list[str]:
 
 def _reason(net: Network, name: str, pattern: MaskPattern) -> str | None:
     tensor = net.tensors[name]
+    if tensor.frozen is not None:
+        return tensor.frozen
     if tensor.role == "embedding":
         return "it is an embedding, whose rows are looked up and not multiplied"
     if name not in net.source.parameters:

@@ -32,7 +32,7 @@ SAMPLES = 4096
 """Places of a batch that layers are fitted to on trial: twice as fast, and as good a judge."""
 
 
-def left_out(batches: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+def left_out(batches: Sequence[Any], share: float = SHARE) -> tuple[list[Any], list[Any]]:
     """Batches to measure on, and others to judge by.
 
     Every fourth is left out; fewer than four are cut into pieces first, and of fewer pieces than
@@ -41,15 +41,38 @@ def left_out(batches: Sequence[Any]) -> tuple[list[Any], list[Any]]:
 
     Args:
         batches: inputs of the model.
+        share: of them that judges, to a whole number of batches between: a quarter is every fourth.
     """
-    pieces = list(batches)
-    if len(pieces) < round(1 / SHARE):
+    pieces, every = list(batches), max(2, round(1 / share))
+    if len(pieces) < every:
         examples = sum(1 for _ in microbatches(pieces, 1))
-        pieces = list(microbatches(pieces, max(1, examples // PIECES)))
-    step = min(round(1 / SHARE), len(pieces))
+        pieces = list(microbatches(pieces, max(1, examples // max(PIECES, every))))
+    step = min(every, len(pieces))
     judging = pieces[step - 1 :: step]
     measuring = [piece for i, piece in enumerate(pieces) if i % step != step - 1]
     return (measuring, judging) if measuring else (pieces, [])
+
+
+def predictions(model: nn.Module, batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """What a model says of a batch, at least float32, and the weight of every prediction.
+
+    Args:
+        model: as it is; its graph is kept where gradients are on.
+        batch: inputs; padding weighs nothing (`attention_mask`).
+
+    Returns:
+        Logarithms of probabilities, (..., classes), or single scores, (..., 1); and 0 or 1, (...).
+    """
+    scores, counted = scores_of(run(model, batch), batch)
+    wide = scores.to(torch.promote_types(scores.dtype, torch.float32))
+    return wide if wide.shape[-1] == 1 else wide.log_softmax(-1), counted.to(wide)
+
+
+def divergence(expected: torch.Tensor, found: torch.Tensor) -> torch.Tensor:
+    """KL(expected ‖ found) of every prediction, (...), in nats; of what `predictions` gives."""
+    if expected.shape[-1] == 1:
+        return (expected - found).square().sum(-1) / 2
+    return (expected.exp() * (expected - found)).sum(-1)
 
 
 class Judge:
@@ -66,7 +89,7 @@ class Judge:
     def __init__(self, dense: nn.Module, batches: Sequence[Any]) -> None:
         self._batches = list(batches)
         with undisturbed(dense), torch.no_grad():
-            self._dense = [self._predictions(dense, batch) for batch in self._batches]
+            self._dense = [predictions(dense, batch) for batch in self._batches]
 
     @property
     def predictions(self) -> int:
@@ -82,17 +105,11 @@ class Judge:
         sums, counts = [], []
         with undisturbed(pruned), torch.no_grad():
             for batch, (expected, weight) in zip(self._batches, self._dense, strict=True):
-                found, _ = self._predictions(pruned, batch)
-                lost = (_divergence(expected, found) * weight).double()
+                found, _ = predictions(pruned, batch)
+                lost = (divergence(expected, found) * weight).double()
                 sums.append(_of_examples(lost))
                 counts.append(_of_examples(weight.double()))
         return torch.cat(sums), torch.cat(counts)
-
-    @staticmethod
-    def _predictions(model: nn.Module, batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
-        scores, counted = scores_of(run(model, batch), batch)
-        wide = scores.to(torch.promote_types(scores.dtype, torch.float32))
-        return wide if wide.shape[-1] == 1 else wide.log_softmax(-1), counted.to(wide)
 
 
 class Paired:
@@ -168,13 +185,6 @@ def _of_examples(values: torch.Tensor) -> torch.Tensor:
 def _mean(sums: torch.Tensor, counts: torch.Tensor) -> float:
     found = float(sums.sum() / counts.sum().clamp_min(1.0))
     return found if isfinite(found) else inf
-
-
-def _divergence(expected: torch.Tensor, found: torch.Tensor) -> torch.Tensor:
-    """Of logarithms of probabilities, (..., classes), or single scores, (..., 1)."""
-    if expected.shape[-1] == 1:
-        return (expected - found).square().sum(-1) / 2
-    return (expected.exp() * (expected - found)).sum(-1)
 
 
 def cut_and_refitted(

@@ -263,8 +263,8 @@ def test_what_is_no_plan_data_set_or_mapping_is_refused():
         metaprune.apply(cnn(), images(), plan, finetune=True)
     with pytest.raises(ValueError, match="recovery takes a list"):
         metaprune.apply(cnn(), images(), plan, recovery="refit")
-    for calibration in (3, torch.ones(2, 1), "batches"):
-        with pytest.raises(ValueError, match=r"^calibration takes batches.*into a list$"):
+    for calibration in (3, "batches"):
+        with pytest.raises(ValueError, match=r"^calibration takes batches.*\(got a "):
             metaprune.prune(cnn(), images(), target={"macs": "60%"}, calibration=calibration)
     for options in ({"examples": -3}, {"batch_size": 0}):
         with pytest.raises(

@@ -61,3 +61,13 @@ def test_it_asks_for_what_it_needs(given, value):
             model, inputs, calibration=calibration, pattern="unstructured", metanet=value,
             target={"sparsity": 0.5},
         )  # fmt: skip
+
+
+def test_the_shipped_one_is_a_value_and_prunes(given):
+    model, inputs, calibration = given
+    result = metaprune.prune(
+        model, inputs, target={"macs": "60%"}, calibration=calibration, metanet="value"
+    )
+    assert result.plan.budget == "metanet"
+    dense = metaprune.inspect(model, inputs).cost["macs"]
+    assert result.report["achieved"]["macs"] <= 0.6 * dense

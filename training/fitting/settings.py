@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from training.config import one_of
+from training.config import check_positive, one_of
 from training.fitting.optim import OPTIMIZERS, SCHEDULES
 
 
@@ -56,9 +56,7 @@ class FitConfig:
         one_of("schedule", self.schedule, SCHEDULES)
         one_of("mixed_precision", self.mixed_precision, ("no", "bf16"))
         one_of("device", self.device, ("auto", "cpu"))
-        for name in ("epochs", "batch_size", "evaluate_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1 (got {getattr(self, name)})")
+        check_positive(self, "epochs", "batch_size", "evaluate_every")
 
 
 @dataclass

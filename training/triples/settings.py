@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from training.config import check_positive
+
 
 def _targets() -> list[dict[str, Any]]:
     return [
@@ -47,9 +49,7 @@ class TriplesConfig:
     parts: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("budgets", "examples", "judged", "batch_size", "parts"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1 (got {getattr(self, name)})")
+        check_positive(self, "budgets", "examples", "judged", "batch_size", "parts")
         for name in ("examples", "judged"):
             if getattr(self, name) % self.batch_size:
                 raise ValueError(

@@ -17,6 +17,9 @@ from training.triples.store import Triples
 from training.values.learned import LearnedValue
 from training.zoo.members import PARTS
 
+ROUNDING = 1e-6
+"""Nats; budgets that do less damage than this are not told apart."""
+
 
 @dataclass(frozen=True)
 class Known:
@@ -52,7 +55,8 @@ def known_of(
 
     Args:
         zoos: folders of the networks.
-        found: triples; those of masks are passed over.
+        found: triples; those of masks are passed over, and those of networks that most budgets
+            do no damage to.
         report: told after every network how many are done, of how many.
 
     Raises:
@@ -60,7 +64,7 @@ def known_of(
     """
     wanted: dict[str, list[Triples]] = {}
     for one in found:
-        if one.pattern == "channels":
+        if one.pattern == "channels" and float(one.damage.median()) > ROUNDING:
             wanted.setdefault(one.record["fingerprints"]["weights"], []).append(one)
     subjects = {}
     for zoo in zoos:

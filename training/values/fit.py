@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from metanet import ValueNetwork
 from pruners.curves import FACTS
+from training.config import check_positive
 from training.values.cases import Known
 
 
@@ -42,9 +43,7 @@ class ValueConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("members", "epochs", "pairs"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1 (got {getattr(self, name)})")
+        check_positive(self, "members", "epochs", "pairs")
 
 
 def fit_value(cases: Sequence[Known], config: ValueConfig | None = None) -> ValueNetwork:

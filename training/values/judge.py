@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
-from training.values.cases import Known
+from training.values.cases import ROUNDING, Known
 from training.values.fit import ValueConfig, fit_value
 
 
@@ -53,7 +53,7 @@ def left_out_families(cases: Sequence[Known], config: ValueConfig | None = None)
         for case in cases:
             if case.family == family:
                 one = case.triples
-                choices, damage = one.choices.tolist(), one.damage
+                choices, damage = one.choices.tolist(), one.damage.clamp_min(ROUNDING)
                 foreseen = case.told(network).log_damage(choices)
                 sums = one.value().log_damage(choices)
                 first = damage[one.named["expected loss"]]
@@ -80,5 +80,9 @@ def spearman(one: torch.Tensor, other: torch.Tensor) -> float:
 
 
 def geometric_mean(values: Sequence[float]) -> float:
-    """Of positive numbers."""
-    return math.exp(sum(math.log(max(value, 1e-12)) for value in values) / len(values))
+    """Of positive numbers.
+
+    Raises:
+        ValueError: one is not positive.
+    """
+    return statistics.geometric_mean(values)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -134,6 +136,12 @@ def test_triples_of_another_zoo_are_refused(known, tmp_path):
     )  # fmt: skip
     with pytest.raises(ValueError, match="name its zoo"):
         known_of([tmp_path], [known[0].triples])
+
+
+def test_a_network_that_nothing_damages_teaches_nothing(known):
+    one = known[0].triples
+    rounding = 1e-9 * torch.randn(len(one.damage), dtype=one.damage.dtype)
+    assert known_of([], [replace(one, damage=rounding)]) == []
 
 
 def test_what_is_foreseen_is_on_the_target_and_expected_to_be_no_worse():

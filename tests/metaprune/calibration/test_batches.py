@@ -29,27 +29,41 @@ CALLS = {
     "inspect": lambda given: metaprune.inspect(mlp(), (X[:2],), calibration=given),
 }
 LOADER = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(X, Y), batch_size=8)
-WRONG = {
+MISFITS = {
+    "of another width": [(torch.randn(4, 9),)],
+    "of another dtype": [(Y,)],
+}
+LABELLED = {
     "with labels": PARTS,
     "of a loader": LOADER,
     "dicts with labels": [{"input": x, "labels": y} for x, y in PARTS],
+    "dicts of other names": [{"picture": x, "y": y} for x, y in PARTS],
     "later ones with labels": [PARTS[0][:1], *PARTS[1:]],
-    "of another width": [(torch.randn(4, 9),)],
-    "of another dtype": [(Y,)],
-    "words": ["a", "b"],
 }
 
 
-@pytest.mark.parametrize("given", WRONG)
+@pytest.mark.parametrize("given", MISFITS)
 @pytest.mark.parametrize("call", CALLS)
 def test_what_the_forward_does_not_take_is_refused_with_the_remedy(call, given):
     with pytest.raises(
         ValueError, match=r"does not run on batch [12] of the calibration: "
     ) as caught:
-        CALLS[call](WRONG[given])
+        CALLS[call](MISFITS[given])
     said = str(caught.value)
-    assert "without labels, like the example inputs (1 argument)" in said
+    assert "like the example inputs (1 argument), and labels after it" in said
     assert "metaprune.Calibration(batches, inputs=lambda batch: (batch[0],))" in said
+
+
+def test_words_are_refused():
+    for call in CALLS.values():
+        with pytest.raises(ValueError, match=r"batch 1 of the calibration: .* hold tensors"):
+            call(["a", "b"])
+
+
+@pytest.mark.parametrize("given", LABELLED)
+def test_labels_are_told_from_inputs(given):
+    found = CALLS["plan"](LABELLED[given])
+    assert found.kept == CALLS["plan"]([x for x, _ in PARTS]).kept
 
 
 @pytest.mark.parametrize(
@@ -78,7 +92,7 @@ def test_keywords_that_a_forward_takes_are_no_mistake():
     metaprune.prune(
         model, {"input_ids": ids[:2]}, calibration=[{"input_ids": ids, "labels": ids}], **asked
     )
-    with pytest.raises(ValueError, match=r"example inputs \(keywords input_ids\)"):
+    with pytest.raises(ValueError, match=r"none of the fields input_idx of a batch is an argument"):
         metaprune.prune(model, {"input_ids": ids[:2]}, calibration=[{"input_idx": ids}], **asked)
 
 

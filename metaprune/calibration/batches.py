@@ -72,57 +72,14 @@ class Calibration:
             try:
                 args, kwargs = as_inputs(self.inputs(batch))
                 takes.bind(*args, **kwargs)
-                if not ran and _any_examples((args, kwargs)):
+                if not ran and any_examples((args, kwargs)):
                     found = outputs(model, (args, kwargs))
                     if isinstance(found, Exception):
                         raise found
                     ran = True
             except Exception as error:
-                raise ValueError(_misfit(number, error, example_inputs)) from error
+                raise ValueError(_misfit(number, error, example_inputs, model)) from error
         return self
-
-    @classmethod
-    def of(cls, given: Calibration | Iterable[Any] | None) -> Calibration | None:
-        """A calibration as it is, batches of model inputs wrapped; None stays None.
-
-        Raises:
-            ValueError: no batches, or no examples in them.
-        """
-        if given is None or isinstance(given, Calibration):
-            found = given
-        elif isinstance(given, torch.Tensor | str) or not isinstance(given, Iterable):
-            raise ValueError(
-                "calibration takes batches of model inputs, such as [(images,), (more,)], or a "
-                f"Calibration (got a {type(given).__name__}); put a single batch into a list"
-            )
-        else:
-            found = cls(list(given))
-        if found is not None and not found.batches:
-            raise ValueError(
-                "calibration needs at least one batch (got none); pass None to do without"
-            )
-        if found is not None and not any(map(_any_examples, found.batches)):
-            raise ValueError(
-                "calibration needs at least one example (all of its batches are empty); pass None "
-                "to do without"
-            )
-        return found
-
-    @classmethod
-    def choose(
-        cls, given: Calibration | Iterable[Any] | None, data: Data | None
-    ) -> Calibration | None:
-        """What is given, else batches of the data, else None.
-
-        Raises:
-            ValueError: the data are no data set.
-        """
-        if data is not None and not isinstance(data, Data):
-            raise ValueError(
-                f"data takes a data set, training.data.load(...) (got a {type(data).__name__})"
-            )
-        found = cls.of(given)
-        return cls.from_data(data) if found is None and data is not None else found
 
     @classmethod
     def from_data(
@@ -149,20 +106,29 @@ class Calibration:
         return cls(data.calibration(examples, batch_size, seed), data.task.example_inputs, loss)
 
 
-def _misfit(number: int, error: Exception, example_inputs: Any) -> str:
+def _misfit(number: int, error: Exception, example_inputs: Any, model: nn.Module) -> str:
     """What to say of a batch that a model does not run on."""
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
     args, kwargs = as_inputs(example_inputs)
     wanted = counted(len(args), "argument") if args else f"keywords {', '.join(kwargs)}"
+    said = f"the model does not run on batch {number} of the calibration: {reason}. "
+    own, given = _kinds(model.parameters()), _kinds(tree_leaves((args, kwargs)))
+    if len(own) == 1 and given and own != given:
+        cast = f"pass dtype={own.pop()} to cast what is handed in"
+        return f"{said}Its inputs are {', '.join(map(str, given))}: {cast}"
     return (
-        f"the model does not run on batch {number} of the calibration: {reason}. A batch is what "
-        f"the forward takes, without labels, like the example inputs ({wanted}). Of batches with "
-        "more in them, say what is the input: "
+        f"{said}A batch is what the forward takes, like the example inputs ({wanted}), and labels "
+        "after it. Of batches with more in them, say what is the input: "
         "metaprune.Calibration(batches, inputs=lambda batch: (batch[0],))"
     )
 
 
-def _any_examples(batch: Any) -> bool:
+def _kinds(leaves: Iterable[Any]) -> set[torch.dtype]:
+    """The floating-point dtypes of tensors."""
+    return {t.dtype for t in leaves if isinstance(t, torch.Tensor) and t.is_floating_point()}
+
+
+def any_examples(batch: Any) -> bool:
     """Whether a batch holds numbers, or no tensors that could tell."""
     tensors = [leaf for leaf in tree_leaves(batch) if isinstance(leaf, torch.Tensor)]
     return not tensors or any(leaf.numel() for leaf in tensors)
