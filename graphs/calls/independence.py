@@ -42,18 +42,23 @@ def unwritten(original: nn.Module) -> Iterator[None]:
 
 def contents(model: nn.Module) -> Contents:
     """What the attributes of all modules hold, to be compared with `changes`."""
-    found: Contents = {}
-    for module in model.modules():
-        for name, value in vars(module).items():
-            if name == "_buffers":
-                found[id(module), name] = {k: (id(b), _version(b)) for k, b in value.items()}
-            elif isinstance(value, dict):
-                found[id(module), name] = {key: id(entry) for key, entry in value.items()}
-            elif isinstance(value, list):
-                found[id(module), name] = list(map(id, value))
-            else:
-                found[id(module), name] = id(value)
-    return found
+    return {
+        (id(module), name): _held(name, value)
+        for module in model.modules()
+        for name, value in vars(module).items()
+    }
+
+
+def _held(name: str, value: Any) -> Any:
+    if isinstance(value, dict | list):
+        if not value:  # most tables of a module
+            return None
+        if isinstance(value, list):
+            return list(map(id, value))
+        if name == "_buffers":
+            return {key: (id(b), _version(b)) for key, b in value.items()}
+        return {key: id(entry) for key, entry in value.items()}
+    return id(value)
 
 
 def changes(before: Contents, model: nn.Module) -> str:
