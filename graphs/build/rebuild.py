@@ -15,7 +15,7 @@ from graphs.build.compare import agree, informative, lively, resized
 from graphs.build.follow import can_be_followed, follows
 from graphs.build.interpreter import Running
 from graphs.build.search import Rebuilt, Search
-from graphs.calls.copying import copy_module
+from graphs.calls.copying import copy_module, working_copy
 from graphs.calls.names import named
 from graphs.calls.recording import exporting
 from graphs.calls.running import Inputs, evaluation, outputs
@@ -66,6 +66,7 @@ def rebuild(net: Structure, *, share: bool = False) -> Rebuilt:
         with evaluation(own), evaluation(net.source.model):
             search = Search(net, own)
             found = _followed(net, own, search) or _compared(net, own, search)
+        found = replace(found, notes=(*found.notes, *_in_training(net, found.model)))
     # Forwards may write to buffers.
     values = {name: t.value.detach() for name, t in net.tensors.items()}
     again = {
@@ -163,6 +164,26 @@ def _at_once(
     found = search.likeliest()
     repeated = list(resized((tuple(expected), {}), batch)[0])
     return found if agree(outputs(found.model, other), repeated) else None
+
+
+def _in_training(net: Structure, model: nn.Module) -> tuple[str, ...]:
+    """What to say of a module that does not train as the dense one does."""
+    dense = net.source.model
+    if net.source.trains_alike:
+        return ()
+    for inputs in (net.source.example, resized(net.source.example, net.program.batch)):
+        if isinstance(outputs(working_copy(dense), inputs, training=True), Exception):
+            continue
+        if isinstance(model, ExportedModule):
+            return (
+                f"In training it computes what it computes in evaluation: {type(dense).__name__} "
+                "has another forward there, which the exported graph has not.",
+            )
+        failure = outputs(working_copy(model), inputs, training=True)
+        if isinstance(failure, Exception):
+            return (f"It does not run in training mode: {_line(failure)}.",)
+        return ()
+    return ()
 
 
 def _runs_like(own: nn.Module, dense: nn.Module, inputs: Inputs) -> bool:

@@ -17,8 +17,16 @@ from torch.utils import _pytree as pytree
 from graphs.calls.diagnosis import not_exportable, not_running
 from graphs.calls.independence import refuse_foreign
 from graphs.calls.open_sizes import hint_open_sizes
-from graphs.calls.recording import Recorded, record
-from graphs.calls.running import Inputs, as_written, forward, quiet_evaluation
+from graphs.calls.recording import Recorded, record, record_training
+from graphs.calls.running import (
+    Inputs,
+    as_written,
+    forward,
+    outputs,
+    quiet,
+    quiet_evaluation,
+    seeded,
+)
 from graphs.errors import TraceError
 
 
@@ -71,11 +79,38 @@ def capture(
         except TraceError:
             raise
         except Exception as error:  # torch.export finds out what is wrong and says it
-            if "HigherOrderOperator" in str(error):
-                # torch.cond runs compiled; what failed to compile while recording must be forgotten
-                # for the forward to run again.
-                torch._dynamo.reset()
+            _forget_compiled(error)
     return export(model, inputs, original)
+
+
+def _forget_compiled(error: Exception) -> None:
+    """Let forwards run again that failed to compile while they were recorded (torch.cond)."""
+    if "HigherOrderOperator" in str(error):
+        torch._dynamo.reset()
+
+
+def capture_training(copied: nn.Module, inputs: Inputs, original: nn.Module) -> Recorded | None:
+    """The ATen calls of a forward in training mode; None where one pass does not tell them.
+
+    Args:
+        copied: a copy to throw away.
+        inputs: what it runs on; with one example twice where it takes no single one.
+        original: what it is a copy of, whose tensors it may not use.
+
+    Raises:
+        TraceError: it uses tensors of the original.
+    """
+    with quiet(copied, training=True), as_written(copied), seeded():
+        for args, kwargs in (inputs, _two_examples(inputs)):
+            try:
+                return record_training(copied, args, kwargs, original)
+            except TraceError:
+                raise
+            except Exception as error:  # it wants targets, looks at values, takes no one example
+                _forget_compiled(error)
+            finally:
+                outputs(copied, inputs)  # whoever keeps something of it keeps real values
+    return None
 
 
 def export(

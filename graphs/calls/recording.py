@@ -91,6 +91,18 @@ def record(
         return _record(model, args, kwargs, original, compute=True)
 
 
+def record_training(
+    model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], original: nn.Module
+) -> Recorded:
+    """The same of a module in training mode, whose buffers may change: a copy to throw away.
+
+    Args:
+        model: in training mode; it is of no use afterwards.
+        args, kwargs, original: see `record`.
+    """
+    return _record(model, args, kwargs, original, compute=False, changing=True)
+
+
 class _LeftBehindError(Exception):
     """A module keeps what was not computed."""
 
@@ -102,15 +114,16 @@ def _record(
     original: nn.Module | None = None,
     *,
     compute: bool,
+    changing: bool = False,
 ) -> Recorded:
-    tape = _Tape(model, original)
+    tape = _Tape(model, original, changing)
     tape.begin(model, args, kwargs)
     calls = _Calls(tape, compute)
     with torch.no_grad(), exporting(), torch._C._AutoDispatchBelowAutograd(), calls:
         result = model(*args, **kwargs)
     tape.end(result)
     del result
-    if any(given() is not None for given in calls.uncomputed):
+    if not changing and any(given() is not None for given in calls.uncomputed):
         raise _LeftBehindError
     tape.root.graph = tape.graph
     return tape.root
@@ -119,7 +132,10 @@ def _record(
 class _Tape:
     """The graph as it grows, and which tensor came from which node."""
 
-    def __init__(self, model: nn.Module, original: nn.Module | None = None) -> None:
+    def __init__(
+        self, model: nn.Module, original: nn.Module | None = None, changing: bool = False
+    ) -> None:
+        self.changing = changing  # whether buffers may be written to
         self.graph, self.root = fx.Graph(), Recorded()
         self.names: dict[int, str] = {}
         for name, tensor in chain(*named(model)):
@@ -245,7 +261,8 @@ class _Tape:
     def spare(self, function: Any, args: Any) -> None:
         """Let nothing write into memory that the model or the caller keeps."""
         if self.kept is None:
-            tensors = (*self.model.parameters(), *self.model.buffers())
+            buffers = () if self.changing else self.model.buffers()
+            tensors = (*self.model.parameters(), *buffers)
             held = (tensor for tensor, _ in self.lasting.values())
             self.kept = {t.untyped_storage()._cdata for t in (*tensors, *held)}
         if isinstance(args[0], torch.Tensor) and args[0].untyped_storage()._cdata in self.kept:
@@ -264,7 +281,7 @@ class _Tape:
     def _came(self, tensor: torch.Tensor, node: fx.Node, changed: bool) -> None:
         if id(tensor) not in self.lasting:
             tensor.__dict__[_MARK] = (self, node)
-        elif changed:
+        elif changed and not self.changing:
             raise CannotRecordError(f"{node} changes an input, a parameter or a constant")
         else:
             self.lasting[id(tensor)] = (tensor, node)

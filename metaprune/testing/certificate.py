@@ -20,6 +20,7 @@ from metaprune.testing.permutations import group_size, permutation_law, silent_a
 from metaprune.testing.removal import REPAIRED, removal_law
 from metaprune.testing.scales import scale_law
 from metaprune.testing.subject import prepared_from
+from metaprune.testing.training import training_law
 
 
 @dataclass(frozen=True)
@@ -169,4 +170,6 @@ def _round_trip(model: nn.Module, example_inputs: Any, net: Network) -> Iterator
         yield Law("round trip", float("inf"), 1, (str(error),))
         return
     yield Law("round trip", 0.0, 1)
-    yield _law("independence", independence_law(model, back, net, as_inputs(example_inputs)))
+    inputs = as_inputs(example_inputs)
+    yield _law("training", *training_law(model, back, net, inputs))
+    yield _law("independence", independence_law(model, back, net, inputs))

@@ -19,6 +19,7 @@ from metaprune.testing.permutations import batches, orders, permutation_law
 from metaprune.testing.removal import removal_law
 from metaprune.testing.scales import scale_law
 from metaprune.testing.subject import prepared
+from metaprune.testing.training import training_law
 
 TOLERANCE = 1e-10
 
@@ -33,7 +34,8 @@ class Metanetwork(Protocol):
 def assert_round_trip(model: nn.Module, example_inputs: Any, *, net: Network | None = None) -> None:
     """A module comes back from its network bit for bit: state, ties, class, function, flags.
 
-    And it is one of its own (`metaprune.testing.independence`).
+    And it trains as the model does, also when it is smaller (`metaprune.testing.training`), and is
+    one of its own (`metaprune.testing.independence`).
 
     Args:
         model: any traceable module, in any dtype and on any device.
@@ -45,7 +47,9 @@ def assert_round_trip(model: nn.Module, example_inputs: Any, *, net: Network | N
     """
     net = net or trace(model, example_inputs)
     back = came_back(model, example_inputs, net)
-    independence_law(model, back, net, as_inputs(example_inputs)).require()
+    inputs = as_inputs(example_inputs)
+    training_law(model, back, net, inputs)[0].require()
+    independence_law(model, back, net, inputs).require()
 
 
 def came_back(model: nn.Module, example_inputs: Any, net: Network) -> nn.Module:
