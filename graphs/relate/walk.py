@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from graphs.axes.dims import Dim, Fixed
+from graphs.axes.dims import Atom, Dim, Fixed, atoms
 from graphs.axes.unify import Unifier
 from graphs.calls.export import attribute
 from graphs.calls.names import Names
@@ -31,6 +31,7 @@ class Walk:
     Args:
         module: the program, recorded or exported.
         names: of the tensors of the model.
+        beside: a walk over another program of the same tensors, which then share their dimensions.
 
     Attributes:
         solver: which dimensions are one, and why some are left alone.
@@ -42,18 +43,27 @@ class Walk:
         batch: number of examples in the inputs.
     """
 
-    def __init__(self, module: Recorded | fx.GraphModule, names: Names) -> None:
-        self.module, self.names = module, names
-        self.solver, self.facts = Unifier(), Facts()
+    def __init__(
+        self, module: Recorded | fx.GraphModule, names: Names, beside: Walk | None = None
+    ) -> None:
+        self.module, self.names, self.beside = module, names, beside
+        self.solver: Unifier = Unifier() if beside is None else beside.solver
+        self.facts = Facts()
         self.env: dict[fx.Node, Any] = {}
         self.constants: dict[str, Any] = {}
         self.paths: dict[str, str] = {}
-        self.tensor_dims: dict[str, tuple[Dim, ...]] = {
-            name: tuple(self.solver.fresh(n) for n in value.shape)
-            for name, value in names.values.items()
-        }
+        self.tensor_dims: dict[str, tuple[Dim, ...]] = (
+            {n: tuple(map(self.solver.fresh, v.shape)) for n, v in names.values.items()}
+            if beside is None
+            else beside.tensor_dims
+        )
         self.used: set[str] = set()
         self.batch = 1
+
+    @property
+    def returned(self) -> str:
+        """Why what the program returns is left alone."""
+        return "output of the model" + ("" if self.beside is None else " in training")
 
     def run(self) -> None:
         """Interpret the graph abstractly."""
@@ -70,17 +80,30 @@ class Walk:
             elif node.op == "output":
                 for value in leaves(mapped(self._operand, node.args)):
                     for dim in value.dims if isinstance(value, Value) else ():
-                        self.solver.freeze(dim, "output of the model")
+                        self.solver.freeze(dim, self.returned)
+
+    def settle(self, training: Walk | None) -> None:
+        """Leave alone what the forward does not use, and what cannot be cut.
+
+        Args:
+            training: the walk over the forward in training mode, where that is another one.
+        """
+        live = {a for name in self.used for d in self.tensor_dims[name] for a in self._atoms(d)}
         for name, dims in self.tensor_dims.items():
             if name not in self.used:
-                for dim in dims:
-                    self.solver.freeze(dim, "the traced forward does not use it")
+                trained = training is not None and name in training.used
+                why = "only training uses it" if trained else "the traced forward does not use it"
+                for variable in {a for dim in dims for a in self._atoms(dim)} - live:
+                    self.solver.freeze(Atom(variable), why)
             elif name in self.names.buffers and not self.names.buffers[name]:
                 # Made anew by the class, at any width, it is the same where its units are alike.
                 for i, dim in enumerate(dims):
                     if not _uniform(self.names.values[name], i):
                         reason = f"{name} is not saved with the model and would come back uncut"
                         self.solver.freeze(dim, reason)
+
+    def _atoms(self, dim: Dim) -> tuple[str, ...]:
+        return atoms(self.solver.resolve(dim))
 
     def _input(self, node: fx.Node) -> Any:
         value = node.meta.get("val")
