@@ -138,7 +138,7 @@ def test_multirun_makes_a_folder_for_each_job(run):
     )
     assert code == 0, errors
     reports = sorted(Path("multirun/prune").glob("*/*/report.json"))
-    assert len(reports) == 2
+    assert [path.parent.name for path in reports] == ["0-speedup=1.5", "1-speedup=2"]
     asked = {Report.from_json(path.read_text()).entries[0].asked["speedup"] for path in reports}
     assert asked == {1.5, 2.0}
 
