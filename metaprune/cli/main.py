@@ -200,6 +200,11 @@ def sentence(error: Exception) -> str:
     Errors that the code raises to speak to people are of types that name a bad value, a missing
     file or a failed model; anything else is named.
     """
+    if isinstance(error, ModuleNotFoundError):
+        from metaprune.cli.extras import remedy
+
+        if (said := remedy(error)) is not None:
+            return said
     text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
     if isinstance(error, (ValueError, OSError, RuntimeError, ImportError, FloatingPointError)):
         return text or type(error).__name__

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import fields
 from pathlib import Path
 
@@ -82,6 +83,13 @@ def test_errors_are_sentences_without_traceback(run, arguments, code, words):
     assert words in errors
     assert "Traceback" not in errors
     assert "Traceback" not in out
+
+
+def test_a_package_that_is_missing_is_told_with_what_installs_it(run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    code, _, errors = run("prune", "model=hf", "model.path=x", "target.macs=50%")
+    assert code == 1
+    assert "this needs transformers: pip install 'metaprune[lm]'" in errors
 
 
 def test_full_error_shows_the_traceback(run, monkeypatch):
