@@ -13,15 +13,18 @@ Layer level: axes and tensors are nodes, an edge says that a tensor runs along a
 from __future__ import annotations
 
 from math import prod
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import networkx
 import torch
-from torch_geometric.data import HeteroData
 
 from graphs.axes.dims import atoms, unit_index
 from graphs.relate.structure import Structure, Tensor
 from graphs.tools.arguments import said
+
+# PyG takes seconds to import, and a networkx graph does without.
+if TYPE_CHECKING:
+    from torch_geometric.data import HeteroData
 
 S = TypeVar("S", bound=Structure)
 
@@ -75,6 +78,8 @@ def _layout(tensor: Tensor) -> tuple[tuple[int, ...], int, int]:
 
 
 def _neurons(net: Structure) -> HeteroData:
+    from torch_geometric.data import HeteroData
+
     data = HeteroData()
     for axis in net.axes.values():
         data[axis.name].num_nodes = axis.size
@@ -117,6 +122,8 @@ def from_pyg(data: HeteroData, like: S) -> S:
         ValueError: an edge or node feature is missing, repeated, or of another shape; or it is
             another kind of graph.
     """
+    from torch_geometric.data import HeteroData
+
     if not isinstance(data, HeteroData) or not isinstance(like, Structure):
         raise ValueError(
             'expected the graph of to_pyg(net, "neuron") and a network like it (got '
@@ -158,6 +165,8 @@ def _feature(store: Any, name: str, tensor: str) -> torch.Tensor:
 
 
 def _layers(net: Structure) -> HeteroData:
+    from torch_geometric.data import HeteroData
+
     data = HeteroData()
     axis_id = {name: i for i, name in enumerate(net.axes)}
     data["axis"].size = torch.tensor([a.size for a in net.axes.values()])

@@ -30,7 +30,6 @@ from torch_geometric.nn import MessagePassing
 from graphs import Network
 from metanet.advice import Transformation
 from metanet.reading.features import check_target
-from metanet.registry import METANETWORKS
 from metanet.tables.edges import EdgeList, list_edges
 from metanet.tables.layout import Layout, build_layout, structure
 from metanet.tables.matrices import CHANGED, MATRICES, Matrix, slots
@@ -65,7 +64,6 @@ class PNALayer(MessagePassing):
         return z_i * x_j * edges
 
 
-@METANETWORKS.register("pna")
 class PNAMetaNetwork(nn.Module):
     """The published metanetwork on a `graphs.Network`; logits are zero, evidence is not used.
 

@@ -21,7 +21,6 @@ from metanet.reading.features import (
     unit_features,
 )
 from metanet.reading.values import Reader, statistics
-from metanet.registry import METANETWORKS
 from metanet.tables.layout import Layout, build_layout, structure
 from metanet.tables.matrices import MATRICES
 
@@ -29,7 +28,6 @@ REMEMBERED = 256
 """Layouts kept; the oldest goes first."""
 
 
-@METANETWORKS.register("streaming")
 class MetaNetwork(nn.Module):
     """Reads a network, says how to change its weights and where to cut.
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from metaprune.result import Result
     from metaprune.saving.folder import load
     from metaprune.settings import Settings
+    from metaprune.streaming import stream
     from pruners import Plan, PlanError, Target, UnreachableTargetError
 
 _HOMES = {
@@ -42,6 +43,7 @@ _HOMES = {
     "load": "metaprune.saving.folder",
     "plan": "metaprune.api",
     "prune": "metaprune.api",
+    "stream": "metaprune.streaming",
     "testing": "metaprune.testing",
     "trace": "graphs",
 }
@@ -63,6 +65,7 @@ __all__ = [
     "load",
     "plan",
     "prune",
+    "stream",
     "testing",
     "trace",
 ]

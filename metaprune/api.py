@@ -20,6 +20,7 @@ from metaprune.job import Job
 from metaprune.patterns import parse
 from metaprune.planning import (
     DEFAULT,
+    check_choices,
     ignored,
     plan_job,
     recovery_for,
@@ -140,6 +141,7 @@ def prune(
             "there is no pruning in place on another device or in another dtype: move the model "
             "itself, model.to(...), or leave inplace out"
         )
+    check_choices(asked)
     at: dict[str, Any] = {"seed": seed, "device": device, "dtype": dtype}
     job = Job.of(model, example_inputs, calibration, data, ignore=ignored(asked), **at)
     methods = recovery_methods(job, asked)
@@ -183,6 +185,7 @@ def plan(
         FileNotFoundError: there is no such metanetwork.
     """
     asked = Settings.of(**settings)
+    check_choices(asked)
     at: dict[str, Any] = {"seed": seed, "device": device, "dtype": dtype}
     return plan_job(Job.of(model, example_inputs, calibration, ignore=ignored(asked), **at), asked)
 

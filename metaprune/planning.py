@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
+from inspect import signature
 from pathlib import Path
 
 import pruners.recovery.methods  # noqa: F401 (registers recovery methods)
@@ -13,12 +14,20 @@ from metaprune.ignoring import Ignored
 from metaprune.job import Job
 from metaprune.patterns import Pattern, parse
 from metaprune.patterns.meta_device import refuse, without_values
+from metaprune.schedules import parse as parse_schedule
 from metaprune.settings import WITHOUT_TARGET, Settings
+from metaprune.transforming import parse as parse_transform
 from metaprune.transforming import told, transformed
 from pruners import Plan, budgets
 from pruners.recovery.base import RECOVERIES, Asked, Recovery, methods, named, pair_of
 from pruners.solvers import SOLVERS
 from training.config import arguments
+
+BOUNDS = ("min_units", "round_to")
+"""Settings that bound how many units of an axis stay."""
+
+EVERY_RULE = ("lower", "upper", "start", "rank_share")
+"""Options of budgets that not the rule reads, but what stands before it."""
 
 DEFAULT = "default"
 """Stands in a list of recovery methods for those that fit the pattern."""
@@ -90,14 +99,39 @@ def resolved(settings: Settings, measured: bool) -> tuple[Pattern, Settings]:
     return pattern, found
 
 
+def check_choices(settings: Settings, measured: bool = True) -> None:
+    """Refuse what can be refused without a network: names, options, what a pattern does not read.
+
+    Args:
+        settings: as they were given.
+        measured: whether there will be calibration.
+
+    Raises:
+        ValueError: see `resolved`; an unknown schedule or transformation, or an option that it does
+            not have; `min_units` or `round_to` for a pattern that they do not bound.
+    """
+    pattern, _ = resolved(settings, measured)
+    parse_schedule(settings.schedule)
+    if settings.transform is not None:
+        parse_transform(settings.transform)
+    if pattern.bounded:
+        return
+    for field in fields(Settings):
+        if field.name in BOUNDS and getattr(settings, field.name) != field.default:
+            raise ValueError(
+                f"{field.name} bounds how many units of an axis stay, and pattern "
+                f'"{pattern.name}" does not cut axes so: leave {field.name} out'
+            )
+
+
 def check(settings: Settings, pattern: Pattern) -> None:
     """Refuse names that nothing answers to.
 
     Raises:
         ValueError: an unknown budget, solver or recovery method, one that does not fit the pattern,
-            or a budget without its metanetwork.
+            a budget without its metanetwork, or an option that no rule of its name reads.
     """
-    rule, _ = budgets.named(settings.budget or "")
+    rule, options = budgets.named(settings.budget or "")
     known = [*(["metanet"] if pattern.advised else []), *pattern.budgets()]
     if rule not in known:
         if rule in budgets.RULES:
@@ -108,6 +142,12 @@ def check(settings: Settings, pattern: Pattern) -> None:
         raise ValueError(unknown("budget", rule, known))
     if rule == "metanet" and settings.metanet is None:
         raise ValueError('budget "metanet" needs a metanetwork: metanet="default", or a path')
+    if rule in budgets.RULES and rule != "manual":
+        known = [*EVERY_RULE, *_read_by(rule)]
+        for option in options:
+            if option not in known:
+                said = unknown("option", option, known)
+                raise ValueError(f'budget "{rule}" does not read "{option}": {said}')
     fitting = pattern.solvers()
     if settings.solver not in fitting:
         if settings.solver in SOLVERS:
@@ -117,6 +157,15 @@ def check(settings: Settings, pattern: Pattern) -> None:
             )
         raise ValueError(unknown("solver", settings.solver, fitting))
     made(settings.recovery or (), pattern.prunes)
+
+
+def _read_by(rule: str) -> list[str]:
+    """What a rule reads, whatever it divides: options, and evidence that may be given as one."""
+    functions = list(budgets.RULES[rule].functions.values())
+    if rule in budgets.JOINT:
+        functions.append(budgets.allocate_composite)
+    named = [p for function in functions for p in signature(function).parameters.values()]
+    return list(dict.fromkeys(p.name for p in named if p.kind is p.KEYWORD_ONLY))
 
 
 def made(asked: Sequence[Asked], prunes: str | None = None) -> list[Recovery]:

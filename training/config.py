@@ -101,6 +101,23 @@ def arguments(
     }
 
 
+def called(function: Callable[..., T], options: Mapping[str, Any], name: str) -> T:
+    """What a function returns for its options.
+
+    Args:
+        function: of any package; its annotations may say nothing.
+        options: its keyword arguments.
+        name: of what it makes, for errors: `model 'resnet50'`.
+
+    Raises:
+        ValueError: the function does not take these options, or cannot work with them.
+    """
+    try:
+        return function(**options)
+    except TypeError as error:
+        raise ValueError(f"{name} cannot be built: {error}") from error
+
+
 def check_positive(settings: object, *names: str) -> None:
     """Refuse whole numbers of a configuration that are below 1.
 

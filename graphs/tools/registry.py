@@ -7,19 +7,30 @@
 
     RULES.find("unifrom")      ValueError: unknown budget rule "unifrom" (did you mean "uniform"?)
 
-A module outside the package registers in the same way; its names are then known everywhere.
+A module outside the package registers in the same way; its names are then known everywhere. What
+takes seconds to import is promised: its name is known at once, it is imported when it is asked for.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from difflib import get_close_matches
+from importlib import import_module
 from typing import Any, TypeVar, overload
 
 T = TypeVar("T")
 D = TypeVar("D")
 Thing = TypeVar("Thing")
+
+
+@dataclass(frozen=True)
+class _Promised:
+    """Where a thing is that nobody has asked for yet."""
+
+    module: str
+    attribute: str
 
 
 class Registry(Mapping[str, T]):
@@ -31,7 +42,7 @@ class Registry(Mapping[str, T]):
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
-        self._things: dict[str, T] = {}
+        self._things: dict[str, T | _Promised] = {}
 
     def register(self, name: str) -> Callable[[Thing], Thing]:
         """Decorator that registers what it decorates.
@@ -55,6 +66,19 @@ class Registry(Mapping[str, T]):
         if name in self._things:
             raise ValueError(f'a {self.kind} "{name}" is already registered')
         self._things[name] = thing
+
+    def promise(self, name: str, module: str, attribute: str) -> None:
+        """Register a thing whose module is imported only when the thing is asked for.
+
+        Args:
+            name: of the thing.
+            module: where it is, dotted.
+            attribute: what it is called there.
+
+        Raises:
+            ValueError: the name is taken.
+        """
+        self.add(name, _Promised(module, attribute))  # type: ignore[arg-type]
 
     @contextmanager
     def scoped(self, things: Mapping[str, T] | None = None) -> Iterator[None]:
@@ -89,10 +113,13 @@ class Registry(Mapping[str, T]):
         known = list(self._things if among is None else among)
         if name not in known:
             raise ValueError(unknown(self.kind, name, known))
-        return self._things[name]
+        return self[name]
 
     def __getitem__(self, name: str) -> T:
-        return self._things[name]
+        thing = self._things[name]
+        if isinstance(thing, _Promised):
+            return getattr(import_module(thing.module), thing.attribute)
+        return thing
 
     # Mapping's own two raise and catch an error for every name that is missing.
 
@@ -105,7 +132,7 @@ class Registry(Mapping[str, T]):
     def get(self, name: str, /, default: T | D) -> T | D: ...
     def get(self, name: str, /, default: Any = None) -> Any:
         """The thing of a name, or the default where there is none."""
-        return self._things.get(name, default)
+        return self[name] if name in self._things else default
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._things)

@@ -1,5 +1,6 @@
-"""The command line: one module a command, each with a function `run(config)`.
+"""The command line: one module a command (`commands`), each with a function `run(config)`.
 
-`main` finds the command and hands it to hydra, `help` shows what can be set, and `config` turns
-composed YAML into typed values. `study` is what `prune` and `demo` have in common.
+`main` finds the command and hands it to hydra, `overrides` checks names before, `help` shows what
+can be set. `config` turns composed YAML into typed values, those that commands share are in
+`settings`. `study` is what `prune` and `demo` have in common.
 """

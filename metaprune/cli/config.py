@@ -45,6 +45,21 @@ def typed(cls: type[T], config: DictConfig) -> tuple[T, dict[str, Any]]:
     return from_mapping(cls, content), content
 
 
+def check_groups(model: Mapping[str, Any], data: Mapping[str, Any] | None = None) -> None:
+    """Refuse a network or a data set that cannot be meant, before either is loaded.
+
+    Args:
+        model: settings of the group `model`.
+        data: those of the group `data`; None where none is chosen.
+
+    Raises:
+        ValueError: a setting that is unknown or not what it takes, with its full name.
+    """
+    sources.check_settings(model)
+    if data:
+        datasets.check_settings(data)
+
+
 def run_folder(content: Mapping[str, Any]) -> Path:
     """The folder of this run, with its settings written into it."""
     from hydra.core.hydra_config import HydraConfig

@@ -11,12 +11,18 @@ from metaprune.packages import CONF
 OWN = ("hydra", "defaults")
 
 
+def groups_of(command: str, conf: Path = CONF) -> dict[str, str | None]:
+    """The groups that a command chooses from, with the option that it takes by itself."""
+    text = (conf / f"{command}.yaml").read_text(encoding="utf-8")
+    return dict(_groups(yaml.safe_load(text)["defaults"]))
+
+
 def command_help(command: str, conf: Path = CONF) -> str:
     """What `metaprune COMMAND --help` shows, read from `conf/COMMAND.yaml`."""
     text = (conf / f"{command}.yaml").read_text(encoding="utf-8")
     content = yaml.safe_load(text)
     parts = [content["hydra"]["help"]["header"].rstrip()]
-    groups = [_group(name, chosen, conf) for name, chosen in _groups(content["defaults"])]
+    groups = [_group(name, chosen, conf) for name, chosen in groups_of(command, conf).items()]
     if groups:
         parts.append(
             "Groups, chosen by group=option and set by group.key=value:\n" + "\n".join(groups)

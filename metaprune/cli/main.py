@@ -2,8 +2,8 @@
 
     metaprune COMMAND [key=value ...] [--import MODULE] [--multirun] [--help]
 
-A command is a module of `metaprune.cli` with a function `run(config)`, and a file of the same
-name in `conf/`. Errors are one sentence without a traceback; HYDRA_FULL_ERROR=1 shows it.
+A command is a module of `metaprune.cli.commands` with a function `run(config)`, and a file of the
+same name in `conf/`. Errors are one sentence without a traceback; HYDRA_FULL_ERROR=1 shows it.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from metaprune.version import __version__
 
 COMMANDS = {
     "prune": "prune a trained network and compare with the baselines",
+    "apply": "carry out a plan on a network, and measure it",
     "inspect": "show what may be pruned, what is left alone and why, and what is reachable",
     "evaluate": "measure a network, dense or pruned: accuracy or perplexity, MACs, latency",
     "zoo": "train a zoo of small networks for a metanetwork to learn from",
@@ -28,11 +29,15 @@ COMMANDS = {
     "demo": "train, prune and compare a small network in under three minutes",
 }
 
+LISTS = ("models", "data", "rules", "solvers", "patterns", "metanets")
+"""What can be listed by name (`metaprune.cli.lists`)."""
+
 HELP = """metaprune {version}: makes PyTorch networks smaller and faster
 
 usage: metaprune COMMAND [key=value ...]
 
 {commands}
+  {lists}  list what there is
 
 Settings are hydra overrides, for example
   metaprune prune model=resnet20 data=cifar10 data.path=DIR target.speedup=2
@@ -52,7 +57,7 @@ IMPORT = "--import"
 def help_text() -> str:
     """The screen that `metaprune --help` shows."""
     commands = "\n".join(f"  {name:<10}{line}" for name, line in COMMANDS.items())
-    return HELP.format(version=__version__, commands=commands)
+    return HELP.format(version=__version__, commands=commands, lists=" | ".join(LISTS))
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -69,8 +74,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.stdout.write(f"metaprune {__version__}\n")
         return
     command, *overrides = arguments
+    if command in LISTS:
+        _list(command, overrides)
+        return
     if command not in COMMANDS:
-        near = get_close_matches(command, COMMANDS, n=1)
+        near = get_close_matches(command, [*COMMANDS, *LISTS], n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(COMMANDS)}"
         sys.stderr.write(f"metaprune: there is no command {command!r}; {hint}\n")
         raise SystemExit(2)
@@ -79,13 +87,32 @@ def main(argv: Sequence[str] | None = None) -> None:
 
         sys.stdout.write(command_help(command) + "\n")
         return
-    modules, overrides = _imports(overrides)
+    modules, overrides = split_imports(overrides)
     for module in modules:
         _import(command, module)
     _run(command, [FLAGS.get(argument, argument) for argument in overrides])
 
 
-def _imports(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+def _list(name: str, arguments: Sequence[str]) -> None:
+    """Print what there is, with what modules of the user's own register.
+
+    Raises:
+        SystemExit: another argument than such modules; code 2.
+    """
+    modules, rest = split_imports(arguments)
+    if rest:
+        sys.stderr.write(
+            f"metaprune {name}: it takes no settings (got {rest[0]!r}), only {IMPORT} MODULE\n"
+        )
+        raise SystemExit(2)
+    for module in modules:
+        _import(name, module)
+    from metaprune.cli.lists import show
+
+    show(name)
+
+
+def split_imports(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """The modules to import, and the arguments without them."""
     modules, rest, left = [], [], iter(arguments)
     for argument in left:
@@ -143,7 +170,7 @@ def _guarded(command: str) -> Callable[[Any], None]:
 
     def task(config: Any) -> None:
         try:
-            import_module(f"metaprune.cli.{command}").run(config)
+            import_module(f"metaprune.cli.commands.{command}").run(config)
         except Exception as error:
             if os.environ.get("HYDRA_FULL_ERROR") == "1":
                 raise

@@ -12,11 +12,13 @@ from rich.console import Console
 from torch import nn
 
 from graphs.tools.files import refuse_filled
+from metaprune.advice import find
 from metaprune.applying import recover
 from metaprune.calibration import Calibration
+from metaprune.cli.progress import Progress
 from metaprune.job import Job
 from metaprune.patterns import parse
-from metaprune.planning import ignored, recovery_methods
+from metaprune.planning import check_choices, ignored, recovery_methods
 from metaprune.report import Entry, Layer, Report, words
 from metaprune.report.outline import outline
 from metaprune.result import Result
@@ -94,6 +96,31 @@ def methods(
     return found
 
 
+def check_methods(
+    settings: Settings,
+    targets: Sequence[Mapping[str, Any]],
+    chosen: Sequence[Method],
+    measured: bool,
+) -> None:
+    """Refuse what does not fit together, before a network or data are loaded.
+
+    Args:
+        settings: of every point, without what the point is.
+        targets: see `Study.run`.
+        chosen: the methods.
+        measured: whether there will be calibration.
+
+    Raises:
+        ValueError: a name or an option that nothing answers to, or an amount that is none.
+        FileNotFoundError: a metanetwork that is not there.
+    """
+    for method in chosen:
+        if method.metanet is not None:
+            find(method.metanet)
+        for target in targets:
+            check_choices(replace(settings, target=target or None, **method.choice), measured)
+
+
 def _options(budget: str | Mapping[str, Any]) -> Mapping[str, Any]:
     return budget if isinstance(budget, Mapping) else {}
 
@@ -115,7 +142,8 @@ class Study:
         measuring: how to measure.
         source: how `training.sources.load` builds the dense architecture, if it can; for saving.
         checkpoints: folder that keeps plans and the steps of schedules; None keeps none.
-        console: where progress is told.
+        console: where results are told.
+        progress: whether steps that take long are named while they do.
     """
 
     model: nn.Module
@@ -126,12 +154,15 @@ class Study:
     source: Mapping[str, Any] | None = None
     checkpoints: Path | None = None
     console: Console = field(default_factory=Console)
+    progress: bool = True
     entries: list[Entry] = field(default_factory=list)
     results: list[Result] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        self.steps = Progress(self.console, self.progress)
         example = self.data.example_inputs()
-        job = Job.of(self.model, example, self.calibration, ignore=ignored(self.settings))
+        with self.steps.step("tracing the network"):
+            job = Job.of(self.model, example, self.calibration, ignore=ignored(self.settings))
         self.job = replace(job, data=self.data)
 
     def run(
@@ -177,28 +208,33 @@ class Study:
         # What trains comes after the first measurement, so that one shot and finetuned both show.
         late = [method for method in every if "data" in method.needs and self._at_once(settings)]
         now = [method for method in every if method not in late]
-        run = run_schedule(self.job, settings, now, self._checkpoints(settings, method))
+        asked = "" if settings.wanted is None else f" at {words.asked(settings.wanted.asked)}"
+        with self.steps.step(f"pruning: {method.name}{asked}"):
+            run = run_schedule(self.job, settings, now, self._checkpoints(settings, method))
         took = time.perf_counter() - started
         found = run.pruned
         seconds = dict(found.report["seconds"])
         planned = round(max(0.0, took - sum(seconds.values())), 4)
-        before = self.measure(found.model)
+        with self.steps.step("measuring the pruned network"):
+            before = self.measure(found.model)
         after: dict[str, float] = {}
         if late:
-            found = recover(found, run.job, late)
-            after = self.measure(found.model)
+            with self.steps.step(f"recovering: {', '.join(each.name for each in late)}"):
+                found = recover(found, run.job, late)
+                after = self.measure(found.model)
         result = Result.of(found)
         name = None
-        asked = result.report["asked"]
+        reached = result.report["asked"]
         if folder is not None:
-            name = _folder_name(asked)
-            result.save(folder / name, source=self.source)
+            name = _folder_name(reached)
+            with self.steps.step("saving the pruned network"):
+                result.save(folder / name, source=self.source)
             result.plan.save(folder / f"{name.replace('model', 'plan', 1)}.json")
             result = self._exported(result, folder / name)
         report = result.report
         entry = Entry(
             method=method.name,
-            asked=dict(asked) or {"pattern": result.plan.pattern},
+            asked=dict(reached) or {"pattern": result.plan.pattern},
             achieved=report["achieved"],
             before=before,
             after=after,
@@ -261,7 +297,10 @@ class Study:
             config: its settings.
             seed: of the run.
         """
-        latencies = self._latencies()
+        with self.steps.step("timing forward passes"):
+            latencies = self._latencies()
+        with self.steps.step("measuring the dense network"):
+            dense = self.measure(self.model)
         nodes, edges = outline(self.job.net)
         digests = {**fingerprint(self.job.net), "data": self.data.fingerprint[:16]}
         advisors = {
@@ -275,7 +314,7 @@ class Study:
             score=self.data.task.score,
             higher_is_better=self.data.task.higher_is_better,
             split=self.measuring.split,
-            dense=self.measure(self.model),
+            dense=dense,
             cost=measure(self.job.net),
             latency_ms=latencies[0],
             entries=tuple(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from graphs.calls.copying import working_copy
 from graphs.calls.diagnosis import described
 from graphs.calls.refusals import admit, unwrapped
 from metaprune.calibration import Calibration, given
+from metaprune.ignoring import Ignored
 from metaprune.inspection.faces.folder import save
 from metaprune.inspection.faces.terminal import as_text
 from metaprune.inspection.facts.exactness import classes
@@ -29,6 +30,7 @@ from metaprune.inspection.facts.modules import modules
 from metaprune.inspection.facts.notes import notes
 from metaprune.inspection.facts.turning import turning
 from metaprune.inspection.schema import Findings
+from metaprune.settings import Settings
 from pruners import Target, measure
 from pruners.targets import SPARED
 
@@ -61,6 +63,7 @@ def inspect(
     example_inputs: Any,
     *,
     min_units: float | int = 0.05,
+    ignore: Sequence[str | type[nn.Module]] = (),
     latency: int = 0,
     calibration: Calibration | Iterable[Any] | None = None,
 ) -> Inspection:
@@ -76,6 +79,8 @@ def inspect(
         model: any module that `torch.export` accepts.
         example_inputs: tuple of arguments or dict of keywords for its forward.
         min_units: fewest units of an axis that stay, a share or a number, as in `prune`.
+        ignore: what stays dense, as in `prune`: it is listed with what is left alone, and the
+            reachable range does without it.
         latency: forward passes by which latency is measured; 0 measures none.
         calibration: batches of model inputs, or a `Calibration`, by which it is told what pruning
             each axis and each weight is expected to lose; None tells nothing.
@@ -83,8 +88,10 @@ def inspect(
     Raises:
         TraceError: the model cannot be exported; the message has the line of its code and the
             remedy.
-        ValueError: latency or expected losses are asked of a model on the meta device.
+        ValueError: a name to ignore that nothing answers to; or latency or expected losses are
+            asked of a model on the meta device.
     """
+    asked = Settings.of(min_units=min_units, ignore=ignore)
     start = time.perf_counter()
     model = unwrapped(model)
     admit(model)
@@ -94,6 +101,7 @@ def inspect(
     net = trace(model, example_inputs)
     traced = time.perf_counter()
     counted, by_torch = check(net, aside, example_inputs)
+    net = Ignored(asked.ignore).left(net, model)
     checked = time.perf_counter()
     least = floors(net, min_units, SPARED)
     reachable = Target.parse(ASKED).reachable(net, least)

@@ -34,6 +34,7 @@ class AxesPattern:
     prunes: ClassVar[Prunes] = "axes"
     once: ClassVar[str | None] = None
     replaces: ClassVar[bool] = False
+    bounded: ClassVar[bool] = True
     chooses: ClassVar[bool] = True
 
     @classmethod

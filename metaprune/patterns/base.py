@@ -45,6 +45,7 @@ class Pattern(Protocol):
         advised: whether a metanetwork can advise its budget.
         once: why it cannot be done in several steps; None where it can.
         replaces: whether other layers take the place of those of the model.
+        bounded: whether `min_units` and `round_to` of the settings bound what stays.
     """
 
     forms: ClassVar[tuple[str, ...]]
@@ -52,6 +53,7 @@ class Pattern(Protocol):
     advised: ClassVar[bool]
     once: ClassVar[str | None]
     replaces: ClassVar[bool]
+    bounded: ClassVar[bool]
 
     @classmethod
     def read(cls, text: str) -> Self | None:

@@ -43,6 +43,7 @@ class Blocks(AxesPattern):
     name: ClassVar[str] = "blocks"
     forms: ClassVar[tuple[str, ...]] = ("blocks",)
     advised: ClassVar[bool] = False
+    bounded: ClassVar[bool] = False
 
     def describe(self) -> str:
         """See `metaprune.patterns.base.Pattern`."""

@@ -29,6 +29,7 @@ class LowRank:
     advised: ClassVar[bool] = False
     once: ClassVar[str | None] = ONCE
     replaces: ClassVar[bool] = True
+    bounded: ClassVar[bool] = False
     chooses: ClassVar[bool] = True
 
     @classmethod

@@ -51,6 +51,7 @@ class Masks:
     advised: ClassVar[bool] = True
     once: ClassVar[str | None] = None
     replaces: ClassVar[bool] = False
+    bounded: ClassVar[bool] = False
 
     @classmethod
     def read(cls, text: str) -> Self | None:

@@ -37,6 +37,7 @@ class MasksBesideLowRank:
     advised: ClassVar[bool] = False
     once: ClassVar[str | None] = ONCE
     replaces: ClassVar[bool] = True
+    bounded: ClassVar[bool] = False
 
     @classmethod
     def read(cls, text: str) -> Self | None:

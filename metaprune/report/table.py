@@ -12,6 +12,11 @@ from metaprune.report.ranking import leading
 from metaprune.report.schema import Entry, Report
 
 
+def shrinks(report: Report) -> bool:
+    """Whether any network has fewer MACs; masks leave shapes as they are, and MACs with them."""
+    return any(entry.achieved["speedup"] > 1 for entry in report.entries)
+
+
 def rows(report: Report) -> tuple[list[str], list[list[str]]]:
     """Header and rows of the results table, the dense network first.
 
@@ -19,13 +24,14 @@ def rows(report: Report) -> tuple[list[str], list[list[str]]]:
         Column titles, and a row of texts for the dense network and for each entry, in order.
     """
     score = report.score
-    header = ["method", "speed-up", "MACs", "parameters", "latency", score]
+    saved = "speed-up" if shrinks(report) else "sparsity"
+    header = ["method", saved, "MACs", "parameters", "latency", score]
     if report.finetuned:
         header[-1:] = [f"{score}, one-shot", f"{score}, finetuned"]
     cost = report.cost
     dense = [
         "dense",
-        "1.00×",
+        "1.00×" if shrinks(report) else "0 %",
         words.count(cost["macs"]),
         words.count(cost["params"]),
         words.duration(report.latency_ms),
@@ -40,7 +46,7 @@ def _row(report: Report, entry: Entry) -> list[str]:
     achieved, score = entry.achieved, report.score
     row = [
         entry.method,
-        f"{achieved['speedup']:.2f}×",
+        f"{achieved['speedup']:.2f}×" if shrinks(report) else f"{100 * achieved['sparsity']:.3g} %",
         words.count(achieved["macs"]),
         words.count(achieved["params"]),
         words.duration(entry.latency_ms),

@@ -99,7 +99,7 @@ def composed(command, *overrides):
 
 def settings_of(command):
     """The dataclass of a command's settings."""
-    module = importlib.import_module(f"metaprune.cli.{command}")
+    module = importlib.import_module(f"metaprune.cli.commands.{command}")
     (found,) = (
         thing
         for name, thing in vars(module).items()

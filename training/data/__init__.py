@@ -2,14 +2,15 @@
 
 `split` holds examples in memory, `tasks` says what a network is trained and judged for, `core` is a
 data set made of both. `registry` finds data sets by name; each of them is one file (`digits`,
-`cifar10`, `text`), and a file of yours that registers one is as good. `images` prepares pictures.
+`cifar10`, `text`, `function`), and a file of yours that registers one is as good. `images` prepares
+pictures.
 """
 
 from __future__ import annotations
 
-from training.data import cifar10, digits, text
+from training.data import cifar10, digits, function, text
 from training.data.core import Data
-from training.data.registry import DATASETS, dataset, load, load_settings
+from training.data.registry import DATASETS, check_settings, dataset, load, load_settings
 from training.data.split import Batch, Split, fingerprint, hold_out
 from training.data.tasks import Classification, LanguageModelling, Task
 
@@ -21,10 +22,12 @@ __all__ = [
     "LanguageModelling",
     "Split",
     "Task",
+    "check_settings",
     "cifar10",
     "dataset",
     "digits",
     "fingerprint",
+    "function",
     "hold_out",
     "load",
     "load_settings",

@@ -40,6 +40,25 @@ def load(name: str, **options: Any) -> Data:
     return function(**arguments(function, options, "data"))
 
 
+def check_settings(settings: Mapping[str, Any], where: str = "data") -> None:
+    """Refuse settings of a data set that it does not take; nothing is loaded.
+
+    Args:
+        settings: as in `conf/data`: `name`, and options of that data set.
+        where: full name of these settings, for errors.
+
+    Raises:
+        SettingError: no name, an option that the data set does not have, or a value that the option
+            does not take; a ValueError.
+        ValueError: an unknown name.
+    """
+    options = dict(settings)
+    if "name" not in options:
+        sentence = f"{where}.name is missing: it takes one of {', '.join(DATASETS)}"
+        raise SettingError(f"{where}.name", sentence)
+    arguments(DATASETS.find(options.pop("name")), options, where)
+
+
 def load_settings(settings: Mapping[str, Any], where: str = "data") -> Data:
     """Load a data set from settings: `name`, and options of that data set.
 
@@ -48,9 +67,7 @@ def load_settings(settings: Mapping[str, Any], where: str = "data") -> Data:
         where: full name of these settings, for errors.
 
     Raises:
-        ValueError: no name, or as in `load`.
+        ValueError: as in `check_settings` and `load`.
     """
-    if "name" not in settings:
-        sentence = f"{where}.name is missing: it takes one of {', '.join(DATASETS)}"
-        raise SettingError(f"{where}.name", sentence)
+    check_settings(settings, where)
     return load(**settings)

@@ -77,7 +77,13 @@ class Split(torch.utils.data.Dataset):
         return order[: full * size].split(size)
 
     def take(self, count: int | None, generator: Generator | None = None) -> Split:
-        """Return the first `count` examples, or a random choice when a generator is given."""
+        """Return the first `count` examples, or a random choice when a generator is given.
+
+        Raises:
+            ValueError: a count below 0.
+        """
+        if count is not None and count < 0:
+            raise ValueError(f"a number of examples must be at least 0 (got {count})")
         if count is None or count >= len(self):
             return self
         order = torch.arange(len(self))

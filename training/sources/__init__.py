@@ -14,10 +14,11 @@ from __future__ import annotations
 
 from training.sources import family, function, member, pretrained
 from training.sources.building import read_checkpoint
-from training.sources.registry import SOURCES, load, load_settings, source
+from training.sources.registry import SOURCES, check_settings, load, load_settings, source
 
 __all__ = [
     "SOURCES",
+    "check_settings",
     "family",
     "function",
     "load",

@@ -1,8 +1,7 @@
-"""What every source needs: to call a builder, and to load a checkpoint into what it returns."""
+"""What every source needs: to load a checkpoint into what a builder returns."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +10,6 @@ from torch import Tensor, nn
 
 from graphs.tools.files import read_tensors
 from training.store import load_state
-
-
-def called(function: Callable[..., nn.Module], options: Mapping[str, Any], name: str) -> nn.Module:
-    """What a builder returns for its options.
-
-    Raises:
-        ValueError: the builder does not take these options.
-    """
-    try:
-        return function(**options)
-    except TypeError as error:
-        raise ValueError(f"model {name!r} cannot be built: {error}") from error
 
 
 def with_checkpoint(model: nn.Module, path: str | None) -> nn.Module:

@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from graphs.tools.registry import unknown
+from training.config import called
 from training.networks.registry import ARCHITECTURES
-from training.sources.building import called, with_checkpoint
+from training.sources.building import with_checkpoint
 from training.sources.registry import source
 from training.zoo import FAMILIES, Spec, build
 
@@ -44,7 +45,7 @@ def from_family(
     if family in ARCHITECTURES:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            model = called(ARCHITECTURES[family], options, family)
+            model = called(ARCHITECTURES[family], options, f"model {family!r}")
     else:
         if shape is None or outputs is None:
             raise ValueError(f"family {family!r} of the zoo needs `shape` and `outputs`")

@@ -1,16 +1,17 @@
-"""Networks that a function of an installed package returns."""
+"""Networks that a function of an installed package, or of a file of the user's own, returns."""
 
 from __future__ import annotations
 
 import contextlib
-import importlib
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
-from training.sources.building import called, with_checkpoint
+from training.config import called
+from training.named import function_named
+from training.sources.building import with_checkpoint
 from training.sources.registry import source
 
 
@@ -22,10 +23,11 @@ def from_function(
     path: str | None = None,
     meta: bool = False,
 ) -> nn.Module:
-    """Call a function of an installed package, and load a checkpoint into what it returns.
+    """Call a function, and load a checkpoint into what it returns.
 
     Args:
-        function: `package.module:function`, for instance `torchvision.models:resnet50`.
+        function: `package.module:function`, for instance `torchvision.models:resnet50`, or
+            `path/to/file.py:function`.
         options: keyword arguments.
         path: checkpoint, .th, .pt or .safetensors; the function's own weights when None.
         meta: call it on the meta device, so that its weights take no memory; without `path`.
@@ -35,15 +37,9 @@ def from_function(
     """
     if meta and path is not None:
         raise ValueError(f"meta builds without weights; leave the checkpoint {path!r} out")
-    module_name, _, name = function.partition(":")
-    try:
-        builder = getattr(importlib.import_module(module_name), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(
-            f"there is no function {function!r} ({error}); write it as package.module:function"
-        ) from error
+    builder = function_named(function)
     with torch.device("meta") if meta else contextlib.nullcontext():
-        model = called(builder, dict(options or {}), function)
+        model = called(builder, dict(options or {}), f"model {function!r}")
     if not isinstance(model, nn.Module):
         raise ValueError(f"{function!r} must return a torch.nn.Module (got {type(model).__name__})")
     return with_checkpoint(model, path)

@@ -42,6 +42,25 @@ def load(source: str, **options: Any) -> nn.Module:
     return function(**arguments(function, options, "model")).eval()
 
 
+def check_settings(settings: Mapping[str, Any], where: str = "model") -> None:
+    """Refuse settings of a network that its source does not take; nothing is loaded.
+
+    Args:
+        settings: as in `conf/model`: `source`, and options of that source.
+        where: full name of these settings, for errors.
+
+    Raises:
+        SettingError: no source, an option that it does not have, or a value that the option does
+            not take; a ValueError.
+        ValueError: an unknown source.
+    """
+    options = dict(settings)
+    if "source" not in options:
+        sentence = f"{where}.source is missing: it takes one of {', '.join(SOURCES)}"
+        raise SettingError(f"{where}.source", sentence)
+    arguments(SOURCES.find(options.pop("source")), options, where)
+
+
 def load_settings(settings: Mapping[str, Any], where: str = "model") -> nn.Module:
     """Load a network from settings: `source`, and options of that source.
 
@@ -50,9 +69,7 @@ def load_settings(settings: Mapping[str, Any], where: str = "model") -> nn.Modul
         where: full name of these settings, for errors.
 
     Raises:
-        ValueError, FileNotFoundError: no source, or as in `load`.
+        ValueError, FileNotFoundError: as in `check_settings` and `load`.
     """
-    if "source" not in settings:
-        sentence = f"{where}.source is missing: it takes one of {', '.join(SOURCES)}"
-        raise SettingError(f"{where}.source", sentence)
+    check_settings(settings, where)
     return load(**settings)

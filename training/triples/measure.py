@@ -47,9 +47,7 @@ def measure_triples(
     Raises:
         ValueError: settings that are none, or a folder with a case of other settings.
     """
-    settings = (
-        config if isinstance(config, TriplesConfig) else from_mapping(TriplesConfig, config, "")
-    )
+    settings = config if isinstance(config, TriplesConfig) else from_mapping(TriplesConfig, config)
     if not settings.zoos:
         raise ValueError("zoos names no folder: give one or more that `metaprune zoo` made")
     goals = [Goal.of(given) for given in settings.targets]

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from pruners.solvers import solvers_for
 from training.config import check_positive
 
 
@@ -60,5 +61,10 @@ class TriplesConfig:
             raise ValueError(f"part must be from 0 to parts − 1 (got {self.part} of {self.parts})")
         if not self.targets:
             raise ValueError("targets asks for nothing: {pattern: channels, macs: 50%}, or others")
+        fitting = solvers_for(masks=True, factors=False)
+        if self.solver not in fitting:
+            raise ValueError(
+                f"solver must be one for masks: {', '.join(fitting)} (got {self.solver!r})"
+            )
         if isinstance(self.zoos, str):
             raise ValueError("zoos takes a list of folders that `metaprune zoo` made")

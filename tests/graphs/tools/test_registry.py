@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 
 from graphs.tools.registry import Registry
@@ -63,3 +65,16 @@ def test_what_is_registered_for_a_while_is_gone_afterwards():
     with pytest.raises(ValueError, match="already registered"), found.scoped({"two": 2}):
         found.add("two", 3)
     assert "two" not in found
+
+
+def test_what_is_promised_is_imported_when_it_is_asked_for():
+    things: Registry[type] = Registry("kind of thing")
+    things.promise("counter", "collections", "Counter")
+    things.promise("nothing", "no_such_module", "Thing")
+    assert list(things) == ["counter", "nothing"]
+    assert "nothing" in things
+    assert things["counter"] is things.find("counter") is things.get("counter") is Counter
+    with pytest.raises(ModuleNotFoundError, match="no_such_module"):
+        things.find("nothing")
+    with pytest.raises(ValueError, match="already registered"):
+        things.add("counter", dict)

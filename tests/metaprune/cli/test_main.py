@@ -13,8 +13,8 @@ from omegaconf import OmegaConf
 
 import metaprune
 from metaprune.cli import main as cli
+from metaprune.cli.commands.prune import PruneConfig, spread
 from metaprune.cli.help import command_help
-from metaprune.cli.prune import PruneConfig, spread
 from metaprune.packages import CONF
 from metaprune.report import Report
 from metaprune.settings import Settings
@@ -60,7 +60,11 @@ def test_version(run):
         (["prune", "metanet=null"], 1, "say what to reach"),
         (["prune", "metanet=null", "target.latency=3"], 1, 'unknown setting "target.latency"'),
         (["prune", "metanet=null", "target.speedup=1e6"], 1, "out of reach"),
-        (["prune", "target.macs=[80%,50%]", "budget={rule: erk, journal: j}"], 1, "of one search"),
+        (
+            ["prune", "target.macs=[80%,50%]", "budget={rule: search, journal: j}"],
+            1,
+            "of one search",
+        ),
         (["prune", "metanet=nowhere", "target.macs=50%"], 1, "no metanetwork 'nowhere'"),
         (["prune", "model=resnet20", "target.macs=50%"], 1, "model.path"),
         (["prune", "model=resnet20", "model.path=x.th", "target.macs=50%"], 1, "no checkpoint"),
@@ -144,6 +148,9 @@ def test_masks_from_the_command_line(run):
         "prune", "metanet=null", "pattern=2:4", "compare=[uniform]", *FAST, *TINY
     )
     assert code == 0, errors
+    assert "sparsity" in out
+    assert "50 %" in out
+    assert "1.00×" not in out
     said = "The network was never trained"
     assert said in out
     report = Report.from_json((folders("prune")[0] / "report.json").read_text())

@@ -14,7 +14,7 @@ from metaprune.cli.overrides import check_overrides
         (["target.mac=50%"], r'unknown setting "target.mac" \(did you mean "target.macs"'),
         (["patern=row"], r'"patern" \(did you mean "pattern"'),
         (["calibration.batchsize=3"], r'did you mean "calibration.batch_size"'),
-        (["schedule.steps=3"], r'"schedule.steps" \(did you mean "schedule"'),
+        (["schedule.steps=3"], r"'schedule=\{one-shot: \{steps: 3\}\}'"),
         (["finetune.epochs=2"], r"give finetune=... first \(one of default\)"),
         (["model=resnet20", "model.paht=x"], r'"model.paht" \(did you mean "model.path"'),
     ],

@@ -28,6 +28,23 @@ def test_the_reachable_range_can_be_built(resnet):
     assert set(resnet.reachable) == {"macs", "params", "size_mb", "units", "sparsity", "speedup"}
 
 
+@pytest.mark.parametrize("ignore", [["linear"], ["layer3*"], ["layer2", "layer3.2"], ["conv1"]])
+def test_what_is_ignored_is_left_alone_as_in_a_pruning(ignore):
+    model, images = cifar_resnet(20), (torch.randn(2, 3, 32, 32),)
+    found = metaprune.inspect(model, images, ignore=ignore)
+    plan = metaprune.plan(
+        model, images, ignore=ignore, target={"units": found.reachable["units"][0]},
+        budget="uniform",
+    )  # fmt: skip
+    named = next(one for one in found.left_alone if one.reason == "ignored, as asked")
+    assert {group.axis for group in found.groups} >= set(plan.kept)
+    assert not set(named.axes) & set(plan.kept)
+    with pytest.raises(
+        ValueError, match=r'unknown module or class "layer33" \(did you mean "layer3"'
+    ):
+        metaprune.inspect(model, images, ignore=["layer33"])
+
+
 def test_no_weights_are_needed():
     with torch.device("meta"):
         model = cifar_resnet(20)

@@ -13,7 +13,8 @@ class TestRegistry:
 
     def test_unknown_name_and_option(self):
         with pytest.raises(
-            ValueError, match='unknown data set "mnist": expected one of cifar10, digits, text'
+            ValueError,
+            match='unknown data set "mnist": expected one of cifar10, digits, function, text',
         ):
             data.load("mnist")
         with pytest.raises(

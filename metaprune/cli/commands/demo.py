@@ -13,9 +13,16 @@ from rich.console import Console
 
 import metanet
 from metaprune.advice import find
-from metaprune.cli.config import architecture, load_data, load_model, run_folder, typed
-from metaprune.cli.prune import calibration
-from metaprune.cli.study import Measuring, Study, methods
+from metaprune.cli.config import (
+    architecture,
+    check_groups,
+    load_data,
+    load_model,
+    run_folder,
+    typed,
+)
+from metaprune.cli.settings import CalibrationSettings, LatencySettings
+from metaprune.cli.study import Measuring, Study, check_methods, methods
 from metaprune.report import print_table, words, write
 from metaprune.settings import Settings
 from training import FitConfig, fit
@@ -33,9 +40,9 @@ class DemoConfig:
     speedups: Sequence[float]
     metanet: str | None
     compare: Sequence[str]
-    calibration: Mapping[str, Any]
+    calibration: CalibrationSettings
     finetune: Mapping[str, Any]
-    latency: Mapping[str, int]
+    latency: LatencySettings
     threads: int | None
     seed: int
 
@@ -47,7 +54,11 @@ def run(config: DictConfig) -> None:
     pruning = Settings.of(
         metanet=settings.metanet, recovery=["default", {"finetune": dict(settings.finetune)}]
     )
+    targets = [{"speedup": speedup} for speedup in settings.speedups]
     chosen = methods(pruning, settings.compare)
+    check_methods(pruning, targets, chosen, settings.calibration.examples > 0)
+    check_groups(settings.model, settings.data)
+    training = from_mapping(FitConfig, settings.fit, "fit")
     if settings.metanet is not None:
         metanet.load(find(settings.metanet))  # a damaged file is found before the training
     if settings.threads is not None:
@@ -56,24 +67,24 @@ def run(config: DictConfig) -> None:
     data, model = load_data(settings.data), load_model(settings.model)
     score = data.task.score
     console.print("training the dense network", highlight=False)
-    trained = fit(model, data, from_mapping(FitConfig, settings.fit, "fit"))
+    trained = fit(model, data, training)
     model.eval()
     best = words.metric(score, trained.best[score])
     console.print(f"dense: {score} {best} on validation", highlight=False)
     study = Study(
         model,
         data,
-        calibration(settings.calibration, data, settings.seed),
+        settings.calibration.of(data, settings.seed),
         pruning,
         Measuring(
-            latency_batch=settings.latency["batch_size"],
-            latency_repeats=settings.latency["repeats"],
+            latency_batch=settings.latency.batch_size,
+            latency_repeats=settings.latency.repeats,
         ),
         architecture(settings.model),
         console=console,
     )
     folder = run_folder(content)
-    study.run([{"speedup": speedup} for speedup in settings.speedups], chosen, folder)
+    study.run(targets, chosen, folder)
     report = study.report(settings.title, "demo", content, settings.seed)
     print_table(report, console)
     _, page = write(report, folder)

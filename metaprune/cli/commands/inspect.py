@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,10 +13,12 @@ from torch import nn
 
 from graphs.tools.files import refuse_filled
 from metaprune.calibration import Calibration
-from metaprune.cli.config import load_data, load_model, typed
+from metaprune.cli.config import check_groups, load_data, load_model, typed
+from metaprune.cli.progress import Progress
 from metaprune.inspection import inspect
 from metaprune.inspection.examples import from_model, from_shapes
 from metaprune.inspection.faces.terminal import show
+from metaprune.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -27,11 +29,19 @@ class InspectConfig:
     data: Mapping[str, Any] | None = None
     inputs: Any = None
     min_units: float | int = 0.05
+    ignore: Sequence[str] = ()
     latency: int = 0
     examples: int = 0
     rows: int = 20
     out: str | None = None
+    progress: bool = True
     json: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("latency", "examples", "rows"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be at least 0 (got {getattr(self, name)})")
+        Settings(min_units=self.min_units)
 
 
 def run(config: DictConfig) -> None:
@@ -39,14 +49,21 @@ def run(config: DictConfig) -> None:
     settings, _ = typed(InspectConfig, config)
     if settings.out:
         refuse_filled(settings.out)
-    model = load_model(settings.model)
-    found = inspect(
-        model,
-        _inputs(settings, model),
-        min_units=settings.min_units,
-        latency=settings.latency,
-        calibration=_calibration(settings),
-    )
+    check_groups(settings.model, settings.data)
+    steps = Progress(Console(stderr=settings.json), settings.progress)
+    with steps.step("loading the network"):
+        model = load_model(settings.model)
+    with steps.step("loading the data"):
+        inputs, calibration = _inputs(settings, model), _calibration(settings)
+    with steps.step("inspecting"):
+        found = inspect(
+            model,
+            inputs,
+            min_units=settings.min_units,
+            ignore=settings.ignore,
+            latency=settings.latency,
+            calibration=calibration,
+        )
     if settings.out:
         found.save(settings.out)
     if settings.json:

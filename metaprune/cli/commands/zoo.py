@@ -13,7 +13,10 @@ from rich.table import Table
 
 from metaprune.cli.config import run_folder, typed
 from metaprune.report import words
-from training.zoo import build_zoo
+from training import FitConfig
+from training.config import from_mapping
+from training.data import check_settings as check_data
+from training.zoo import ZooConfig, build_zoo
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,11 @@ class ZooCommandConfig:
 def run(config: DictConfig) -> None:
     """Train every member that is not there yet; an interrupted run goes on where it stopped."""
     settings, content = typed(ZooCommandConfig, config)
-    found = build_zoo(settings.zoo)
+    asked = from_mapping(ZooConfig, settings.zoo, "zoo")
+    check_data(asked.data, "zoo.data")
+    for own in ({}, *asked.overrides.values()):
+        from_mapping(FitConfig, {**asked.fit, **own}, "zoo.fit")
+    found = build_zoo(asked)
     run_folder(content)
     table = Table("family", "members", "score", title=f"{len(found)} networks")
     families = Counter(member.spec.family for member in found)

@@ -1,4 +1,4 @@
-"""`metaprune train triples=[...]`: fit a value of budgets, and judge it family by family."""
+"""`metaprune train 'triples=[...]'`: fit a value of budgets, and judge it family by family."""
 
 from __future__ import annotations
 

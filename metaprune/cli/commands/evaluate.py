@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from omegaconf import DictConfig
 from rich.console import Console
@@ -13,11 +13,14 @@ from rich.table import Table
 
 from graphs import trace
 from graphs.tools.files import write_text
-from metaprune.cli.config import load_data, load_model, run_folder, typed
+from metaprune.cli.config import check_groups, load_data, load_model, run_folder, typed
+from metaprune.cli.progress import Progress
+from metaprune.cli.settings import EvaluationSettings, LatencySettings
 from metaprune.report import words
 from metaprune.results.provenance import machine, versions
 from pruners import fingerprint, measure
 from training import compare_latency, evaluate
+from training.config import check_positive
 
 
 @dataclass(frozen=True)
@@ -26,23 +29,34 @@ class EvaluateConfig:
 
     model: Mapping[str, Any]
     data: Mapping[str, Any]
-    split: str
+    split: Literal["test", "validation", "train"]
     limit: int | None
     batch_size: int
-    latency: Mapping[str, int]
+    latency: LatencySettings
+    progress: bool
     json: bool
+
+    def __post_init__(self) -> None:
+        check_positive(self, "batch_size")
+        EvaluationSettings(self.split, self.limit)
 
 
 def run(config: DictConfig) -> None:
     """Measure and print; the run folder gets `evaluation.json`."""
     settings, content = typed(EvaluateConfig, config)
-    data, model = load_data(settings.data), load_model(settings.model)
-    metrics = evaluate(
-        model, data, settings.split, limit=settings.limit, batch_size=settings.batch_size
-    )
-    net = trace(model, data.example_inputs())
+    check_groups(settings.model, settings.data)
+    steps = Progress(Console(stderr=settings.json), settings.progress)
+    with steps.step("loading the data"):
+        data = load_data(settings.data)
+    with steps.step("loading the network"):
+        model = load_model(settings.model)
+    with steps.step("measuring"):
+        metrics = evaluate(
+            model, data, settings.split, limit=settings.limit, batch_size=settings.batch_size
+        )
+        net = trace(model, data.example_inputs())
     cost = {name: measure(net)[name] for name in ("macs", "params", "size_mb")}
-    size, repeats = settings.latency["batch_size"], settings.latency["repeats"]
+    size, repeats = settings.latency.batch_size, settings.latency.repeats
     latency = None
     if size:
         timed = compare_latency({"model": model}, data.example_inputs(size), repeats=repeats)

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 import metanet
 from graphs.tools.files import write_text
-from metaprune.cli import value
+from metaprune.cli.commands import value
 from metaprune.cli.config import run_folder, typed
 from metaprune.results.provenance import machine, versions
 from training.config import from_mapping

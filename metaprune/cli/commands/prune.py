@@ -10,20 +10,24 @@ from typing import Any
 from omegaconf import DictConfig
 from rich.console import Console
 
-from metaprune.calibration import Calibration
 from metaprune.cli.config import (
     architecture,
+    check_groups,
     load_data,
     load_model,
     plain,
     run_folder,
     untrained,
 )
-from metaprune.cli.study import Measuring, Study, methods
+from metaprune.cli.progress import Progress
+from metaprune.cli.settings import CalibrationSettings, EvaluationSettings, LatencySettings
+from metaprune.cli.study import Measuring, Study, check_methods, methods
 from metaprune.patterns import parse
 from metaprune.report import print_table, write
+from metaprune.saving.export import check as check_format
 from metaprune.settings import Settings
 from pruners.targets import METRICS
+from training import FinetuneConfig
 from training.config import check_names, from_mapping
 
 
@@ -35,12 +39,13 @@ class PruneConfig:
     model: Mapping[str, Any]
     data: Mapping[str, Any]
     compare: Sequence[str | Mapping[str, Any]]
-    calibration: Mapping[str, Any]
-    evaluate: Mapping[str, Any]
-    latency: Mapping[str, int]
+    calibration: CalibrationSettings
+    evaluate: EvaluationSettings
+    latency: LatencySettings
     save: bool
     export: str | Sequence[str] | None
     checkpoints: str | None
+    progress: bool
     seed: int
     finetune: Mapping[str, Any] | None = None
 
@@ -55,27 +60,41 @@ def run(config: DictConfig) -> None:
     targets = spread(options.pop("target"), options["pattern"])
     settings = Settings.of(**options)
     if own.finetune is not None:
+        FinetuneConfig.parse(own.finetune, "finetune")
         recovery = ("default",) if settings.recovery is None else settings.recovery
-        settings = replace(settings, recovery=(*recovery, {"finetune": dict(own.finetune)}))
-    chosen = methods(settings, own.compare, measured=own.calibration["examples"] != 0)
+        told = bool(own.finetune.get("progress", False)) and own.progress
+        finetuning = {"finetune": {**own.finetune, "progress": told}}
+        settings = replace(settings, recovery=(*recovery, finetuning))
+    measured = own.calibration.examples > 0
+    chosen = methods(settings, own.compare, measured)
+    check_methods(settings, targets, chosen, measured)
+    for kind in _listed(own.export):
+        check_format(kind)
+    check_groups(own.model, own.data)
     console = Console()
     if (remark := untrained(own.model)) is not None:
         console.print(remark, style="yellow", highlight=False)
-    data, model = load_data(own.data), load_model(own.model)
+    steps = Progress(console, own.progress)
+    with steps.step("loading the data"):
+        data = load_data(own.data)
+    with steps.step("loading the network"):
+        model = load_model(own.model)
     study = Study(
         model,
         data,
-        calibration(own.calibration, data, own.seed),
+        own.calibration.of(data, own.seed),
         settings,
         Measuring(
             export=_listed(own.export),
-            **_evaluation(own.evaluate),
-            latency_batch=own.latency["batch_size"],
-            latency_repeats=own.latency["repeats"],
+            split=own.evaluate.split,
+            limit=own.evaluate.limit,
+            latency_batch=own.latency.batch_size,
+            latency_repeats=own.latency.repeats,
         ),
         architecture(own.model),
         None if own.checkpoints is None else Path(own.checkpoints),
         console,
+        own.progress,
     )
     folder = run_folder(content)
     study.run(targets, chosen, folder if own.save else None)
@@ -86,16 +105,6 @@ def run(config: DictConfig) -> None:
     print_table(report, console)
     _, page = write(report, folder)
     console.print(f"report: {page}", highlight=False, soft_wrap=True)
-
-
-def calibration(settings: Mapping[str, Any], data: Any, seed: int) -> Calibration | None:
-    """Batches of the training split, or None for no examples; without a loss for no gradients."""
-    options = dict(settings)
-    gradients = options.pop("gradients")
-    if options["examples"] == 0:
-        return None
-    found = Calibration.from_data(data, seed=seed, **options)
-    return found if gradients else Calibration(found.batches, found.inputs)
 
 
 def spread(target: Mapping[str, Any] | None, pattern: str = "channels") -> list[dict[str, Any]]:
@@ -129,10 +138,3 @@ def spread(target: Mapping[str, Any] | None, pattern: str = "channels") -> list[
 
 def _listed(value: str | Sequence[str] | None) -> tuple[str, ...]:
     return (value,) if isinstance(value, str) else tuple(value or ())
-
-
-def _evaluation(settings: Mapping[str, Any]) -> dict[str, Any]:
-    unknown = sorted(set(settings) - {"split", "limit"})
-    if unknown:
-        raise ValueError(f"evaluate has no setting {unknown[0]!r}; it has: split, limit")
-    return dict(settings)
