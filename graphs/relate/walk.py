@@ -18,9 +18,11 @@ from graphs.calls.nested import leaves, mapped
 from graphs.calls.recording import Recorded
 from graphs.rules import Value, lookup
 from graphs.rules.context import Context, Facts, describe
-from graphs.rules.registry import known_of
+from graphs.rules.registry import known_of, operator_name
 from graphs.rules.selection.routing import follow
 
+# What regroups positions, and leaves them where the shape stays.
+_REGROUPS = ("flatten", "view", "reshape")
 # Stands for a number of positions that is known at run time only (a prime).
 _UNKNOWN = 7919
 
@@ -161,7 +163,7 @@ class Walk:
         still = all(operand.still for operand in operands)
         pairs = zip(dims, shapes, strict=True)
         values = tuple(Value(tuple(d), s, node=node, still=still) for d, s in pairs)
-        values = (_of_tensor(values[0], operands), *values[1:])
+        values = (self._of_tensor(values[0], operands), *values[1:])
         numbered = follow(context, operands)
         if numbered is not None:
             which, units = numbered
@@ -173,6 +175,35 @@ class Walk:
             assert len(value.dims) == len(value.shape), f"{node}: {value}"
         return values if isinstance(node.meta["val"], tuple | list) else values[0]
 
+    def _of_tensor(self, value: Value, operands: Sequence[Value]) -> Value:
+        """The value, marked as a tensor of the network where it is one transposed, cast or indexed.
+
+        So is a parameter that is scaled or shifted by others before it meets the data (a spectral
+        norm, W + B A, a mask): it is used as what it was.
+        """
+        assert value.node is not None
+        known = known_of(value.node.target)
+        if value.still and known.shifts:
+            same = [o for o in operands if o.tensor is not None and o.shape == value.shape]
+            # W + Wᵀ has the rows and columns of one weight in the same place.
+            if not same or len({o.tensor for o in same}) < len(same):
+                return value
+            # A mask that is a buffer is none of the weights.
+            trained = (o for o in same if o.tensor in self.names.parameters)
+            of = next(trained, same[0])
+            return replace(value, tensor=of.tensor, places=of.places)
+        source = operands[0] if operands else None
+        if source is None or source.tensor is None:
+            return value
+        if value.shape == source.shape and operator_name(value.node.target) in _REGROUPS:
+            return replace(value, tensor=source.tensor, places=source.places)  # of a matrix
+        if not known.entries:
+            return value
+        # Rules hand the dimension objects of their operands on: identity tells which is which.
+        place = {id(d): p for d, p in zip(source.dims, source.places, strict=True)}
+        places = tuple(place.get(id(d)) for d in value.dims)
+        return replace(value, tensor=source.tensor, places=places)
+
     def _operand(self, value: Any) -> Any:
         if not isinstance(value, fx.Node):
             return value
@@ -180,29 +211,6 @@ class Walk:
         if isinstance(held, torch.SymInt):
             return _hint(held)
         return held
-
-
-def _of_tensor(value: Value, operands: Sequence[Value]) -> Value:
-    """The value, marked as a tensor of the network where it is one transposed, cast or indexed.
-
-    So is a parameter that is scaled or shifted by others before it meets the data (a spectral norm,
-    W + B A, a mask): it is used as what it was.
-    """
-    assert value.node is not None
-    known = known_of(value.node.target)
-    if value.still and known.shifts:
-        same = [o for o in operands if o.tensor is not None and o.shape == value.shape]
-        # W + Wᵀ has the rows and columns of one weight in the same place.
-        if not same or len({o.tensor for o in same}) < len(same):
-            return value
-        return replace(value, tensor=same[0].tensor, places=same[0].places)
-    source = operands[0] if operands else None
-    if source is None or source.tensor is None or not known.entries:
-        return value
-    # Rules hand the dimension objects of their operands on, so identity tells which is which.
-    place = {id(d): p for d, p in zip(source.dims, source.places, strict=True)}
-    places = tuple(place.get(id(d)) for d in value.dims)
-    return replace(value, tensor=source.tensor, places=places)
 
 
 def _uniform(value: torch.Tensor, dim: int) -> bool:

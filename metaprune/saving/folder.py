@@ -26,6 +26,7 @@ from graphs.calls.running import as_inputs, outputs
 from graphs.tools.files import read_tensors, whole_folder, write_tensors, write_text
 from metaprune.results.dense import Dense, is_transformer
 from metaprune.results.history import History, remember
+from metaprune.results.masks import recounted
 from metaprune.results.pruned import Pruned
 from metaprune.saving import transformers as classes
 from metaprune.saving.archive import load_program, save_program
@@ -49,6 +50,7 @@ KINDS = ("source", "transformers", "exported")
 def save(result: Pruned, folder: Path, source: Mapping[str, Any] | None = None) -> Path:
     """See `metaprune.Result.save`."""
     kind, how = _how(result, source)
+    result = recounted(result)
     model = result.model
     with whole_folder(folder) as inside:
         if kind == "transformers" and not any(step.rank for step in result.plan.steps):
