@@ -153,7 +153,7 @@ def _settings(cell: Cell, rule: Rule, subject: Subject) -> dict[str, Any]:
     """Settings of `metaprune.plan` for a cell."""
     settings = {"metanet": None, **rule.settings}
     settings["pattern"] = cell.pattern
-    if parse(cell.pattern).prunes == "axes":
+    if parse(cell.pattern).bounded:
         settings["min_units"] = MIN_UNITS
     settings["target"] = dict(cell.target) or None
     if rule.solved:
