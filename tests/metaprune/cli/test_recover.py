@@ -27,7 +27,8 @@ def test_it_trains_further_and_saves(run) -> None:
     pruned = saved_by_prune(run)
     code, out, errors = run(
         "recover", f"model.path={pruned}", *FAST,
-        "recovery=[{finetune: {epochs: 8, distillation: 0, part: low-rank, lr: 0.02, batch_size: 32}}]",
+        "recovery=[{finetune: {epochs: 8, distillation: 0, part: low-rank, lr: 0.02,"
+        " batch_size: 32}}]",
     )  # fmt: skip
     assert code == 0, errors
     (folder,) = Path("outputs", "recover").iterdir()
