@@ -65,13 +65,12 @@ def leaders(report: Report, entries: Sequence[Entry]) -> list[Entry]:
 
 
 def leading(report: Report) -> list[bool]:
-    """For every entry whether it leads its target, where others were asked for the same."""
-    best = {
-        id(entry)
-        for group in by_target(report)
-        if len(group) > 1
-        for entry in leaders(report, group)
-    }
+    """For every entry whether it leads its target, where it leaves others behind."""
+    best: set[int] = set()
+    for group in by_target(report):
+        first = leaders(report, group)
+        if len(first) < len(group):
+            best |= {id(entry) for entry in first}
     return [id(entry) in best for entry in report.entries]
 
 
