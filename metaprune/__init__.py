@@ -21,9 +21,11 @@ if TYPE_CHECKING:
     from metaprune.api import apply, plan, prune
     from metaprune.calibration import Calibration
     from metaprune.inspection import Inspection, inspect
+    from metaprune.recovering import recover
     from metaprune.result import Result
     from metaprune.saving.folder import load
     from metaprune.settings import Settings
+    from metaprune.streaming import stream
     from pruners import Plan, PlanError, Target, UnreachableTargetError
 
 _HOMES = {
@@ -42,6 +44,8 @@ _HOMES = {
     "load": "metaprune.saving.folder",
     "plan": "metaprune.api",
     "prune": "metaprune.api",
+    "recover": "metaprune.recovering",
+    "stream": "metaprune.streaming",
     "testing": "metaprune.testing",
     "trace": "graphs",
 }
@@ -63,6 +67,8 @@ __all__ = [
     "load",
     "plan",
     "prune",
+    "recover",
+    "stream",
     "testing",
     "trace",
 ]

@@ -149,7 +149,7 @@ def prune(
     run = run_schedule(job, asked, methods, folder, inplace)
     found = run.pruned
     if inplace:
-        found = in_place(found, job.model, run.repaired)
+        found = in_place(found, job.given, run.repaired)
     return Result.of(found)
 
 
@@ -242,7 +242,7 @@ def apply(
     methods = [recovery_for(pattern, asked, job, strict=False) for pattern in patterns]
     found = apply_plan(job, plan, methods, None if checkpoints is None else Path(checkpoints))
     if inplace:
-        found = in_place(found, job.model, repairs(found))
+        found = in_place(found, job.given, repairs(found))
     return Result.of(found)
 
 
@@ -269,6 +269,6 @@ def _with_finetuning(
             f"(got {finetune!r})"
         )
     if isinstance(finetune, FinetuneConfig):
-        own = {"distillation": finetune.distillation, "temperature": finetune.temperature}
+        own = {name: value for name, value in vars(finetune).items() if name != "fit"}
         finetune = {**asdict(finetune.fit), **own}
     return (*((DEFAULT,) if recovery is None else recovery), {"finetune": dict(finetune)})

@@ -41,19 +41,44 @@ class Ignored:
 NOTHING = Ignored()
 
 
+def spared(model: nn.Module, names: Sequence[str]) -> list[str]:
+    """Parameters that are meant by names of modules or parameters, glob patterns or classes.
+
+    Raises:
+        ValueError: a name that nothing answers to.
+    """
+    parameters = [name for name, _ in model.named_parameters(remove_duplicate=False)]
+    found: dict[str, None] = {}
+    for name in names:
+        inside = _places(model, name)
+        meant = [p for p in parameters if fnmatchcase(p, name) or p.startswith(inside)]
+        if not meant and not inside:
+            raise _nothing(model, name)
+        found |= dict.fromkeys(meant)
+    return list(found)
+
+
 def _meant(net: Network, model: nn.Module, name: str) -> list[str]:
     """The tensors that one name means."""
     aliases = net.source.aliases
-    places = {
-        path: f"{path}." if path else ""
+    inside = _places(model, name)
+    found = [t for t in (*net.tensors, *aliases) if fnmatchcase(t, name) or t.startswith(inside)]
+    if not inside and not found:
+        raise _nothing(model, name)
+    return [aliases.get(tensor, tensor) for tensor in found]
+
+
+def _places(model: nn.Module, name: str) -> tuple[str, ...]:
+    """Beginnings of the names of all that the modules hold which one name means."""
+    return tuple(
+        f"{path}." if path else ""
         for path, module in model.named_modules()
         if (path and fnmatchcase(path, name))
         or name in (kind.__name__ for kind in type(module).__mro__[:-2])
-    }
-    state = [*net.tensors, *aliases]
-    found = [t for t in state if fnmatchcase(t, name) or t.startswith(tuple(places.values()))]
-    if not places and not found:
-        known = [path for path, _ in model.named_modules() if path]
-        kinds = dict.fromkeys(type(module).__name__ for module in model.modules())
-        raise ValueError(f"ignore: {unknown('module or class', name, [*known, *kinds])}")
-    return [aliases.get(tensor, tensor) for tensor in found]
+    )
+
+
+def _nothing(model: nn.Module, name: str) -> ValueError:
+    known = [path for path, _ in model.named_modules() if path]
+    kinds = dict.fromkeys(type(module).__name__ for module in model.modules())
+    return ValueError(f"ignore: {unknown('module or class', name, [*known, *kinds])}")

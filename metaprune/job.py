@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -12,6 +11,7 @@ import torch
 from torch import nn
 
 from graphs import Network, trace
+from graphs.calls.copying import copy_module, working_copy
 from graphs.calls.refusals import admit, unwrapped
 from metaprune.calibration import Calibration, given
 from metaprune.ignoring import NOTHING, Ignored
@@ -27,7 +27,8 @@ class Job:
     """What plans are made for and carried out on.
 
     Args:
-        model: the module; never changed.
+        given: the module that is pruned; never run, and changed only in place.
+        model: a copy of it to run, over the same parameters.
         net: what was traced from it.
         example_inputs: tuple of arguments or dict of keywords for its forward.
         calibration: batches, or None.
@@ -39,6 +40,7 @@ class Job:
         unmoved: what is remembered of the network before moves changed it; None where none did.
     """
 
+    given: nn.Module
     model: nn.Module
     net: Network
     example_inputs: Any
@@ -74,9 +76,11 @@ class Job:
         model = unwrapped(model.model if isinstance(model, Pruned) else model)
         model = _placed(model, device, dtype)
         admit(model)
-        found = given(model, example_inputs, calibration, data, seed, dtype)
+        aside = working_copy(model)
+        found = given(aside, example_inputs, calibration, data, seed, dtype)
         return cls(
-            model=model,
+            given=model,
+            model=aside,
             net=ignore.left(trace(model, found.example_inputs), model),
             example_inputs=found.example_inputs,
             calibration=found.calibration,
@@ -136,7 +140,7 @@ def _placed(
         return model
     if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
         raise ValueError(f"dtype takes a floating-point dtype, such as torch.float32 (got {dtype})")
-    copied = copy.deepcopy(model)
+    copied = copy_module(model, {})
     inherit(model, copied)
     try:
         return copied.to(device=device, dtype=dtype)

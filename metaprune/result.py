@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from metaprune.results.masks import keep
 from metaprune.results.pruned import Pruned
 from metaprune.saving.export import export_model
 from metaprune.saving.folder import save
@@ -39,6 +40,18 @@ class Result(Pruned):
             ValueError: what would be saved does not load and compute the same.
         """
         return save(self, Path(folder), source)
+
+    def keep_masks(self) -> int:
+        """Set the weights outside of the masks to 0 again, in the model itself.
+
+        For loops of your own: an optimizer moves them, so call it after every step.
+
+            loss.backward(); optimizer.step(); result.keep_masks()
+
+        Returns:
+            How many were not 0.
+        """
+        return keep(self)
 
     def export(self, path: str | os.PathLike[str], format: str | None = None) -> Path:
         """Write the model as a program for other runtimes, after comparing the two.

@@ -110,7 +110,8 @@ def lively(net: Structure) -> dict[str, torch.Tensor]:
     for start, (name, tensor) in enumerate(net.tensors.items()):
         value = tensor.value
         if value.is_meta or not value.is_floating_point() or tensor.role == "constant":
-            made[name] = value
+            # A forward may write to its buffers.
+            made[name] = value.clone() if name in net.source.buffers else value
             continue
         positive = tensor.role in ("scale", "running_var")
         gain = 1.0 if positive else _gain(net, tensor)

@@ -15,7 +15,7 @@ from graphs.build.compare import agree, informative, lively, resized
 from graphs.build.follow import can_be_followed, follows
 from graphs.build.interpreter import Running
 from graphs.build.search import Rebuilt, Search
-from graphs.calls.copying import copy_module
+from graphs.calls.copying import copy_module, working_copy
 from graphs.calls.names import named
 from graphs.calls.recording import exporting
 from graphs.calls.running import Inputs, evaluation, outputs
@@ -66,8 +66,13 @@ def rebuild(net: Structure, *, share: bool = False) -> Rebuilt:
         with evaluation(own), evaluation(net.source.model):
             search = Search(net, own)
             found = _followed(net, own, search) or _compared(net, own, search)
-    if not share:
-        _put(found.model, {name: t.value.clone() for name, t in net.tensors.items()})
+        found = replace(found, notes=(*found.notes, *_in_training(net, found.model)))
+    # Forwards may write to buffers.
+    values = {name: t.value.detach() for name, t in net.tensors.items()}
+    again = {
+        name: v.clone() for name, v in values.items() if not share or name in net.source.buffers
+    }
+    _put(found.model, again)
     return found
 
 
@@ -161,6 +166,26 @@ def _at_once(
     return found if agree(outputs(found.model, other), repeated) else None
 
 
+def _in_training(net: Structure, model: nn.Module) -> tuple[str, ...]:
+    """What to say of a module that does not train as the dense one does."""
+    dense = net.source.model
+    if net.source.trains_alike:
+        return ()
+    for inputs in (net.source.example, resized(net.source.example, net.program.batch)):
+        if isinstance(outputs(working_copy(dense), inputs, training=True), Exception):
+            continue
+        if isinstance(model, ExportedModule):
+            return (
+                f"In training it computes what it computes in evaluation: {type(dense).__name__} "
+                "has another forward there, which the exported graph has not.",
+            )
+        failure = outputs(working_copy(model), inputs, training=True)
+        if isinstance(failure, Exception):
+            return (f"It does not run in training mode: {_line(failure)}.",)
+        return ()
+    return ()
+
+
 def _runs_like(own: nn.Module, dense: nn.Module, inputs: Inputs) -> bool:
     """Whether a module runs on inputs, wherever the dense one does."""
     failed = isinstance(outputs(own, inputs), Exception)
@@ -204,8 +229,8 @@ def _own_class(net: Structure) -> nn.Module:
     source = net.source.model
     old = dict(chain(*named(source)))
     memo: dict[int, Any] = {}
-    for name, tensor in net.tensors.items():
-        made = tensor.value.detach()
+    for name in net.tensors:
+        made = _private(net, name)
         needs_grad = net.source.parameters.get(name)
         if needs_grad is not None:
             made = nn.Parameter(made, requires_grad=needs_grad)
@@ -215,7 +240,13 @@ def _own_class(net: Structure) -> nn.Module:
 
 
 def _real(net: Structure) -> dict[str, torch.Tensor]:
-    return {name: tensor.value.detach() for name, tensor in net.tensors.items()}
+    return {name: _private(net, name) for name in net.tensors}
+
+
+def _private(net: Structure, name: str) -> torch.Tensor:
+    """The value of a tensor to run with: a buffer, which a forward may write to, is a copy."""
+    value = net.tensors[name].value.detach()
+    return value.clone() if name in net.source.buffers else value
 
 
 def _put(module: nn.Module, values: Mapping[str, torch.Tensor]) -> None:

@@ -15,9 +15,19 @@ from torch.export import Dim as ExportDim
 from torch.utils import _pytree as pytree
 
 from graphs.calls.diagnosis import not_exportable, not_running
+from graphs.calls.independence import refuse_foreign
 from graphs.calls.open_sizes import hint_open_sizes
-from graphs.calls.recording import Recorded, record
-from graphs.calls.running import Inputs, as_written, forward, quiet_evaluation
+from graphs.calls.recording import Recorded, record, record_training
+from graphs.calls.running import (
+    Inputs,
+    as_written,
+    forward,
+    outputs,
+    quiet,
+    quiet_evaluation,
+    seeded,
+)
+from graphs.errors import TraceError
 
 
 @contextlib.contextmanager
@@ -49,33 +59,78 @@ def open_dimensions(value: Any, every: bool = False) -> Any:
     return dict.fromkeys(range(value.dim() if every else 1), ExportDim.AUTO)
 
 
-def capture(model: nn.Module, inputs: Inputs) -> Recorded | fx.GraphModule:
+def capture(
+    model: nn.Module, inputs: Inputs, original: nn.Module | None = None
+) -> Recorded | fx.GraphModule:
     """The ATen calls of a forward: recorded in one pass, or exported where that does not do.
 
+    Args:
+        model: in any mode; left as it was.
+        inputs: what it runs on.
+        original: what the model is a copy of, whose tensors it may not use.
+
     Raises:
-        TraceError: the model does not run on the inputs, or torch.export cannot export it.
+        TraceError: the model does not run on the inputs, uses tensors of the original, or
+            torch.export cannot export it.
     """
     with quiet_evaluation(model), as_written(model):
         try:
-            return record(model, *inputs)
+            return record(model, *inputs, original)
+        except TraceError:
+            raise
         except Exception as error:  # torch.export finds out what is wrong and says it
-            if "HigherOrderOperator" in str(error):
-                # torch.cond runs compiled; what failed to compile while recording must be forgotten
-                # for the forward to run again.
-                torch._dynamo.reset()
-    return export(model, inputs)
+            _forget_compiled(error)
+    return export(model, inputs, original)
 
 
-def export(model: nn.Module, inputs: Inputs, *, every_size: bool = False) -> fx.GraphModule:
+def _forget_compiled(error: Exception) -> None:
+    """Let forwards run again that failed to compile while they were recorded (torch.cond)."""
+    if "HigherOrderOperator" in str(error):
+        torch._dynamo.reset()
+
+
+def capture_training(copied: nn.Module, inputs: Inputs, original: nn.Module) -> Recorded | None:
+    """The ATen calls of a forward in training mode; None where one pass does not tell them.
+
+    Args:
+        copied: a copy to throw away.
+        inputs: what it runs on; with one example twice where it takes no single one.
+        original: what it is a copy of, whose tensors it may not use.
+
+    Raises:
+        TraceError: it uses tensors of the original.
+    """
+    with quiet(copied, training=True), as_written(copied), seeded():
+        for args, kwargs in (inputs, _two_examples(inputs)):
+            try:
+                return record_training(copied, args, kwargs, original)
+            except TraceError:
+                raise
+            except Exception as error:  # it wants targets, looks at values, takes no one example
+                _forget_compiled(error)
+            finally:
+                outputs(copied, inputs)  # whoever keeps something of it keeps real values
+    return None
+
+
+def export(
+    model: nn.Module,
+    inputs: Inputs,
+    original: nn.Module | None = None,
+    *,
+    every_size: bool = False,
+) -> fx.GraphModule:
     """One flat graph of ATen calls, with a batch dimension left open wherever the model allows it.
 
     Args:
         model: in any mode; left as it was.
         inputs: what it runs on.
+        original: what the model is a copy of, whose tensors it may not use.
         every_size: leave all sizes of the inputs open that the model allows, not only the first.
 
     Raises:
-        TraceError: the model does not run on the inputs, or torch.export cannot export it.
+        TraceError: the model does not run on the inputs, uses tensors of the original, or
+            torch.export cannot export it.
     """
     args, kwargs = inputs
     with quiet_evaluation(model), as_written(model), torch.no_grad():
@@ -101,6 +156,8 @@ def export(model: nn.Module, inputs: Inputs, *, every_size: bool = False) -> fx.
                     raise not_exportable(model, error) from error
     module = program.module(check_guards=False)
     _inline(module)
+    if original is not None:
+        refuse_foreign(module, model, original)
     hint_open_sizes(module, (args, kwargs))
     for node in reversed(list(module.graph.nodes)):
         # Assertions on dtype and device would forbid casting or moving the result.

@@ -28,6 +28,7 @@ from torch.fx.immutable_collections import immutable_list
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from graphs.calls.independence import computing_with, foreign
 from graphs.calls.names import named
 from graphs.calls.nested import leaves
 from graphs.calls.placeholders import shape_of, stand_in
@@ -55,7 +56,12 @@ class Recorded(nn.Module):
     graph: fx.Graph
 
 
-def record(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Recorded:
+def record(
+    model: nn.Module,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    original: nn.Module | None = None,
+) -> Recorded:
     """The ATen calls of one forward pass, without gradients.
 
     Nodes carry `val` (a meta tensor, or a list of them), `nn_module_stack` (the innermost module)
@@ -66,6 +72,7 @@ def record(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -
         model: in evaluation mode.
         args: positional arguments of its forward.
         kwargs: keyword arguments of its forward.
+        original: what the model is a copy of, whose tensors it may not use.
 
     Returns:
         The graph, which returns the flat list of all returned tensors, and the tensors that are
@@ -73,14 +80,27 @@ def record(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -
 
     Raises:
         CannotRecordError: the forward depends on values, or does what cannot be recorded.
+        TraceError: it uses tensors of the original.
         Exception: whatever the forward raises.
     """
     try:
-        return _record(model, args, kwargs, compute=False)
+        return _record(model, args, kwargs, original, compute=False)
     except CannotRecordError:
         raise
     except Exception:  # zeros that no weights give, or a forward that does not run at all
-        return _record(model, args, kwargs, compute=True)
+        return _record(model, args, kwargs, original, compute=True)
+
+
+def record_training(
+    model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], original: nn.Module
+) -> Recorded:
+    """The same of a module in training mode, whose buffers may change: a copy to throw away.
+
+    Args:
+        model: in training mode; it is of no use afterwards.
+        args, kwargs, original: see `record`.
+    """
+    return _record(model, args, kwargs, original, compute=False, changing=True)
 
 
 class _LeftBehindError(Exception):
@@ -88,16 +108,22 @@ class _LeftBehindError(Exception):
 
 
 def _record(
-    model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], compute: bool
+    model: nn.Module,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    original: nn.Module | None = None,
+    *,
+    compute: bool,
+    changing: bool = False,
 ) -> Recorded:
-    tape = _Tape(model)
+    tape = _Tape(model, original, changing)
     tape.begin(model, args, kwargs)
     calls = _Calls(tape, compute)
     with torch.no_grad(), exporting(), torch._C._AutoDispatchBelowAutograd(), calls:
         result = model(*args, **kwargs)
     tape.end(result)
     del result
-    if any(given() is not None for given in calls.uncomputed):
+    if not changing and any(given() is not None for given in calls.uncomputed):
         raise _LeftBehindError
     tape.root.graph = tape.graph
     return tape.root
@@ -106,7 +132,10 @@ def _record(
 class _Tape:
     """The graph as it grows, and which tensor came from which node."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(
+        self, model: nn.Module, original: nn.Module | None = None, changing: bool = False
+    ) -> None:
+        self.changing = changing  # whether buffers may be written to
         self.graph, self.root = fx.Graph(), Recorded()
         self.names: dict[int, str] = {}
         for name, tensor in chain(*named(model)):
@@ -114,7 +143,8 @@ class _Tape:
         self.paths = {id(m): path for path, m in model.named_modules()}
         # Tensors that outlive the pass, with their nodes. They are held, so that ids stay theirs.
         self.lasting: dict[int, tuple[torch.Tensor, fx.Node]] = {}
-        self.model = model
+        self.model, self.original = model, original
+        self.foreign = {} if original is None else foreign(original, model)
         self.kept: set[int] | None = None
         # Path of a module → what its nodes say of it.
         self.stacks: dict[str, dict[str, tuple[str, None]]] = {}
@@ -165,6 +195,8 @@ class _Tape:
         if type(tensor) not in (torch.Tensor, nn.Parameter, nn.Buffer):
             raise CannotRecordError(f"a tensor of type {type(tensor).__name__}")
         name = self.names.get(id(tensor))
+        if id(tensor) in self.foreign:
+            raise computing_with(self.original, self.foreign[id(tensor)])
         if name is None:
             name = f"_constant_{len(self.root._buffers)}"
             self.root.register_buffer(name, tensor)
@@ -229,7 +261,8 @@ class _Tape:
     def spare(self, function: Any, args: Any) -> None:
         """Let nothing write into memory that the model or the caller keeps."""
         if self.kept is None:
-            tensors = (*self.model.parameters(), *self.model.buffers())
+            buffers = () if self.changing else self.model.buffers()
+            tensors = (*self.model.parameters(), *buffers)
             held = (tensor for tensor, _ in self.lasting.values())
             self.kept = {t.untyped_storage()._cdata for t in (*tensors, *held)}
         if isinstance(args[0], torch.Tensor) and args[0].untyped_storage()._cdata in self.kept:
@@ -248,7 +281,7 @@ class _Tape:
     def _came(self, tensor: torch.Tensor, node: fx.Node, changed: bool) -> None:
         if id(tensor) not in self.lasting:
             tensor.__dict__[_MARK] = (self, node)
-        elif changed:
+        elif changed and not self.changing:
             raise CannotRecordError(f"{node} changes an input, a parameter or a constant")
         else:
             self.lasting[id(tensor)] = (tensor, node)

@@ -54,14 +54,16 @@ def _keeps(module: nn.Module) -> bool:
     )
 
 
-def outputs(model: nn.Module, inputs: Inputs) -> list[torch.Tensor] | Exception:
-    """The tensors a module returns in evaluation mode, or what it raised.
+def outputs(
+    model: nn.Module, inputs: Inputs, *, training: bool = False
+) -> list[torch.Tensor] | Exception:
+    """The tensors a module returns in evaluation (or training) mode, or what it raised.
 
     Random numbers in the forward are those of a fixed seed; the caller's generator is not touched,
     and what the forward keeps for its next call is dropped.
     """
     args, kwargs = inputs
-    with quiet_evaluation(model), torch.no_grad(), seeded():
+    with quiet(model, training=training), torch.no_grad(), seeded():
         try:
             result = forward(model, args, kwargs)
         except Exception as error:  # whatever a user's forward raises about shapes
@@ -164,16 +166,21 @@ def evaluation(model: nn.Module) -> AbstractContextManager[None]:
     return in_mode(model, training=False)
 
 
-@contextmanager
-def quiet_evaluation(model: nn.Module) -> Iterator[None]:
+def quiet_evaluation(model: nn.Module) -> AbstractContextManager[None]:
     """Evaluation mode without a key/value cache; flags and configuration come back afterwards."""
+    return quiet(model, training=False)
+
+
+@contextmanager
+def quiet(model: nn.Module, *, training: bool) -> Iterator[None]:
+    """A mode without a key/value cache; flags and configuration come back afterwards."""
     # Encoder and decoder of one model may have configurations of their own.
     found: list[Any] = [vars(module).get("config") for module in model.modules()]
     caching = {id(c): c for c in found if getattr(c, "use_cache", None) is True}
     for config in caching.values():
         config.use_cache = False
     try:
-        with evaluation(model):
+        with in_mode(model, training=training):
             yield
     finally:
         for config in caching.values():

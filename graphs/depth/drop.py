@@ -11,7 +11,6 @@ changes nothing (class `exact`).
 
 from __future__ import annotations
 
-import copy
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -23,6 +22,7 @@ from torch import nn
 from graphs.axes.dims import atoms
 from graphs.build.compare import agree
 from graphs.build.rebuild import graph_model, rebuild
+from graphs.calls.copying import copy_module
 from graphs.calls.running import outputs
 from graphs.depth.branches import Block, blocks
 from graphs.program.program import Program, copied
@@ -169,7 +169,7 @@ def _shorter(net: S, lost: set[str], unread: set[str]) -> S | None:
         lost: tensors that went with them.
         unread: tensors that the forward never read; those of a layer go with it.
     """
-    model = copy.deepcopy(net.source.model, _shared(net.source.model))
+    model = copy_module(net.source.model, _shared(net.source.model))
     taken = _take_out(model, lost, unread)
     if taken is None:
         return None

@@ -22,21 +22,34 @@ from graphs.relate.walk import Walk
 from graphs.rules import Extent, Inverse, Pinned, Value
 
 
-def assemble(walk: Walk, structure: nn.Module, inputs: Inputs) -> Structure:
+def assemble(
+    walk: Walk,
+    structure: nn.Module,
+    inputs: Inputs,
+    training: Walk | None = None,
+    trains_alike: bool = True,
+) -> Structure:
     """Solve, name and freeze what is left, and put the values in.
 
     Args:
         walk: over the whole program.
         structure: a copy of the traced module, for the source of the network.
         inputs: as traced.
+        training: beside it, over the forward in training mode, where that is another one.
+        trains_alike: whether that is known to make the same calls.
     """
+    walk.facts.minimum += [] if training is None else training.facts.minimum
     naming = _name_axes(walk)
     walk.solver.ground(naming)
     final = _Final(walk, naming)
     tensors = _tensors(walk, final)
     dims = _dims(walk, final)
     rescales = root_mean_square_scales(walk.facts, walk.solver.resolve, walk.tensor_dims)
-    forgotten = overlooked(walk.module.graph, dims, {n: t.dims for n, t in tensors.items()})
+    tensor_dims = {n: t.dims for n, t in tensors.items()}
+    forgotten = overlooked(walk.module.graph, dims, tensor_dims)
+    if training is not None:
+        also = overlooked(training.module.graph, _dims(training, final), tensor_dims)
+        forgotten = {**also, **forgotten}
     axes = _axes(walk, naming, tensors, forgotten)
     program = _program(walk, final, dims, rescales)
     stated: dict[str, list[str]] = {}
@@ -45,7 +58,8 @@ def assemble(walk: Walk, structure: nn.Module, inputs: Inputs) -> Structure:
             stated.setdefault(axis, []).append(kind)
     axes = classify(program, tensors, axes, stated)
     names = walk.names
-    source = Source(structure, inputs, names.aliases, names.parameters, names.buffers, axes)
+    held = names.aliases, names.parameters, names.buffers
+    source = Source(structure, inputs, *held, axes, trains_alike=trains_alike)
     return Structure(MappingProxyType(axes), MappingProxyType(tensors), program, source)
 
 

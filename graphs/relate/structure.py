@@ -121,6 +121,7 @@ class Source:
         buffers: canonical name → persistent.
         axes: the axes as traced, before anything was removed.
         moved: tensor name → its name as traced, of layers that moved up when others left.
+        trains_alike: whether the forward in training mode is known to make the same calls.
     """
 
     model: nn.Module
@@ -130,6 +131,7 @@ class Source:
     buffers: Mapping[str, bool]
     axes: Mapping[str, Axis] = field(default_factory=dict)
     moved: Mapping[str, str] = field(default_factory=dict)
+    trains_alike: bool = True
 
 
 @dataclass(frozen=True, repr=False)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from graphs.axes.dims import Dim, Fixed
+from graphs.axes.dims import Atom, Dim, Fixed, atoms
 from graphs.axes.unify import Unifier
 from graphs.calls.export import attribute
 from graphs.calls.names import Names
@@ -18,9 +18,11 @@ from graphs.calls.nested import leaves, mapped
 from graphs.calls.recording import Recorded
 from graphs.rules import Value, lookup
 from graphs.rules.context import Context, Facts, describe
-from graphs.rules.registry import known_of
+from graphs.rules.registry import known_of, operator_name
 from graphs.rules.selection.routing import follow
 
+# What regroups positions, and leaves them where the shape stays.
+_REGROUPS = ("flatten", "view", "reshape")
 # Stands for a number of positions that is known at run time only (a prime).
 _UNKNOWN = 7919
 
@@ -31,6 +33,7 @@ class Walk:
     Args:
         module: the program, recorded or exported.
         names: of the tensors of the model.
+        beside: a walk over another program of the same tensors, which then share their dimensions.
 
     Attributes:
         solver: which dimensions are one, and why some are left alone.
@@ -42,18 +45,27 @@ class Walk:
         batch: number of examples in the inputs.
     """
 
-    def __init__(self, module: Recorded | fx.GraphModule, names: Names) -> None:
-        self.module, self.names = module, names
-        self.solver, self.facts = Unifier(), Facts()
+    def __init__(
+        self, module: Recorded | fx.GraphModule, names: Names, beside: Walk | None = None
+    ) -> None:
+        self.module, self.names, self.beside = module, names, beside
+        self.solver: Unifier = Unifier() if beside is None else beside.solver
+        self.facts = Facts()
         self.env: dict[fx.Node, Any] = {}
         self.constants: dict[str, Any] = {}
         self.paths: dict[str, str] = {}
-        self.tensor_dims: dict[str, tuple[Dim, ...]] = {
-            name: tuple(self.solver.fresh(n) for n in value.shape)
-            for name, value in names.values.items()
-        }
+        self.tensor_dims: dict[str, tuple[Dim, ...]] = (
+            {n: tuple(map(self.solver.fresh, v.shape)) for n, v in names.values.items()}
+            if beside is None
+            else beside.tensor_dims
+        )
         self.used: set[str] = set()
         self.batch = 1
+
+    @property
+    def returned(self) -> str:
+        """Why what the program returns is left alone."""
+        return "output of the model" + ("" if self.beside is None else " in training")
 
     def run(self) -> None:
         """Interpret the graph abstractly."""
@@ -70,17 +82,30 @@ class Walk:
             elif node.op == "output":
                 for value in leaves(mapped(self._operand, node.args)):
                     for dim in value.dims if isinstance(value, Value) else ():
-                        self.solver.freeze(dim, "output of the model")
+                        self.solver.freeze(dim, self.returned)
+
+    def settle(self, training: Walk | None) -> None:
+        """Leave alone what the forward does not use, and what cannot be cut.
+
+        Args:
+            training: the walk over the forward in training mode, where that is another one.
+        """
+        live = {a for name in self.used for d in self.tensor_dims[name] for a in self._atoms(d)}
         for name, dims in self.tensor_dims.items():
             if name not in self.used:
-                for dim in dims:
-                    self.solver.freeze(dim, "the traced forward does not use it")
+                trained = training is not None and name in training.used
+                why = "only training uses it" if trained else "the traced forward does not use it"
+                for variable in {a for dim in dims for a in self._atoms(dim)} - live:
+                    self.solver.freeze(Atom(variable), why)
             elif name in self.names.buffers and not self.names.buffers[name]:
                 # Made anew by the class, at any width, it is the same where its units are alike.
                 for i, dim in enumerate(dims):
                     if not _uniform(self.names.values[name], i):
                         reason = f"{name} is not saved with the model and would come back uncut"
                         self.solver.freeze(dim, reason)
+
+    def _atoms(self, dim: Dim) -> tuple[str, ...]:
+        return atoms(self.solver.resolve(dim))
 
     def _input(self, node: fx.Node) -> Any:
         value = node.meta.get("val")
@@ -138,7 +163,7 @@ class Walk:
         still = all(operand.still for operand in operands)
         pairs = zip(dims, shapes, strict=True)
         values = tuple(Value(tuple(d), s, node=node, still=still) for d, s in pairs)
-        values = (_of_tensor(values[0], operands), *values[1:])
+        values = (self._of_tensor(values[0], operands), *values[1:])
         numbered = follow(context, operands)
         if numbered is not None:
             which, units = numbered
@@ -150,6 +175,35 @@ class Walk:
             assert len(value.dims) == len(value.shape), f"{node}: {value}"
         return values if isinstance(node.meta["val"], tuple | list) else values[0]
 
+    def _of_tensor(self, value: Value, operands: Sequence[Value]) -> Value:
+        """The value, marked as a tensor of the network where it is one transposed, cast or indexed.
+
+        So is a parameter that is scaled or shifted by others before it meets the data (a spectral
+        norm, W + B A, a mask): it is used as what it was.
+        """
+        assert value.node is not None
+        known = known_of(value.node.target)
+        if value.still and known.shifts:
+            same = [o for o in operands if o.tensor is not None and o.shape == value.shape]
+            # W + Wᵀ has the rows and columns of one weight in the same place.
+            if not same or len({o.tensor for o in same}) < len(same):
+                return value
+            # A mask that is a buffer is none of the weights.
+            trained = (o for o in same if o.tensor in self.names.parameters)
+            of = next(trained, same[0])
+            return replace(value, tensor=of.tensor, places=of.places)
+        source = operands[0] if operands else None
+        if source is None or source.tensor is None:
+            return value
+        if value.shape == source.shape and operator_name(value.node.target) in _REGROUPS:
+            return replace(value, tensor=source.tensor, places=source.places)  # of a matrix
+        if not known.entries:
+            return value
+        # Rules hand the dimension objects of their operands on: identity tells which is which.
+        place = {id(d): p for d, p in zip(source.dims, source.places, strict=True)}
+        places = tuple(place.get(id(d)) for d in value.dims)
+        return replace(value, tensor=source.tensor, places=places)
+
     def _operand(self, value: Any) -> Any:
         if not isinstance(value, fx.Node):
             return value
@@ -157,29 +211,6 @@ class Walk:
         if isinstance(held, torch.SymInt):
             return _hint(held)
         return held
-
-
-def _of_tensor(value: Value, operands: Sequence[Value]) -> Value:
-    """The value, marked as a tensor of the network where it is one transposed, cast or indexed.
-
-    So is a parameter that is scaled or shifted by others before it meets the data (a spectral norm,
-    W + B A, a mask): it is used as what it was.
-    """
-    assert value.node is not None
-    known = known_of(value.node.target)
-    if value.still and known.shifts:
-        same = [o for o in operands if o.tensor is not None and o.shape == value.shape]
-        # W + Wᵀ has the rows and columns of one weight in the same place.
-        if not same or len({o.tensor for o in same}) < len(same):
-            return value
-        return replace(value, tensor=same[0].tensor, places=same[0].places)
-    source = operands[0] if operands else None
-    if source is None or source.tensor is None or not known.entries:
-        return value
-    # Rules hand the dimension objects of their operands on, so identity tells which is which.
-    place = {id(d): p for d, p in zip(source.dims, source.places, strict=True)}
-    places = tuple(place.get(id(d)) for d in value.dims)
-    return replace(value, tensor=source.tensor, places=places)
 
 
 def _uniform(value: torch.Tensor, dim: int) -> bool:

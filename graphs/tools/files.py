@@ -16,9 +16,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+
+_PAIRS = "complex128"
+"""Metadata: names of tensors that are written as pairs of real numbers."""
 
 
 @contextmanager
@@ -53,8 +57,13 @@ def write_tensors(
     Tensors that share memory (tied weights) must be given once.
     """
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    said = {"json": json.dumps(metadata)}
+    pairs = [name for name, tensor in plain.items() if tensor.dtype == torch.complex128]
+    if pairs:  # safetensors knows complex numbers in single precision only
+        plain |= {name: torch.view_as_real(plain[name]) for name in pairs}
+        said[_PAIRS] = json.dumps(pairs)
     with whole_file(path) as temporary:
-        save_file(plain, temporary, metadata={"json": json.dumps(metadata)})
+        save_file(plain, temporary, metadata=said)
 
 
 def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], Any]:
@@ -70,8 +79,11 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], Any]:
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            metadata = json.loads((file.metadata() or {}).get("json", "null"))
-    except SafetensorError as error:
+            said = file.metadata() or {}
+        for name in json.loads(said.get(_PAIRS, "[]")):
+            tensors[name] = torch.view_as_complex(tensors[name])
+        metadata = json.loads(said.get("json", "null"))
+    except (SafetensorError, KeyError, TypeError, RuntimeError) as error:
         raise ValueError(
             f"{str(path)!r} is not a readable safetensors file ({error}); it was cut off or "
             f"damaged: fetch or make it again"

@@ -21,6 +21,7 @@ from metaprune.version import __version__
 
 COMMANDS = {
     "prune": "prune a trained network and compare with the baselines",
+    "stream": "prune a language model by masks, one block in memory at a time",
     "apply": "carry out a plan on a network, and measure it",
     "inspect": "show what may be pruned, what is left alone and why, and what is reachable",
     "evaluate": "measure a network, dense or pruned: accuracy or perplexity, MACs, latency",

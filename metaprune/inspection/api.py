@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from graphs import trace
+from graphs.calls.copying import working_copy
 from graphs.calls.diagnosis import described
 from graphs.calls.refusals import admit, unwrapped
 from metaprune.calibration import Calibration, given
@@ -94,23 +95,24 @@ def inspect(
     start = time.perf_counter()
     model = unwrapped(model)
     admit(model)
-    came = given(model, example_inputs, calibration)
+    aside = working_copy(model)
+    came = given(aside, example_inputs, calibration)
     example_inputs = came.example_inputs
     net = trace(model, example_inputs)
     traced = time.perf_counter()
-    counted, by_torch = check(net, model, example_inputs)
+    counted, by_torch = check(net, aside, example_inputs)
     net = Ignored(asked.ignore).left(net, model)
     checked = time.perf_counter()
     least = floors(net, min_units, SPARED)
     reachable = Target.parse(ASKED).reachable(net, least)
     seconds = {"trace": traced - start, "check": checked - traced}
     if latency:
-        reachable["latency_ms"] = measured_latency(net, model, least, latency)
+        reachable["latency_ms"] = measured_latency(net, aside, least, latency)
         seconds["latency"] = time.perf_counter() - checked
     curves: dict[str, Any] = {}
     if came.calibration is not None:
         begun = time.perf_counter()
-        curves = expected(net, model, came.calibration.model_inputs)
+        curves = expected(net, aside, came.calibration.model_inputs)
         seconds["expected"] = time.perf_counter() - begun
     found = groups(net)
     turned, not_turned = turning(net)

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from graphs import Network
+from graphs.calls.copying import copy_module
 from metaprune.results.dense import Dense
 from metaprune.results.history import inherit
 from pruners import Plan
@@ -50,7 +51,11 @@ class Pruned:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """The same with a module of its own, whose history is known as that of this one is."""
-        parts = {e.name: copy.deepcopy(getattr(self, e.name), memo) for e in fields(self)}
-        found = type(self)(**parts)
+        parts = {
+            e.name: copy.deepcopy(getattr(self, e.name), memo)
+            for e in fields(self)
+            if e.name != "model"
+        }
+        found = type(self)(model=copy_module(self.model, memo), **parts)
         inherit(self.model, found.model)
         return found

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
+from graphs.calls.copying import working_copy
 from graphs.calls.export import open_dimensions
 from graphs.calls.running import Inputs, as_inputs, quiet_evaluation
 from graphs.program.module import ExportedModule
@@ -26,6 +27,7 @@ def save_program(model: nn.Module, example_inputs: Any, path: Path) -> None:
         path: of the .pt2 file.
     """
     args, kwargs, shapes = open_sizes(as_inputs(example_inputs))
+    model = working_copy(model)
     with quiet_evaluation(model), torch.no_grad():
         program = torch.export.export(model, args, kwargs, dynamic_shapes=shapes, strict=False)
     torch.export.save(program, path)

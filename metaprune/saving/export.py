@@ -27,6 +27,7 @@ from torch.utils import _pytree as pytree
 
 from graphs.build.compare import agree, resized
 from graphs.build.search import EXPERTS
+from graphs.calls.copying import working_copy
 from graphs.calls.running import Inputs, as_inputs, outputs, quiet_evaluation
 from metaprune.saving.archive import load_program, open_sizes, save_program
 
@@ -62,7 +63,7 @@ def export_model(
     target = Path(path)
     kind = format or target.suffix.removeprefix(".")
     check(kind)
-    inputs = as_inputs(example_inputs)
+    inputs, model = as_inputs(example_inputs), working_copy(model)
     target.parent.mkdir(parents=True, exist_ok=True)
     inside = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
     try:

@@ -10,7 +10,6 @@ is written as `save_pretrained` writes it. Nothing in a folder is unpickled.
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Mapping
 from dataclasses import replace
@@ -22,14 +21,19 @@ from torch import nn
 
 from graphs import trace
 from graphs.build.compare import agree, one_product_more
+from graphs.calls.copying import copy_module, working_copy
 from graphs.calls.running import as_inputs, outputs
 from graphs.tools.files import read_tensors, whole_folder, write_tensors, write_text
 from metaprune.results.dense import Dense, is_transformer
 from metaprune.results.history import History, remember
+from metaprune.results.masks import recounted
 from metaprune.results.pruned import Pruned
 from metaprune.saving import transformers as classes
 from metaprune.saving.archive import load_program, save_program
 from metaprune.saving.card import card
+from metaprune.saving.dtypes import cast as cast_like
+from metaprune.saving.dtypes import unsaved
+from metaprune.saving.examples import plain, read_example, write_example
 from metaprune.saving.replay import replayed
 from pruners import Plan
 from training import sources
@@ -46,6 +50,7 @@ KINDS = ("source", "transformers", "exported")
 def save(result: Pruned, folder: Path, source: Mapping[str, Any] | None = None) -> Path:
     """See `metaprune.Result.save`."""
     kind, how = _how(result, source)
+    result = recounted(result)
     model = result.model
     with whole_folder(folder) as inside:
         if kind == "transformers" and not any(step.rank for step in result.plan.steps):
@@ -54,10 +59,11 @@ def save(result: Pruned, folder: Path, source: Mapping[str, Any] | None = None) 
             write_tensors(inside / MODEL, state_of(model))
         if kind == "exported":
             save_program(model, result.example_inputs, inside / PROGRAM)
-        if _plain_example(result.example_inputs):
-            how["example"] = _write_example(result.example_inputs, inside / EXAMPLE)
+        if plain(result.example_inputs):
+            how["example"] = write_example(result.example_inputs, inside / EXAMPLE)
         how["untrained"] = [n for n, p in model.named_parameters() if not p.requires_grad]
         how["masked"] = list(result.masks)
+        how["unsaved"] = unsaved(model)
         content = {"format": FORMAT, "kind": kind, "training": model.training, **how}
         write_text(inside / HOW, json.dumps(content, indent=2) + "\n")
         result.plan.save(inside / PLAN)
@@ -87,19 +93,21 @@ def load(folder: str | Path, *, dense: nn.Module | None = None) -> nn.Module:
     inside = Path(folder)
     how = _read_how(inside)
     tensors = read_tensors(inside / MODEL)[0]
+
+    def cast(model: nn.Module) -> nn.Module:
+        return cast_like(model, tensors, how.get("unsaved", {}))
+
     if dense is not None:
-        model = _on(_in_dtypes_of(dense, tensors), inside, how)
+        model = cast(_on(cast(copy_module(dense, {})), inside, how))
     elif how["kind"] == "exported":
         model = load_program(inside / PROGRAM)
         # A program also holds what the module does not save: tables that its forward reads.
         tensors = {**state_of(model), **tensors}
     elif how.get("plain"):
-        model = classes.cast(classes.read(inside, how["dense"]["architecture"]), tensors)
+        model = cast(classes.read(inside, how["dense"]["architecture"]))
     else:
-        model = _on(_in_dtypes_of(_built(how), tensors), inside, how)
+        model = cast(_on(cast(_built(how)), inside, how))
     if not how.get("plain") or dense is not None:
-        dtypes = {t.dtype for t in tensors.values() if t.is_floating_point()}
-        model = model.to(dtypes.pop()) if len(dtypes) == 1 else model
         load_state(model, tensors, str(inside / MODEL))
     untrained = set(how.get("untrained", ()))
     for name, parameter in model.named_parameters():
@@ -118,7 +126,7 @@ def _how(result: Pruned, source: Mapping[str, Any] | None) -> tuple[str, dict[st
     """Kind of rebuild, and what it needs beside tensors and plan."""
     architecture = result.dense.architecture if source is None else {"source": dict(source)}
     how = {"dense": replace(result.dense, architecture=architecture).to_json()}
-    if architecture is None or not _plain_example(result.example_inputs):
+    if architecture is None or not plain(result.example_inputs):
         return "exported", how
     if "source" in architecture:
         return "source", how
@@ -133,20 +141,13 @@ def _built(how: Mapping[str, Any]) -> nn.Module:
     return classes.build(architecture).eval()
 
 
-def _in_dtypes_of(dense: nn.Module, tensors: Mapping[str, torch.Tensor]) -> nn.Module:
-    """A dense model in the dtype of what was saved, where that has one: it has to run in it."""
-    dtypes = {tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()}
-    own = {p.dtype for p in (*dense.parameters(), *dense.buffers()) if p.is_floating_point()}
-    return copy.deepcopy(dense).to(dtypes.pop()) if len(dtypes) == 1 and dtypes != own else dense
-
-
 def _on(dense: nn.Module, inside: Path, how: Mapping[str, Any]) -> nn.Module:
     """The plan of a folder carried out on a dense model."""
     if "example" not in how:
         raise ValueError(
             f"{str(inside)!r} has no example inputs to replay its plan on; load it without `dense`"
         )
-    example = _read_example(inside / EXAMPLE, how["example"])
+    example = read_example(inside / EXAMPLE, how["example"])
     return replayed(trace(dense, example), Plan.load(inside / PLAN), example)
 
 
@@ -166,41 +167,6 @@ def _read_how(inside: Path) -> dict[str, Any]:
     return how
 
 
-def _plain_example(example_inputs: Any) -> bool:
-    args, kwargs = as_inputs(example_inputs)
-    plain = (torch.Tensor, bool, int, float, str, type(None))
-    return all(isinstance(value, plain) for value in (*args, *kwargs.values()))
-
-
-def _write_example(example_inputs: Any, path: Path) -> dict[str, Any]:
-    """Write the tensors; return what stands around them."""
-    args, kwargs = as_inputs(example_inputs)
-    tensors: dict[str, torch.Tensor] = {}
-
-    def entry(name: str, value: Any) -> dict[str, Any]:
-        if isinstance(value, torch.Tensor):
-            tensors[name] = value.clone()
-            return {"tensor": name}
-        return {"value": value}
-
-    content = {
-        "args": [entry(f"args.{i}", value) for i, value in enumerate(args)],
-        "kwargs": {key: entry(f"kwargs.{key}", value) for key, value in kwargs.items()},
-    }
-    write_tensors(path, tensors)
-    return content
-
-
-def _read_example(path: Path, content: Mapping[str, Any]) -> Any:
-    tensors = read_tensors(path)[0]
-
-    def value(entry: Mapping[str, Any]) -> Any:
-        return tensors[entry["tensor"]] if "tensor" in entry else entry["value"]
-
-    args = tuple(map(value, content["args"]))
-    return args or {key: value(entry) for key, entry in content["kwargs"].items()}
-
-
 def _kernels(dtype: torch.dtype) -> float:
     """How far outputs may be off: other places in memory take other kernels, which round anew."""
     return max(SAME, one_product_more(dtype))
@@ -213,7 +179,7 @@ def _check(result: Pruned, inside: Path) -> None:
         ValueError: they differ.
     """
     inputs = as_inputs(result.example_inputs)
-    found, expected = outputs(load(inside), inputs), outputs(result.model, inputs)
+    found, expected = outputs(load(inside), inputs), outputs(working_copy(result.model), inputs)
     if not agree(found, expected, tolerance=_kernels):
         raise ValueError(
             "the saved network does not compute what the pruned model computes, so nothing was "

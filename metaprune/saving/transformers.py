@@ -25,8 +25,10 @@ from graphs.build.attributes import evidence
 from graphs.build.compare import agree
 from graphs.build.configs import configs
 from graphs.build.search import configured_numbers
+from graphs.calls.copying import copy_module
 from graphs.calls.running import as_inputs, outputs
 from metaprune.results.pruned import Pruned
+from metaprune.saving.dtypes import cast
 
 
 def resized(net: Network, kept: Mapping[str, int]) -> Network:
@@ -111,7 +113,7 @@ def write(result: Pruned, folder: Path) -> bool:
         probe = as_inputs(result.example_inputs)
         opened = read(folder, how)
         # Some classes keep some weights in single precision, whatever the others are in.
-        same = cast(copy.deepcopy(model), dict(opened.named_parameters()))
+        same = cast(copy_module(model, {}), dict(opened.named_parameters()), {})
         if agree(outputs(opened, probe), outputs(same, probe)):
             return True
         for path in folder.iterdir():
@@ -133,14 +135,6 @@ def read(folder: Path, how: Mapping[str, Any]) -> nn.Module:
         model: nn.Module = getattr(transformers, how["class"]).from_pretrained(
             folder, dtype="auto", attn_implementation=how["attention"]
         )
-    return model
-
-
-def cast(model: nn.Module, like: Mapping[str, torch.Tensor]) -> nn.Module:
-    """A model whose parameters have been given the dtypes of others, by name; it is changed."""
-    for name, parameter in model.named_parameters():
-        if name in like and parameter.dtype != like[name].dtype:
-            parameter.data = parameter.data.to(like[name].dtype)
     return model
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,12 +13,14 @@ from graphs import Network, trace
 from graphs.axes.dims import EXACTNESS
 from graphs.calls.running import as_inputs
 from metaprune.testing.checking import Checked
-from metaprune.testing.laws import TOLERANCE, assert_round_trip
+from metaprune.testing.independence import independence_law
+from metaprune.testing.laws import TOLERANCE, came_back
 from metaprune.testing.matrices import matrix_law
 from metaprune.testing.permutations import group_size, permutation_law, silent_axes
 from metaprune.testing.removal import REPAIRED, removal_law
 from metaprune.testing.scales import scale_law
 from metaprune.testing.subject import prepared_from
+from metaprune.testing.training import training_law
 
 
 @dataclass(frozen=True)
@@ -131,7 +134,7 @@ def certify(
         graphs.TraceError: the model cannot be traced.
     """
     net = net or trace(model, example_inputs)
-    laws = [_round_trip(model, example_inputs, net)]
+    laws = list(_round_trip(model, example_inputs, net))
     subject = prepared_from(net, as_inputs(example_inputs), seed)
     laws.append(_law("permutation", permutation_law(subject, tolerance, one_by_one)))
     scaling, scales = scale_law(subject, max(tolerance, REPAIRED))
@@ -159,9 +162,14 @@ def _law(name: str, checked: Checked, note: str = "") -> Law:
     return Law(name, checked.deviation, checked.count, checked.failures, note)
 
 
-def _round_trip(model: nn.Module, example_inputs: Any, net: Any) -> Law:
+def _round_trip(model: nn.Module, example_inputs: Any, net: Network) -> Iterator[Law]:
+    """The round trip, and what can only be asked of a module that came back."""
     try:
-        assert_round_trip(model, example_inputs, net=net)
+        back = came_back(model, example_inputs, net)
     except AssertionError as error:
-        return Law("round trip", float("inf"), 1, (str(error),))
-    return Law("round trip", 0.0, 1)
+        yield Law("round trip", float("inf"), 1, (str(error),))
+        return
+    yield Law("round trip", 0.0, 1)
+    inputs = as_inputs(example_inputs)
+    yield _law("training", *training_law(model, back, net, inputs))
+    yield _law("independence", independence_law(model, back, net, inputs))

@@ -13,11 +13,13 @@ from graphs.build.rebuild import graph_model
 from graphs.calls.running import as_inputs, outputs
 from metaprune.testing.alterations import reordered
 from metaprune.testing.checking import gap
+from metaprune.testing.independence import independence_law, outputs_of
 from metaprune.testing.matrices import matrix_law
 from metaprune.testing.permutations import batches, orders, permutation_law
 from metaprune.testing.removal import removal_law
 from metaprune.testing.scales import scale_law
 from metaprune.testing.subject import prepared
+from metaprune.testing.training import training_law
 
 TOLERANCE = 1e-10
 
@@ -32,6 +34,9 @@ class Metanetwork(Protocol):
 def assert_round_trip(model: nn.Module, example_inputs: Any, *, net: Network | None = None) -> None:
     """A module comes back from its network bit for bit: state, ties, class, function, flags.
 
+    And it trains as the model does, also when it is smaller (`metaprune.testing.training`), and is
+    one of its own (`metaprune.testing.independence`).
+
     Args:
         model: any traceable module, in any dtype and on any device.
         example_inputs: tuple of arguments or dict of keywords.
@@ -40,8 +45,20 @@ def assert_round_trip(model: nn.Module, example_inputs: Any, *, net: Network | N
     Raises:
         AssertionError: naming the first thing that differs.
     """
-    versions = {name: value._version for name, value in model.state_dict(keep_vars=True).items()}
     net = net or trace(model, example_inputs)
+    back = came_back(model, example_inputs, net)
+    inputs = as_inputs(example_inputs)
+    training_law(model, back, net, inputs)[0].require()
+    independence_law(model, back, net, inputs).require()
+
+
+def came_back(model: nn.Module, example_inputs: Any, net: Network) -> nn.Module:
+    """The module of a network, once it is the model bit for bit; see `assert_round_trip`.
+
+    Raises:
+        AssertionError: naming the first thing that differs.
+    """
+    versions = {name: value._version for name, value in model.state_dict(keep_vars=True).items()}
     back = net.to_model()
     before, after = model.state_dict(keep_vars=True), back.state_dict(keep_vars=True)
     assert list(before) == list(after), f"state-dict names differ: {set(before) ^ set(after)}"
@@ -56,7 +73,7 @@ def assert_round_trip(model: nn.Module, example_inputs: Any, *, net: Network | N
     assert type(back) is type(model), f"a {type(model).__name__} came back as {type(back).__name__}"
     assert back.training == model.training, "the training flag changed"
     inputs = as_inputs(example_inputs)
-    expected, got = outputs(model, inputs), outputs(back, inputs)
+    expected, got = outputs_of(model, inputs), outputs(back, inputs)
     assert not isinstance(expected, Exception), f"the model does not run: {expected}"
     assert not isinstance(got, Exception), f"what came back does not run: {got}"
     for a, b in zip(expected, got, strict=True):
@@ -66,6 +83,7 @@ def assert_round_trip(model: nn.Module, example_inputs: Any, *, net: Network | N
         "the traced program, which all other laws are about, computes something else"
         + (f": {program}" if isinstance(program, Exception) else "")
     )
+    return back
 
 
 def _identical(a: torch.Tensor, b: torch.Tensor) -> bool:

@@ -71,7 +71,11 @@ class Subject:
         module = self.program(self.net)
 
         def call(net: Network) -> Outputs:
-            values = {name: tensor.value for name, tensor in net.tensors.items()}
+            # A program writes to the buffers that its forward writes to.
+            buffers = net.source.buffers
+            values = {
+                n: t.value.clone() if n in buffers else t.value for n, t in net.tensors.items()
+            }
             return self.run(_Bound(module, values))
 
         return call

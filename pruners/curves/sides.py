@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from pruners.recovery.refit import input_moments, intercept_of
+from pruners.recovery.regression import Regression
 from pruners.solvers.matrix import as_matrix, rows_of
 from pruners.statistics import Likelihood, NoCurvatureError, collect
 
@@ -79,12 +80,33 @@ def measure_sides(
     """
     names = list(weights)
     moments = input_moments(net, model, batches, names)
-    found, reasons = {}, dict[str, str]()
+    curvature, reasons = dict[str, torch.Tensor](), dict[str, str]()
     try:
         seen = collect(model, batches, list(moments), ("curvature",), likelihood=likelihood)
-        found, reasons = seen.tensors(), seen.unreached
+        curvature = {n: e["curvature"] for n, e in seen.tensors().items() if "curvature" in e}
+        reasons = seen.unreached
     except NoCurvatureError as error:
         reasons = dict.fromkeys(moments, str(error))
+    return both_sides_of(net, moments, curvature, reasons)
+
+
+def both_sides_of(
+    net: Network,
+    moments: Mapping[str, Regression],
+    found: Mapping[str, torch.Tensor],
+    reasons: Mapping[str, str],
+) -> dict[str, Sides]:
+    """Both sides of weights that were measured already.
+
+    Args:
+        net: whose weights they are.
+        moments: weight name → sums over its inputs.
+        found: weight name → curvature per prediction, (out, out), or its diagonal, (out,).
+        reasons: weight name → why there is no curvature of it.
+
+    Raises:
+        ValueError: numbers that are not finite.
+    """
     sides, strengths = {}, []
     for name, sums in moments.items():
         tensor, sums = net.tensors[name], sums.double()
@@ -92,7 +114,7 @@ def measure_sides(
             sums = sums.about_zero()
         groups = len(sums.xx)
         matrix = as_matrix(tensor.value.detach(), rows_of(net, name)).to(sums.xx)
-        given = found.get(name, {}).get("curvature")
+        given = found.get(name)
         weight = matrix.unflatten(0, (groups, -1))
         size = weight.shape[1]
         if given is None:

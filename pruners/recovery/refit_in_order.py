@@ -14,7 +14,7 @@ from graphs.axes.dims import atoms, kept_positions
 from graphs.calls.running import run, undisturbed
 from pruners.recovery.refit import UNSEEN, Refit, intercept_of
 from pruners.recovery.regression import DAMPING, LostFunctionError, Regression, fit
-from pruners.recovery.side_by_side import Stepper
+from pruners.recovery.side_by_side import Rerun, Stepper
 from pruners.solvers.matrix import as_matrix, from_matrix
 from pruners.statistics.calls import Call, LinearCalls
 
@@ -41,6 +41,8 @@ def refit_in_order(
     damping: float = DAMPING,
     form: Form | None = None,
     samples: int | None = None,
+    dense_batches: Sequence[Any] | None = None,
+    again: bool = False,
 ) -> Refit:
     r"""Weights with which a pruned network reproduces the dense one, layer by layer.
 
@@ -62,6 +64,10 @@ def refit_in_order(
         form: what becomes of every best weight before the next layer sees its outputs: a mask, or
             factors.
         samples: places of every batch that a layer is fitted to, at most; None for all.
+        dense_batches: what goes into the dense network where other batches go into the pruned one:
+            a part of a network whose earlier parts are pruned. None for the same.
+        again: run every batch from the start for each layer, so that activations of one batch live
+            at a time; the result is the same.
 
     Returns:
         Values of the small network's shapes, for `small.replace`.
@@ -94,9 +100,10 @@ def refit_in_order(
             for name in order
         }
         pairs: list[_Pair] = []
+        way = Rerun if again else Stepper
         try:
-            for batch in batches:
-                pairs.append(_Pair(model, pruned, theirs, own, rows, batch, samples))
+            for both in zip(dense_batches or batches, batches, strict=True):
+                pairs.append(_Pair(model, pruned, theirs, own, rows, both, samples, way))
             for name in order:
                 into = intercept_of(small, name, small.tensors[name])
                 sums = _together(pairs, name, biased=into is not None)
@@ -196,12 +203,13 @@ class _Pair:
         theirs: Mapping[str, torch.Tensor],
         own: Mapping[str, torch.Tensor],
         rows: Mapping[str, torch.Tensor | None],
-        batch: Any,
+        both: tuple[Any, Any],
         samples: int | None,
+        way: type[Stepper] | type[Rerun],
     ) -> None:
         self.rows, self.samples = rows, samples
-        self.dense = Stepper(model, batch, {id(theirs[n]): n for n in rows}, after=True)
-        self.small = Stepper(pruned, batch, {id(own[n]): n for n in rows})
+        self.dense = way(model, both[0], {id(theirs[n]): n for n in rows}, after=True)
+        self.small = way(pruned, both[1], {id(own[n]): n for n in rows})
         self.small.advance()
 
     def regression(self, name: str, biased: bool) -> Regression | None:
@@ -214,8 +222,8 @@ class _Pair:
         Returns:
             None where the two networks do not make the same call.
         """
-        while self.dense.name != name and self.dense.advance() is not None:
-            pass
+        while self.dense.name not in (name, None) or not self.dense.begun:
+            self.dense.advance()
         few, all_ = self.small.call, self.dense.call
         if few is None or all_ is None or self.dense.output is None:
             return None
@@ -227,7 +235,10 @@ class _Pair:
             target = channels.movedim(-1, all_.channel_dim)
         if index is not None:
             target = target.index_select(few.channel_dim, index.to(target.device))
-        return Regression.of_call(few, target, self.samples)
+        found = Regression.of_call(few, target, self.samples)
+        self.dense.let_go()
+        self.small.let_go()
+        return found
 
     def leave(self, name: str) -> None:
         """Make the call, and go on to the next one."""

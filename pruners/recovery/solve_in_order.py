@@ -84,6 +84,8 @@ def solve_in_order(
     batches: Sequence[Any],
     statistics: Mapping[str, Mapping[str, torch.Tensor]] | None = None,
     held: Mapping[str, torch.Tensor] | None = None,
+    dense_batches: Sequence[Any] | None = None,
+    again: bool = False,
 ) -> InOrder:
     """Prune weights layer by layer, with one forward pass of the dense and the pruned network.
 
@@ -98,6 +100,7 @@ def solve_in_order(
         batches: example inputs; the activations of all of them live at the same time.
         statistics: weight name → what the solver reads beside the moments of inputs: gradients.
         held: weight name → bool, masks that weights which are not asked for keep.
+        dense_batches, again: see `refit_in_order`.
 
     Returns:
         Solutions of the weights that are called once; for the others, `refit.not_refitted` says
@@ -136,7 +139,17 @@ def solve_in_order(
         solutions[name] = found
         return found.weight.unflatten(0, (len(weight), -1))
 
-    refit = refit_in_order(net, model, net, net.to_model(), {}, batches, form=form)
+    refit = refit_in_order(
+        net,
+        model,
+        net,
+        net.to_model(),
+        {},
+        batches,
+        form=form,
+        dense_batches=dense_batches,
+        again=again,
+    )
     sides = out_dims(net, solutions)
     for name, found in solutions.items():
         value = net.tensors[name].value

@@ -9,7 +9,7 @@ from graphs.rules.context import Context, Dims, Value
 from graphs.rules.registry import operator_name, rule
 
 
-@rule("mH", "adjoint", zero="move")
+@rule("mH", "matrix_H", "adjoint", zero="move")
 def adjoint(ctx: Context, x: Value) -> Dims:
     """The last two dimensions change places."""
     return (*x.dims[:-2], x.dims[-1], x.dims[-2])

@@ -50,6 +50,17 @@ def test_one_consumer_gets_what_the_refit_gives(name):
     assert found.errors["b.weight"] == pytest.approx(expected.errors["b.weight"])
 
 
+@pytest.mark.parametrize("name", ["deep", *sorted(set(CONSUMERS) - {"concatenated"})])
+def test_batches_that_begin_anew_for_each_layer_give_the_same(name):
+    model, net, x = deep() if name == "deep" else consumer(name)
+    batches = [x[:15], x[15:]]
+    once, again = (run(model, net, cut(net), batches, again=way)[2] for way in (False, True))
+    assert once.values.keys() == again.values.keys()
+    assert all(torch.equal(once.values[key], again.values[key]) for key in once.values)
+    assert once.errors == again.errors
+    assert threading.active_count() == 1
+
+
 def test_the_last_layer_gets_the_best_weights_for_the_network_that_is_there():
     model, net, x = deep()
     small, _, found = run(model, net, cut(net), [x], damping=0.0)

@@ -1,0 +1,114 @@
+"""A folder of a transformers model, whose tensors are read when they are needed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from graphs.tools.files import whole_file
+
+OTHERS = frozenset((".json", ".jinja", ".model", ".txt"))
+"""Endings of the files that belong to a model beside its weights."""
+
+INDEX, WHOLE = "model.safetensors.index.json", "model.safetensors"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Tensors on disk.
+
+    Args:
+        folder: with config.json and safetensors.
+        files: tensor name → file of the folder that holds it.
+    """
+
+    folder: Path
+    files: Mapping[str, str]
+
+    @classmethod
+    def of(cls, folder: str | Path) -> Checkpoint:
+        """Read which file holds which tensor; every file is opened, so that none is cut short.
+
+        Raises:
+            FileNotFoundError: no such folder, or a shard that its index names is missing.
+            ValueError: no safetensors in it, an index that is none, or a file cut short.
+        """
+        folder = Path(folder)
+        if not folder.is_dir():
+            raise FileNotFoundError(f"there is no folder {str(folder)!r}")
+        if (folder / INDEX).is_file():
+            files = _indexed(folder / INDEX)
+        elif (folder / WHOLE).is_file():
+            files = dict.fromkeys(_names(folder / WHOLE), WHOLE)
+        else:
+            raise ValueError(
+                f"{str(folder)!r} has no {WHOLE} and no {INDEX}: give the folder of a model that "
+                "save_pretrained wrote"
+            )
+        for name in sorted(set(files.values())):
+            held = _names(folder / name)
+            missing = next(
+                (key for key, file in files.items() if file == name and key not in held), None
+            )
+            if missing is not None:
+                raise ValueError(
+                    f"{str(folder / name)!r} has no tensor {missing!r}, which the index names"
+                )
+        return cls(folder, files)
+
+    def read(self, names: Iterable[str]) -> dict[str, Tensor]:
+        """Tensors by name, on the CPU and in the dtype of the file."""
+        wanted: dict[str, list[str]] = {}
+        for name in names:
+            wanted.setdefault(self.files[name], []).append(name)
+        found: dict[str, Tensor] = {}
+        for file, keys in wanted.items():
+            with safe_open(self.folder / file, framework="pt") as opened:
+                found |= {key: opened.get_tensor(key) for key in keys}
+        return found
+
+
+def _indexed(path: Path) -> dict[str, str]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
+        files = {str(name): str(file) for name, file in found.items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{str(path)!r} is no index of shards ({error})") from error
+    for file in set(files.values()):
+        if Path(file).name != file:
+            raise ValueError(f"{str(path)!r} names {file!r}, which is no file of its folder")
+        if not (path.parent / file).is_file():
+            raise FileNotFoundError(f"{str(path)!r} names the shard {file!r}, which is not there")
+    return files
+
+
+def _names(path: Path) -> set[str]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return set(file.keys())
+    except SafetensorError as error:
+        raise ValueError(
+            f"{str(path)!r} is not a readable safetensors file ({error}); it was cut off or "
+            "damaged: fetch it again"
+        ) from error
+
+
+def write_shard(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write a safetensors file that transformers reads, whole or not at all."""
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with whole_file(path) as temporary:
+        save_file(plain, temporary, metadata={"format": "pt"})
+
+
+def copy_others(folder: Path, into: Path) -> None:
+    """Copy what is beside the weights: configuration, tokenizer, generation settings."""
+    for path in sorted(folder.iterdir()):
+        if path.is_file() and path.suffix in OTHERS and path.name != INDEX:
+            shutil.copyfile(path, into / path.name)
