@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from metaprune import documents
+from metaprune.report import documents
 
 FORMAT = 1
 WHAT, REMEDY = "a report", "run the command again to make one"
