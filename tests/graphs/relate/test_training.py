@@ -78,7 +78,22 @@ class Tied(Trunk):
         )
 
 
-CUT = {one.__name__: one for one in (Head, Heads, Gate, Center, Reconstruction, Tied)}
+class Masked(Trunk):
+    def trained(self, early, late, y):
+        kept = torch.empty_like(late).bernoulli_(0.9)
+        noise = torch.rand_like(early) * early
+        return self.end(late * kept) + noise.mean()
+
+
+class Spectral(Trunk):
+    def more(self):
+        self.b = nn.utils.parametrizations.spectral_norm(self.b)
+
+    def trained(self, early, late, y):
+        return y
+
+
+CUT = {one.__name__: one for one in (Head, Heads, Gate, Center, Reconstruction, Tied, Masked)}
 
 
 class Features(Trunk):
@@ -193,6 +208,13 @@ def test_nothing_is_said_where_nothing_is_known_or_nothing_differs(kind):
     found = rebuild(net.remove("a.out", [0]))
     assert not found.notes
     assert found.model(IMAGES) is not None if kind is Dropped else True
+
+
+def test_the_steps_of_a_spectral_norm_are_followed():
+    net = _net(Spectral)
+    assert not net.source.trains_alike
+    assert [axis.frozen for axis in net.axes.values()].count(None) == 2
+    assert not rebuild(net.remove("a.out", [0])).notes
 
 
 def test_modules_that_only_training_uses_stay():
