@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from metaprune.api import apply, plan, prune
     from metaprune.calibration import Calibration
     from metaprune.inspection import Inspection, inspect
+    from metaprune.recovering import recover
     from metaprune.result import Result
     from metaprune.saving.folder import load
     from metaprune.settings import Settings
@@ -43,6 +44,7 @@ _HOMES = {
     "load": "metaprune.saving.folder",
     "plan": "metaprune.api",
     "prune": "metaprune.api",
+    "recover": "metaprune.recovering",
     "stream": "metaprune.streaming",
     "testing": "metaprune.testing",
     "trace": "graphs",
@@ -65,6 +67,7 @@ __all__ = [
     "load",
     "plan",
     "prune",
+    "recover",
     "stream",
     "testing",
     "trace",

@@ -269,6 +269,6 @@ def _with_finetuning(
             f"(got {finetune!r})"
         )
     if isinstance(finetune, FinetuneConfig):
-        own = {"distillation": finetune.distillation, "temperature": finetune.temperature}
+        own = {name: value for name, value in vars(finetune).items() if name != "fit"}
         finetune = {**asdict(finetune.fit), **own}
     return (*((DEFAULT,) if recovery is None else recovery), {"finetune": dict(finetune)})

@@ -210,7 +210,7 @@ def recovery_for(
     asked = expanded(recovery, pattern, job.measured)
     found = made(asked, pattern.prunes if strict else None)
     found = [method for method in found if pattern.prunes in method.serves]
-    there = {"batches": job.measured, "data": job.data is not None}
+    there = {"batches": job.measured, "data": job.data is not None, "teacher": True}
     remedies = {
         "batches": "calibration: pass `calibration` or `data`",
         "data": "data: pass `data` (training.data.load(...))",

@@ -21,7 +21,7 @@ import torch
 
 from benchmarks.expected_loss import tables
 from benchmarks.expected_loss.cells import DENSE, Cell, Records, Subject, dense, measured
-from benchmarks.expected_loss.rules import COMPONENTS, METANET, RULES, TRANSFORMED
+from benchmarks.expected_loss.rules import COMPONENTS, FINISHED, METANET, RULES, TRANSFORMED
 from benchmarks.expected_loss.suites import SUITES, Ask, Sources
 from metaprune.patterns import parse
 
@@ -93,7 +93,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("benchmarks", nargs="*", default=list(SUITES), metavar="benchmark",
                         help=f"of {', '.join(SUITES)}; default all")  # fmt: skip
-    rules = [*RULES, *TRANSFORMED, *COMPONENTS]
+    rules = [*RULES, *TRANSFORMED, *COMPONENTS, *FINISHED]
     parser.add_argument("--rules", nargs="+", default=rules, choices=rules)
     parser.add_argument("--models", nargs="+", help="networks; default all")
     parser.add_argument("--patterns", nargs="+", help="default all")

@@ -152,7 +152,9 @@ def dense(cell: Cell, subject: Subject) -> dict[str, Any]:
 def _settings(cell: Cell, rule: Rule, subject: Subject) -> dict[str, Any]:
     """Settings of `metaprune.plan` for a cell."""
     settings = {"metanet": None, **rule.settings}
-    settings |= {"pattern": cell.pattern, "min_units": MIN_UNITS}
+    settings["pattern"] = cell.pattern
+    if parse(cell.pattern).bounded:
+        settings["min_units"] = MIN_UNITS
     settings["target"] = dict(cell.target) or None
     if rule.solved:
         name, options = budgets.named(settings["budget"])

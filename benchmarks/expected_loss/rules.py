@@ -123,3 +123,13 @@ COMPONENTS: Mapping[str, Rule] = {
     "descent 100, imitated": Rule({**IMITATED, "transform": {"rotate": {"descent": 100}}}),
 }
 """Label → rule of the benchmark of components: units by expected loss."""
+
+_TURNED = {"transform": {"rotate": {"descent": 100}}}
+
+FINISHED: Mapping[str, Rule] = {
+    "solved": Rule({**_TURNED}, always=True),
+    "blocks imitated": Rule({**_TURNED, "recovery": ["default", "imitate-blocks"]}, always=True),
+    "imitated": Rule({**_TURNED, **IMITATED}, always=True),
+    "both": Rule({**_TURNED, "recovery": ["default", "imitate-blocks", "imitate"]}, always=True),
+}
+"""Label → rule of the benchmark of what moves weights after their solver; all turned first."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.expected_loss import images, texts
 from benchmarks.expected_loss.cells import Subject
-from benchmarks.expected_loss.rules import COMPONENTS, RULES, TRANSFORMED, Rule
+from benchmarks.expected_loss.rules import COMPONENTS, FINISHED, RULES, TRANSFORMED, Rule
 from benchmarks.small_models import IMAGES, TEXT
 from training.zoo.members import PARTS, load_member, members
 
@@ -75,6 +75,11 @@ def _masks(sources: Sources) -> Iterator[Ask]:
         for sparsity in (0.5, 0.6, 0.7):
             yield Ask(model, "unstructured", {"sparsity": sparsity}, 48)
         yield Ask(model, "2:4", {}, 48)
+
+
+def _finished(sources: Sources) -> Iterator[Ask]:
+    for ask in _masks(sources):
+        yield replace(ask, examples=128)
 
 
 def _channels(sources: Sources) -> Iterator[Ask]:
@@ -180,6 +185,7 @@ def _image(sources: Sources, model: str, examples: int, seed: int) -> Subject:
 SUITES: Mapping[str, Suite] = {
     "masks": Suite(_masks, _masked, "perplexity"),
     "transformations": Suite(_masks, _masked, "perplexity", (0,), TRANSFORMED),
+    "finishers": Suite(_finished, _masked, "perplexity", (0,), FINISHED),
     "transformations-others": Suite(_others, _other(True), "perplexity", (0,), TRANSFORMED),
     "transformations-images": Suite(_images, _image, "accuracy", (0,), TRANSFORMED),
     "channels": Suite(_channels, _llama, "perplexity"),

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from importlib import import_module
+from math import nan
 from typing import Any
 
 from metaprune.packages import CONF
@@ -20,6 +21,7 @@ from metaprune.version import __version__
 
 COMMANDS = {
     "prune": "prune a trained network and compare with the baselines",
+    "stream": "prune a language model by masks, one block in memory at a time",
     "apply": "carry out a plan on a network, and measure it",
     "inspect": "show what may be pruned, what is left alone and why, and what is reachable",
     "evaluate": "measure a network, dense or pruned: accuracy or perplexity, MACs, latency",
@@ -149,13 +151,17 @@ def _run(command: str, overrides: list[str]) -> None:
     """Hand the command to hydra, as its `main` decorator would from a script."""
     import hydra
 
-    from metaprune.cli.overrides import check_overrides
+    from metaprune.cli import sweep
+    from metaprune.cli.overrides import SEVERAL, check_overrides, fixed_names
 
     try:
         check_overrides(command, overrides)
     except ValueError as error:
         sys.stderr.write(f"metaprune {command}: {sentence(error)}\n")
         raise SystemExit(1) from None
+    if set(SEVERAL) & set(overrides):
+        overrides = [*overrides, sweep.naming(fixed_names(overrides))]
+    sweep.register()
     sys.argv = [f"metaprune {command}", *overrides]
     start = hydra.main(version_base="1.3", config_path=str(CONF), config_name=command)
     try:
@@ -165,19 +171,26 @@ def _run(command: str, overrides: list[str]) -> None:
         raise SystemExit(130) from None
 
 
-def _guarded(command: str) -> Callable[[Any], None]:
-    """The command's function, with errors as sentences."""
+def _guarded(command: str) -> Callable[[Any], Any]:
+    """The command's function, with errors as sentences; one point of a sweep ends no others."""
 
-    def task(config: Any) -> None:
+    def task(config: Any) -> Any:
+        from metaprune.cli import sweep
+
         try:
-            import_module(f"metaprune.cli.commands.{command}").run(config)
+            found = import_module(f"metaprune.cli.commands.{command}").run(config)
         except Exception as error:
             if os.environ.get("HYDRA_FULL_ERROR") == "1":
                 raise
-            raise SystemExit(
-                f"metaprune {command}: {sentence(error)}\n"
-                "(HYDRA_FULL_ERROR=1 shows where this came from)"
-            ) from error
+            said = f"metaprune {command}: {sentence(error)}"
+            if sweep.swept():
+                sys.stderr.write(f"{said}\n")
+                sweep.note(sentence(error))
+                return nan
+            raise SystemExit(f"{said}\n(HYDRA_FULL_ERROR=1 shows where this came from)") from error
+        if sweep.swept():
+            sweep.note(None)
+        return found
 
     return task
 
@@ -188,6 +201,11 @@ def sentence(error: Exception) -> str:
     Errors that the code raises to speak to people are of types that name a bad value, a missing
     file or a failed model; anything else is named.
     """
+    if isinstance(error, ModuleNotFoundError):
+        from metaprune.cli.extras import remedy
+
+        if (said := remedy(error)) is not None:
+            return said
     text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
     if isinstance(error, (ValueError, OSError, RuntimeError, ImportError, FloatingPointError)):
         return text or type(error).__name__

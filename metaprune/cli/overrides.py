@@ -73,6 +73,12 @@ def check_overrides(command: str, arguments: Sequence[str]) -> None:
         raise ValueError(unknown("setting", name, _near(name, known)))
 
 
+def fixed_names(arguments: Sequence[str]) -> list[str]:
+    """Names of the settings that are the same in every run of a sweep."""
+    found = [_read(one) for one in arguments if not one.startswith("-")]
+    return [o.key_or_group for o in found if not o.is_sweep_override()]
+
+
 def _read(argument: str) -> Override:
     """An override, read by hydra's grammar.
 

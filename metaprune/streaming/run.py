@@ -227,7 +227,8 @@ class Run:
                 if weight.startswith(inside) and share < 1
             }
             used = curvature if settings.sides == 2 else {}
-            found = solved(net, block, asks, settings.solver, used, dense, pruned)
+            again = settings.activations == "recomputed"
+            found = solved(net, block, asks, settings.solver, used, dense, pruned, again=again)
             stored = self.checkpoint.read(self.skeleton.stored(name))
             dtypes = {w: stored[self.skeleton.names[inside + w]].dtype for w in found.values}
             put(block, found.values, dtypes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -34,6 +34,8 @@ class StreamSettings:
             (`training.recovery.blocks.BlockDescent`); None takes none.
         ignore: names or glob patterns of modules or parameters, or classes, that stay dense.
         batch_size: examples that go through a block together.
+        activations: inside a block, of all batches: "recomputed" for each layer, so that those of
+            one batch live at a time, or "kept", which is quicker; the result is the same.
         dtype: in which blocks compute; results keep the dtype of the checkpoint.
         seed: of the draws.
 
@@ -49,6 +51,7 @@ class StreamSettings:
     imitate: Mapping[str, Any] | None = None
     ignore: Sequence[str] = ()
     batch_size: int = 8
+    activations: Literal["recomputed", "kept"] = "recomputed"
     dtype: str = "float32"
     seed: int = 0
 

@@ -79,6 +79,8 @@ def solved(
     curvature: Mapping[str, Tensor],
     dense: Sequence[Any],
     pruned: Sequence[Any],
+    *,
+    again: bool,
 ) -> Solved:
     """Masks of a block, layer after layer, for what the pruned blocks before it give.
 
@@ -90,9 +92,12 @@ def solved(
         curvature: weight name → G, for errors as the predictions feel them; none for the layer's
             own.
         dense, pruned: batches of the block, as the dense and the pruned blocks before it give them.
+        again: see `pruners.recovery.refit_in_order`.
     """
     sides = {name: {"curvature": curvature[name]} for name in asks if name in curvature}
-    found = solve_in_order(net, block, solver, asks, pruned, sides, dense_batches=dense, again=True)
+    found = solve_in_order(
+        net, block, solver, asks, pruned, sides, dense_batches=dense, again=again
+    )
     solutions, values = dict(found.solutions), dict(found.refit.values)
     rest = {name: ask for name, ask in asks.items() if name not in solutions}
     notes = []

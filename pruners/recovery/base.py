@@ -41,7 +41,8 @@ class Pruning:
         plan: one step, that fits `dense`.
         dense: the network whose function is to be kept.
         base: what is cut: `dense`, until a method of the stage "before" changes its values.
-        teacher: the densest module there is, for methods that learn from one; never changed.
+        teacher: the densest module there is, for methods that learn from one; never changed. None
+            where a pruned network is recovered without one.
         example_inputs: what the model runs on: a tuple of arguments or a dict of keywords.
         batches: inputs of the model; none where nothing was given to calibrate on.
         data: a data set with its task (`training.data.Data`), for methods that train.
@@ -61,7 +62,7 @@ class Pruning:
     plan: Plan
     dense: Network
     base: Network
-    teacher: nn.Module
+    teacher: nn.Module | None
     example_inputs: Any
     batches: Sequence[Any] = ()
     data: Any = None
@@ -96,7 +97,7 @@ class Recovery(Protocol):
         name: under which it is registered.
         stage: when it acts; see the module.
         serves: which plans it can serve: those that cut "axes", those that change "weights".
-        needs: what it cannot do without: "batches", "data".
+        needs: what it cannot do without: "batches", "data", "teacher".
     """
 
     name: str

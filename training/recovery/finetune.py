@@ -10,13 +10,14 @@ from typing import Any
 from torch import Tensor, nn
 
 from graphs.tools.digests import tensors_digest
-from training.config import check_names, from_mapping
+from training.config import check_names, check_positive, from_mapping
 from training.data.core import Data
 from training.fitting.evaluate import device_of
 from training.fitting.fit import fit
 from training.fitting.settings import FitConfig, FitResult
 from training.recovery.distilled import imitate
 from training.recovery.masked import keep_masks
+from training.recovery.partial import Part, partly_trained
 from training.store import state_of
 
 
@@ -28,6 +29,9 @@ class FinetuneConfig:
         fit: of the loop; its own defaults are for training from scratch, these are milder.
         distillation: weight a of the teacher's part of the loss, in [0, 1].
         temperature: T, at which both distributions are compared.
+        part: of the network that is trained: "all", "vectors" (biases and norms) or "low-rank"
+            (updates inside of the masks, merged at the end, beside vectors).
+        rank: of these updates.
     """
 
     fit: FitConfig = field(
@@ -35,8 +39,11 @@ class FinetuneConfig:
     )
     distillation: float = 0.5
     temperature: float = 2.0
+    part: Part = "all"
+    rank: int = 8
 
     def __post_init__(self) -> None:
+        check_positive(self, "rank")
         if not 0 <= self.distillation <= 1:
             raise ValueError(f"distillation must lie in [0, 1] (got {self.distillation})")
         if self.temperature <= 0:
@@ -44,7 +51,7 @@ class FinetuneConfig:
 
     @classmethod
     def parse(cls, mapping: Mapping[str, Any], where: str = "") -> FinetuneConfig:
-        """Build from one flat mapping: `distillation`, `temperature`, and fields of `FitConfig`.
+        """Build from one flat mapping of its own fields but `fit`, and of those of `FitConfig`.
 
         Args:
             mapping: setting → value; what is left out is this class's default.
@@ -85,17 +92,22 @@ def finetune(
         ValueError: for an unknown setting, or a mask that fits no parameter.
     """
     config = config if isinstance(config, FinetuneConfig) else FinetuneConfig.parse(config)
-    restore = keep_masks(model, masks or {})
-    restore(model)
+    keep_masks(model, masks or {})(model)
     loss = None
     tag = f"{tensors_digest(sorted((masks or {}).items()))} from {tensors_digest(state_of(model))}"
     if teacher is not None and config.distillation > 0:
         loss = imitate(teacher, data.task, config.distillation, config.temperature)
         whose = tensors_digest(state_of(teacher))
         tag += f" distillation {config.distillation} at {config.temperature} of {whose}"
+    if config.part != "all":
+        tag += f" {config.part} {config.rank}"
     home = device_of(teacher) if teacher is not None else None
     try:
-        return fit(model, data, config.fit, folder=folder, loss=loss, after_step=restore, tag=tag)
+        with partly_trained(model, config.part, masks or {}, config.rank, config.fit.seed) as kept:
+            restore = keep_masks(model, kept)
+            return fit(
+                model, data, config.fit, folder=folder, loss=loss, after_step=restore, tag=tag
+            )
     finally:
         if teacher is not None:
             teacher.to(home)

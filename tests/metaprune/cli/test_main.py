@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import fields
 from pathlib import Path
 
@@ -84,6 +85,13 @@ def test_errors_are_sentences_without_traceback(run, arguments, code, words):
     assert "Traceback" not in out
 
 
+def test_a_package_that_is_missing_is_told_with_what_installs_it(run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    code, _, errors = run("prune", "model=hf", "model.path=x", "target.macs=50%")
+    assert code == 1
+    assert "this needs transformers: pip install 'metaprune[lm]'" in errors
+
+
 def test_full_error_shows_the_traceback(run, monkeypatch):
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
     with pytest.raises(FileNotFoundError):
@@ -138,7 +146,7 @@ def test_multirun_makes_a_folder_for_each_job(run):
     )
     assert code == 0, errors
     reports = sorted(Path("multirun/prune").glob("*/*/report.json"))
-    assert len(reports) == 2
+    assert [path.parent.name for path in reports] == ["0-speedup=1.5", "1-speedup=2"]
     asked = {Report.from_json(path.read_text()).entries[0].asked["speedup"] for path in reports}
     assert asked == {1.5, 2.0}
 

@@ -39,9 +39,7 @@ def test_what_is_ignored_is_left_alone_as_in_a_pruning(ignore):
     named = next(one for one in found.left_alone if one.reason == "ignored, as asked")
     assert {group.axis for group in found.groups} >= set(plan.kept)
     assert not set(named.axes) & set(plan.kept)
-    with pytest.raises(
-        ValueError, match=r'unknown module or class "layer33" \(did you mean "layer3"'
-    ):
+    with pytest.raises(ValueError, match=r'class "layer33" \(did you mean "layer3"'):
         metaprune.inspect(model, images, ignore=["layer33"])
 
 

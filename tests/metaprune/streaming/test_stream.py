@@ -74,6 +74,15 @@ def test_the_result_is_a_checkpoint_like_the_one_before(
     assert all(torch.equal(found[name], before[name]) for name in outside)
 
 
+def test_kept_activations_give_the_same_bytes(tmp_path: Path) -> None:
+    saved("llama", tmp_path / "dense")
+    ways = [
+        streamed(tmp_path / "dense", tmp_path / way, pattern="2:4", activations=way)
+        for way in ("recomputed", "kept")
+    ]
+    assert all(torch.equal(ways[0][name], ways[1][name]) for name in ways[0])
+
+
 def test_it_is_what_pruning_in_memory_gives(tmp_path: Path) -> None:
     model, x = saved("llama", tmp_path / "dense"), tokens()
     found = streamed(tmp_path / "dense", tmp_path / "pruned", pattern="2:4", sides=1)

@@ -23,7 +23,7 @@ class Distil:
     name: ClassVar[str] = "distil"
     stage: ClassVar[Stage] = "after"
     serves: ClassVar[frozenset[str]] = frozenset({"axes", "weights"})
-    needs: ClassVar[frozenset[str]] = frozenset({"data"})
+    needs: ClassVar[frozenset[str]] = frozenset({"data", "teacher"})
 
     def __init__(self, **options: Any) -> None:
         self.config = FinetuneConfig.parse({"distillation": 1.0, **options}, "recovery.distil")

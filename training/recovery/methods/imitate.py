@@ -35,7 +35,7 @@ class Imitate:
     name: ClassVar[str] = "imitate"
     stage: ClassVar[Stage] = "after"
     serves: ClassVar[frozenset[str]] = frozenset({"axes", "weights"})
-    needs: ClassVar[frozenset[str]] = frozenset({"batches"})
+    needs: ClassVar[frozenset[str]] = frozenset({"batches", "teacher"})
 
     def __init__(self, **options: Any) -> None:
         self.settings = from_mapping(Descent, options, "recovery.imitate")
@@ -43,6 +43,7 @@ class Imitate:
     def recover(self, pruning: Pruning) -> None:
         """See `pruners.recovery.base.Recovery`."""
         assert pruning.pruned is not None
+        assert pruning.teacher is not None
         model, teacher, settings = pruning.pruned, pruning.teacher, self.settings
         pieces, judging = divided(pruning.batches, settings)
         judge, restore = Judge(teacher, judging), keep_masks(model, pruning.masks)

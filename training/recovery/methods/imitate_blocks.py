@@ -52,7 +52,7 @@ class ImitateBlocks:
     name: ClassVar[str] = "imitate-blocks"
     stage: ClassVar[Stage] = "after"
     serves: ClassVar[frozenset[str]] = frozenset({"axes", "weights"})
-    needs: ClassVar[frozenset[str]] = frozenset({"batches"})
+    needs: ClassVar[frozenset[str]] = frozenset({"batches", "teacher"})
 
     def __init__(self, **options: Any) -> None:
         self.settings = from_mapping(BlockDescent, options, "recovery.imitate-blocks")
