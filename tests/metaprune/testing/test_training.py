@@ -51,7 +51,7 @@ def test_it_fails_where_widths_returned_in_training_are_cut(blind):
 
 
 def test_it_fails_where_nothing_is_said(monkeypatch):
-    monkeypatch.setattr(building, "_in_training", lambda *given: ())
+    monkeypatch.setattr(building, "in_training", lambda *given: ())
     assert any("does not run in training" in failure for failure in _law(Decides()).failures)
 
 
