@@ -59,14 +59,16 @@ def rebuild(net: Structure, *, share: bool = False) -> Rebuilt:
         RebuildError: neither the class nor the program runs with these shapes.
     """
     own = _own_class(net)
-    if all(net.source.axes[name].size == axis.size for name, axis in net.axes.items()):
+    same = all(net.source.axes[name].size == axis.size for name, axis in net.axes.items())
+    if same:
         found = Rebuilt(own)
     else:
         # Reading the shape of a spectral norm's weight in training changes its buffers.
         with evaluation(own), evaluation(net.source.model):
             search = Search(net, own)
             found = _followed(net, own, search) or _compared(net, own, search)
-        found = replace(found, notes=(*found.notes, *_in_training(net, found.model)))
+    if not same or isinstance(own, ExportedModule):
+        found = replace(found, notes=(*found.notes, *in_training(net, found.model)))
     # Forwards may write to buffers.
     values = {name: t.value.detach() for name, t in net.tensors.items()}
     again = {
@@ -166,8 +168,13 @@ def _at_once(
     return found if agree(outputs(found.model, other), repeated) else None
 
 
-def _in_training(net: Structure, model: nn.Module) -> tuple[str, ...]:
-    """What to say of a module that does not train as the dense one does."""
+def in_training(net: Structure, model: nn.Module) -> tuple[str, ...]:
+    """What to say of a module that does not train as the dense one does; nothing where it does.
+
+    Args:
+        net: whose source is the dense module.
+        model: made from it.
+    """
     dense = net.source.model
     if net.source.trains_alike:
         return ()
@@ -176,8 +183,8 @@ def _in_training(net: Structure, model: nn.Module) -> tuple[str, ...]:
             continue
         if isinstance(model, ExportedModule):
             return (
-                f"In training it computes what it computes in evaluation: {type(dense).__name__} "
-                "has another forward there, which the exported graph has not.",
+                "In training it computes what it computes in evaluation: the model has another "
+                "forward there, which the exported graph has not.",
             )
         failure = outputs(working_copy(model), inputs, training=True)
         if isinstance(failure, Exception):

@@ -21,7 +21,7 @@ from torch import nn
 
 from graphs.axes.dims import atoms
 from graphs.build.compare import agree
-from graphs.build.rebuild import graph_model, rebuild
+from graphs.build.rebuild import graph_model, in_training, rebuild
 from graphs.calls.copying import copy_module
 from graphs.calls.running import outputs
 from graphs.depth.branches import Block, blocks
@@ -220,7 +220,7 @@ def _shorter(net: S, lost: set[str], unread: set[str]) -> S | None:
         return None
     expected = outputs(graph_model(shorter), net.source.example)
     kept = type(built) is type(model) and agree(outputs(built, net.source.example), expected)
-    return shorter if kept else None
+    return shorter if kept and not in_training(net, built) else None
 
 
 def _shared(model: nn.Module) -> dict[int, Any]:

@@ -149,7 +149,8 @@ class Walk:
         path = str(stack[-1][0]) if stack else ""
         self.paths[node.name] = path
         shapes = tuple(_hints(v.shape) for v in results)
-        context = Context(node, self.solver, self.facts, path, shapes)
+        training = self.beside is not None
+        context = Context(node, self.solver, self.facts, path, shapes, training)
         args, kwargs = mapped(self._operand, (node.args, dict(node.kwargs)))
         operands = [v for v in leaves((args, kwargs)) if isinstance(v, Value)]
         found = lookup(node.target)

@@ -110,6 +110,8 @@ class Context:
     facts: Facts
     module: str
     shapes: tuple[tuple[int, ...], ...]
+    training: bool = False
+    """Whether the forward runs in training mode."""
     numbers: tuple[int, Dim] | None = None
     """Set by a rule: which of the results numbers the units of a dimension, and of which."""
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 SHARED = "the forward calls it several times"
 ROUTED = "which of its slices an example meets may differ between the networks"
+COMPLEX = "its numbers are complex"
 IN_COLUMNS = "it is a transposed convolution with groups"
 
 Form: TypeAlias = Callable[[str, torch.Tensor, Regression], "torch.Tensor | None"]
@@ -92,7 +93,8 @@ def refit_in_order(
     with undisturbed(model), undisturbed(pruned), torch.no_grad(), _restored(own):
         called = _called(pruned, {id(own[name]): name for name in sides}, batches[0])
         for name in sides:
-            if (why := _no_order(called.get(name, []))) is not None:
+            why = COMPLEX if own[name].is_complex() else _no_order(called.get(name, []))
+            if why is not None:
                 result.not_refitted[name] = why
         order = [name for name in called if name not in result.not_refitted]
         rows = {

@@ -10,6 +10,7 @@ import torch
 from graphs import Network
 from pruners import solvers
 from pruners.recovery.base import Pruning
+from pruners.recovery.normed import normed, with_every_slice
 from pruners.recovery.refit import UNSEEN
 from pruners.recovery.sides import output_sides
 from pruners.recovery.solve_in_order import Ask
@@ -111,6 +112,9 @@ def solved_alone(
             repair_steps=steps,
             **next(iter(chosen.values())).options,
         )
+    for name, dim in normed(net).items():
+        if name in found and found[name].factors is None:
+            found[name] = with_every_slice(net.tensors[name].value, found[name], dim)
     return found, unmeasured
 
 

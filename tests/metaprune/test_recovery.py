@@ -116,4 +116,6 @@ def test_the_teacher_of_later_steps_is_the_first_model(monkeypatch):
         finetune={"epochs": 1}, schedule={"iterative": {"steps": 3}},
     )  # fmt: skip
     assert len(teachers) == 3
-    assert all(teacher is model for teacher in teachers)
+    assert all(teacher is teachers[0] for teacher in teachers)
+    dense = [(p.data_ptr(), p.shape) for p in model.parameters()]  # of a copy that shares them
+    assert [(p.data_ptr(), p.shape) for p in teachers[0].parameters()] == dense

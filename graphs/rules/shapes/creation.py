@@ -73,8 +73,12 @@ def random(ctx: Context, *args: Any, **kwargs: Any) -> Dims:
 @rule("rand_like", "randn_like", "randint_like", zero="never", makes=True)
 @rule("bernoulli", "exponential", "multinomial", zero="never")
 def random_like(ctx: Context, x: Value, *args: Any, **kwargs: Any) -> Dims:
-    """Random numbers over the dimensions of another value, by place: its axes are left alone."""
-    ctx.freeze(x.dims, "random numbers")
+    """Random numbers over the dimensions of another value, by place: its axes are left alone.
+
+    In training they only have to be as random for fewer units.
+    """
+    if not ctx.training:
+        ctx.freeze(x.dims, "random numbers")
     return x.dims if len(x.dims) == len(ctx.shape) else ctx.fixed(ctx.shape, "random numbers")
 
 

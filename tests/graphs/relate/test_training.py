@@ -78,7 +78,22 @@ class Tied(Trunk):
         )
 
 
-CUT = {one.__name__: one for one in (Head, Heads, Gate, Center, Reconstruction, Tied)}
+class Masked(Trunk):
+    def trained(self, early, late, y):
+        kept = torch.empty_like(late).bernoulli_(0.9)
+        noise = torch.rand_like(early) * early
+        return self.end(late * kept) + noise.mean()
+
+
+class Spectral(Trunk):
+    def more(self):
+        self.b = nn.utils.parametrizations.spectral_norm(self.b)
+
+    def trained(self, early, late, y):
+        return y
+
+
+CUT = {one.__name__: one for one in (Head, Heads, Gate, Center, Reconstruction, Tied, Masked)}
 
 
 class Features(Trunk):
@@ -195,6 +210,13 @@ def test_nothing_is_said_where_nothing_is_known_or_nothing_differs(kind):
     assert found.model(IMAGES) is not None if kind is Dropped else True
 
 
+def test_the_steps_of_a_spectral_norm_are_followed():
+    net = _net(Spectral)
+    assert not net.source.trains_alike
+    assert [axis.frozen for axis in net.axes.values()].count(None) == 2
+    assert not rebuild(net.remove("a.out", [0])).notes
+
+
 def test_modules_that_only_training_uses_stay():
     net = _net(Head)
     assert net.axes["aux.0.out"].frozen == "only training uses it"
@@ -204,3 +226,50 @@ def test_modules_that_only_training_uses_stay():
 def test_families_train_as_they_evaluate(name):
     model, inputs = build(name)
     assert trace(model, inputs).source.trains_alike
+
+
+class Deep(nn.Module):
+    """Residual layers, of which training reads one by its number, or all that there are."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.how = how
+        self.layers = nn.ModuleList(
+            nn.Sequential(nn.LayerNorm(8), nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 8))
+            for _ in range(4)
+        )
+        self.end, self.aux = nn.Linear(8, 3), nn.Linear(8, 3)
+
+    def forward(self, x):
+        seen = []
+        for layer in self.layers:
+            x = x + layer(x)
+            seen.append(x)
+        y = self.end(x)
+        if self.training:
+            y = y + self.aux(seen[3] if self.how == "number" else seen[-1])
+        return y
+
+
+@pytest.mark.parametrize("how", ["number", "last"])
+def test_blocks_that_training_reads(how):
+    net = trace(Deep(how), (torch.randn(2, 8),))
+    shorter = net.drop([net.blocks()[1].name])
+    found = rebuild(shorter)
+    if how == "last":
+        assert type(found.model) is Deep
+        assert not found.notes
+        assert found.model.train()(torch.randn(5, 8)).shape == (5, 3)
+    else:
+        assert any("In training" in note for note in found.notes)
+    assert found.model.eval()(torch.randn(5, 8)).shape == (5, 3)
+
+
+def test_the_exported_graph_says_that_it_has_no_forward_of_training():
+    class Counted(Head):
+        def forward(self, x):
+            assert self.a.out_channels == 6
+            return super().forward(x)
+
+    found = rebuild(_net(Counted).remove("a.out", [0]))
+    assert any("In training it computes what it computes in evaluation" in n for n in found.notes)
