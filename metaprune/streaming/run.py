@@ -13,6 +13,7 @@ from time import perf_counter
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
@@ -94,13 +95,23 @@ class Run:
         return [self.chain.enter(batch) for batch in self.batches]
 
     def go(self) -> None:
-        """All that is not done yet."""
-        if self.settings.curved:
-            self._forward()
-            self._backward()
-        shares = self._divided()
-        self._solve(shares)
-        self._finish(shares)
+        """All that is not done yet.
+
+        Raises:
+            RuntimeError: another process is at it.
+        """
+        try:
+            with FileLock(self.work / "lock", timeout=0):
+                if self.settings.curved:
+                    self._forward()
+                    self._backward()
+                shares = self._divided()
+                self._solve(shares)
+                self._finish(shares)
+        except Timeout:
+            raise RuntimeError(
+                f"another process is pruning to {str(self.output)!r}; wait for it, or end it"
+            ) from None
 
     def _begun(self) -> str:
         """All that the result depends on, which an interrupted run must have had too."""
