@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +35,8 @@ def stream(
     Args:
         path: folder with config.json and safetensors.
         output: folder that is made.
-        calibration: batches of inputs: tensors of token ids, (examples, tokens), int64; tuples of
-            arguments; or mappings of keywords.
+        calibration: batches of inputs, or one: tensors of token ids, (examples, tokens), int64;
+            tuples of arguments; or mappings of keywords.
         device: on which a block computes.
         tell: hears of every step: what is done, how many, and of how many.
         options: see `metaprune.streaming.settings.StreamSettings`.
@@ -52,9 +52,10 @@ def stream(
             begun with others.
     """
     settings = from_mapping(StreamSettings, options)
+    given = [calibration] if isinstance(calibration, torch.Tensor | Mapping) else calibration
     batches = [
         (batch,) if isinstance(batch, torch.Tensor) else batch
-        for batch in microbatches(calibration, settings.batch_size)
+        for batch in microbatches(given, settings.batch_size)
     ]
     if not batches:
         raise ValueError("stream needs at least one batch to calibrate on (got none)")

@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
 
 from graphs.calls.running import as_inputs, quiet_evaluation, run
 from metaprune.streaming.skeleton import Skeleton
@@ -179,16 +178,25 @@ def check_tokens(model: nn.Module, batch: Any) -> None:
 
     Args:
         model: with the configuration of transformers that says how many there may be.
-        batch: whose token ids are its first tensor of whole numbers, (examples, tokens).
+        batch: whose token ids are its first argument, or `input_ids`.
 
     Raises:
-        ValueError: ids beyond the vocabulary, or windows beyond the positions.
+        ValueError: no tensor of whole numbers, (examples, tokens); ids beyond the vocabulary, or
+            windows beyond the positions.
     """
-    config = getattr(model, "config", None)
-    leaves = pytree.tree_leaves(as_inputs(batch))
-    tokens = next((x for x in leaves if isinstance(x, Tensor) and x.dtype == torch.int64), None)
-    if config is None or tokens is None or not tokens.numel():
+    args, kwargs = as_inputs(batch)
+    tokens = args[0] if args else kwargs.get("input_ids")
+    if tokens is None:
         return
+    if not isinstance(tokens, Tensor) or tokens.is_floating_point() or tokens.ndim != 2:
+        told = type(tokens).__name__
+        if isinstance(tokens, Tensor):
+            told = f"{str(tokens.dtype).removeprefix('torch.')} of shape {tuple(tokens.shape)}"
+        raise ValueError(
+            f"token ids are whole numbers, (examples, tokens) (got {told}): give a list of such "
+            "tensors, or of mappings with input_ids"
+        )
+    config = getattr(model, "config", None)
     words = getattr(config, "vocab_size", None)
     if words is not None and not 0 <= int(tokens.min()) <= int(tokens.max()) < words:
         raise ValueError(

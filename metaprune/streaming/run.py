@@ -37,7 +37,7 @@ from pruners.solvers.matrix import matrix_shape
 from pruners.statistics import microbatches
 from pruners.statistics.borders import Border
 from pruners.statistics.likelihood import Likelihood, scores_of
-from training.recovery.blocks import BlockError, Example, imitate_block
+from training.recovery.blocks import BlockError, Example, counted_places, imitate_block
 
 BEGUN, REPORT = "begun.json", "stream.json"
 END = "<end>"
@@ -59,7 +59,8 @@ class Run:
 
     Raises:
         FileExistsError: the output is there already.
-        ValueError: what an interrupted run left was begun with something else.
+        ValueError: what an interrupted run left was begun with something else; or steps are asked,
+            and there is no batch to judge them.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class Run:
         refuse_filled(output)
         self.output, self.settings, self.tell = output, settings, tell
         self.batches, self.checkpoint = list(batches), checkpoint
+        self.judges = self._judges()
         self.work = output.with_name(f".{output.name}.part")
         self.states, self.started = States(self.work / "states"), perf_counter()
         begun = self._begun()
@@ -273,19 +275,29 @@ class Run:
         settings = self.settings.descent
         assert settings is not None
         wanted = self.states.get(DENSE, i + 1)
-        met = [Example((), dict(b), w) for b, w in zip(pruned, wanted, strict=True)]
-        learning, judging = left_out(range(len(met)), settings.held_out)
+        met = [
+            Example((), dict(given), ends, counted_places(batch, ends))
+            for given, ends, batch in zip(pruned, wanted, self.batches, strict=True)
+        ]
+        learning = [one for n, one in enumerate(met) if n not in self.judges]
+        judging = [met[n] for n in self.judges]
+        border = Border(self.chain.names[i], 1, -1, curvature.get(END))
+        error = BlockError(border, settings.curved)
+        with quiet_evaluation(block):
+            return imitate_block(block, error, learning, judging, masks, settings)
+
+    def _judges(self) -> list[int]:
+        """Which batches judge the steps on blocks; none where there are no steps."""
+        settings = self.settings.descent
+        if settings is None:
+            return []
+        judging = left_out(range(len(self.batches)), settings.held_out)[1]
         if not judging:
             raise ValueError(
                 "imitate needs at least two batches, of which one judges; give more examples, or a "
                 "smaller batch_size"
             )
-        border = Border(self.chain.names[i], 1, -1, curvature.get(END))
-        error = BlockError(border, settings.curved)
-        with quiet_evaluation(block):
-            return imitate_block(
-                block, error, [met[n] for n in learning], [met[n] for n in judging], masks, settings
-            )
+        return judging
 
     def _finish(self, shares: Mapping[str, float]) -> None:
         """The tensors outside of blocks, the index, the report; then the folder gets its name."""

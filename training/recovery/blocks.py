@@ -84,11 +84,20 @@ def example(dense: nn.Module, pruned: nn.Module, name: str, batch: Any) -> Examp
     ):
         with _until(hook), torch.no_grad():
             run(model, batch)
+    return Example(**met, counted=counted_places(batch, met["wanted"]))
+
+
+def counted_places(batch: Any, wanted: Tensor) -> Tensor | None:
+    """Where a batch is no padding, bool, (examples, places); None where nothing says so.
+
+    Args:
+        batch: inputs of the network.
+        wanted: what a block hands on for it, (examples, places, features) for a sequence.
+    """
     mask = batch.get("attention_mask") if isinstance(batch, Mapping) else None
-    wanted = met["wanted"]
     if not isinstance(mask, Tensor) or mask.shape != wanted.shape[:2] or wanted.ndim != 3:
-        mask = None
-    return Example(**met, counted=None if mask is None else mask.bool())
+        return None
+    return mask.bool()
 
 
 def why_not(border: Border, dense: nn.Module, pruned: nn.Module, batch: Any) -> str | None:

@@ -207,7 +207,10 @@ def test_an_output_that_is_there_is_left_alone(tmp_path: Path) -> None:
         (torch.full((2, 5), 40), "the tokenizer that belongs to it"),
         (torch.full((2, 5), -1), "the tokenizer that belongs to it"),
         (torch.zeros(2, 33, dtype=torch.int64), "32 positions"),
+        (torch.full((2, 5), 40, dtype=torch.int32), "the tokenizer that belongs to it"),
         (torch.zeros(0, 5, dtype=torch.int64), "at least one batch"),
+        (torch.zeros(5, dtype=torch.int64), "token ids are whole numbers"),
+        (torch.zeros(2, 5), "float32 of shape"),
     ],
 )
 def test_tokens_that_the_model_cannot_read_are_refused(
@@ -217,6 +220,41 @@ def test_tokens_that_the_model_cannot_read_are_refused(
     with pytest.raises(ValueError, match=words):
         streamed(tmp_path / "dense", tmp_path / "pruned", x, pattern="2:4")
     assert [path.name for path in tmp_path.iterdir()] == ["dense"]
+
+
+def test_one_tensor_is_one_batch(tmp_path: Path) -> None:
+    saved("llama", tmp_path / "dense")
+    alone = metaprune.stream(tmp_path / "dense", tmp_path / "alone", tokens(), pattern="2:4")
+    listed = metaprune.stream(tmp_path / "dense", tmp_path / "listed", [tokens()], pattern="2:4")
+    a, b = contents(alone), contents(listed)
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_steps_that_nothing_would_judge_are_refused_before_any_work(tmp_path: Path) -> None:
+    saved("llama", tmp_path / "dense")
+    with pytest.raises(ValueError, match="at least two batches"):
+        streamed(tmp_path / "dense", tmp_path / "pruned", tokens(4), pattern="2:4", imitate={})
+    assert [path.name for path in tmp_path.iterdir()] == ["dense"]
+
+
+def test_steps_on_a_block_do_not_look_at_padding(tmp_path: Path) -> None:
+    saved("llama", tmp_path / "dense")
+    mask = torch.ones(12, 10, dtype=torch.int64)
+    mask[:, 6:] = 0
+    batch = {"input_ids": tokens(), "attention_mask": mask}
+    looked: list[torch.Tensor | None] = []
+    real = run.BlockError.size
+
+    def size(self: run.BlockError, difference: torch.Tensor, example: run.Example) -> torch.Tensor:
+        looked.append(example.counted)
+        return real(self, difference, example)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run.BlockError, "size", size)
+        asked = {"pattern": "2:4", "imitate": {"steps": 2}, "batch_size": 4}
+        metaprune.stream(tmp_path / "dense", tmp_path / "pruned", batch, **asked)
+    assert looked
+    assert all(one is not None and torch.equal(one, mask[:4].bool()) for one in looked)
 
 
 def test_two_runs_at_once_do_not_mix(tmp_path: Path) -> None:
