@@ -15,6 +15,7 @@ from pruners.statistics import microbatches
 from training.config import from_mapping
 
 
+@torch.inference_mode(False)
 def stream(
     path: str | Path,
     output: str | Path,
@@ -59,7 +60,24 @@ def stream(
     ]
     if not batches:
         raise ValueError("stream needs at least one batch to calibrate on (got none)")
-    output = Path(output).resolve()
-    run = Run(Checkpoint.of(path), output, batches, settings, device, tell or (lambda *_: None))
+    output, place = Path(output).resolve(), _device(device)
+    run = Run(Checkpoint.of(path), output, batches, settings, place, tell or (lambda *_: None))
     run.go()
     return output
+
+
+def _device(named: str | torch.device) -> torch.device:
+    """A device that computes here.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
+    try:
+        device = torch.device(named)
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ValueError(
+            f"device {str(named)!r} does not compute here ({str(error).splitlines()[0]}); "
+            "choose another, such as cpu"
+        ) from error
+    return device

@@ -15,17 +15,14 @@ def divided(
     """Kept share of every weight: never more than is asked, and whole units of the pattern.
 
     Args:
-        shapes: weight name → (rows, columns) of its matrix.
+        shapes: weight name → (rows, columns) of its matrix; not empty.
         curves: weight name → expected loss over its kept share; weights without one keep the share
             of all. None are read by the budget "uniform".
         settings: of the pruning.
 
     Raises:
-        ValueError: no weights.
         UnreachableTargetError: fewer weights are asked than the pattern keeps.
     """
-    if not shapes:
-        raise ValueError(f"no weight inside the blocks takes masks of pattern {settings.mask}")
     levels = Levels.of(settings.mask, shapes)
     sizes = dict(zip(levels.names, levels.sizes, strict=True))
     total = allowance(settings.share, sum(sizes.values()))

@@ -63,16 +63,29 @@ class Checkpoint:
                 )
         return cls(folder, files)
 
+    def shapes(self, names: Iterable[str]) -> dict[str, tuple[tuple[int, ...], str]]:
+        """Shape and dtype, as safetensors writes it, of tensors by name; none is read."""
+        found: dict[str, tuple[tuple[int, ...], str]] = {}
+        for file, keys in self._by_file(names).items():
+            with safe_open(self.folder / file, framework="pt") as opened:
+                for key in keys:
+                    held = opened.get_slice(key)
+                    found[key] = (tuple(held.get_shape()), str(held.get_dtype()))
+        return found
+
     def read(self, names: Iterable[str]) -> dict[str, Tensor]:
         """Tensors by name, on the CPU and in the dtype of the file."""
-        wanted: dict[str, list[str]] = {}
-        for name in names:
-            wanted.setdefault(self.files[name], []).append(name)
         found: dict[str, Tensor] = {}
-        for file, keys in wanted.items():
+        for file, keys in self._by_file(names).items():
             with safe_open(self.folder / file, framework="pt") as opened:
                 found |= {key: opened.get_tensor(key) for key in keys}
         return found
+
+    def _by_file(self, names: Iterable[str]) -> dict[str, list[str]]:
+        wanted: dict[str, list[str]] = {}
+        for name in names:
+            wanted.setdefault(self.files[name], []).append(name)
+        return wanted
 
 
 def _indexed(path: Path) -> dict[str, str]:

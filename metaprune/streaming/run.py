@@ -59,8 +59,8 @@ class Run:
 
     Raises:
         FileExistsError: the output is there already.
-        ValueError: what an interrupted run left was begun with something else; or steps are asked,
-            and there is no batch to judge them.
+        ValueError: what an interrupted run left was begun with something else; no weight takes
+            masks; or steps are asked, and there is no batch to judge them.
     """
 
     def __init__(
@@ -83,6 +83,7 @@ class Run:
         self.batches = [_moved(batch, self.skeleton.device) for batch in self.batches]
         self.chain = Chain(self.skeleton, self.batches[0])
         self.ignored = spared(self.skeleton.model, settings.ignore)
+        self._check_masks()
         self.begun = digest(begun)
         write_text(self.work / BEGUN, begun)
 
@@ -135,6 +136,25 @@ class Run:
                 "or versions; give those again to continue it, or delete that folder"
             )
         return told
+
+    def _check_masks(self) -> None:
+        """Refuse a pattern that fits no weight, before anything is written.
+
+        Raises:
+            ValueError: all are ignored, or none has such a shape.
+        """
+        entry = self.chain.enter(self.batches[0])
+        for i, name in enumerate(self.chain.names):
+            with self.skeleton.filled(name) as block:
+                inputs = self.chain.inputs(i, entry.hidden, entry)
+                if takes_masks(
+                    network_of(block, inputs, self._ignored_in(name)), self.settings.mask
+                ):
+                    return
+        raise ValueError(
+            f"no weight inside the blocks takes masks of pattern {self.settings.mask}: all are "
+            "ignored, or none has a shape that it divides"
+        )
 
     def _forward(self) -> None:
         """Hidden states of the dense network where blocks begin and the last one ends."""

@@ -32,7 +32,8 @@ class StreamSettings:
         sides: 2 for errors of outputs as the predictions feel them, 1 for the layer's own outputs.
         imitate: options of steps on every block after the solver
             (`training.recovery.blocks.BlockDescent`); None takes none.
-        ignore: names or glob patterns of modules or parameters, or classes, that stay dense.
+        ignore: names or glob patterns of modules or parameters, or names of classes, that stay
+            dense.
         batch_size: examples that go through a block together.
         activations: inside a block, of all batches: "recomputed" for each layer, so that those of
             one batch live at a time, or "kept", which is quicker; the result is the same.
@@ -64,21 +65,27 @@ class StreamSettings:
                 f"{', '.join(Masks.forms)}, or prune with metaprune.prune where the model fits"
             )
         if found.chooses and (self.target is None or set(self.target) != {"sparsity"}):
-            raise ValueError(f'stream takes target={{"sparsity": 0.5}} (got {self.target})')
+            raise ValueError(
+                f'pattern "{self.pattern}" takes target {{"sparsity": 0.5}} (got {self.target}); '
+                "2:4 takes none"
+            )
         if not found.chooses and self.target is not None:
             raise ValueError(f'pattern "{self.pattern}" leaves no choice; leave the target out')
         if self.budget not in (None, *BUDGETS):
             raise ValueError(f"stream divides by {' or '.join(BUDGETS)} (got {self.budget!r})")
         if self.sides not in (1, 2):
             raise ValueError(f"sides is 1 or 2 (got {self.sides})")
-        if not isinstance(getattr(torch, self.dtype, None), torch.dtype):
-            raise ValueError(f"dtype names a dtype of torch, such as float32 (got {self.dtype!r})")
+        dtype = getattr(torch, self.dtype, None)
+        if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+            raise ValueError(
+                f"dtype names a floating dtype of torch, such as float32 (got {self.dtype!r})"
+            )
         if extra := sorted(solvers.build(self.solver).needs - HELD):
             raise ValueError(
                 f'solver "{self.solver}" reads {", ".join(extra)}, which no single block has; '
                 "choose admm, sparsegpt, wanda or magnitude"
             )
-        _ = self.descent
+        _ = self.descent, self.share
 
     @property
     def mask(self) -> MaskPattern:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,9 @@ from torch import nn
 
 from graphs.tools.words import first_of
 from metaprune.streaming.checkpoint import Checkpoint
+
+FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
+"""Dtypes of weights, as safetensors writes them, that hold what a weight is."""
 
 
 class Skeleton:
@@ -31,7 +34,8 @@ class Skeleton:
         names: parameter name → name in the checkpoint.
 
     Raises:
-        ValueError: the checkpoint lacks tensors of the class that its configuration names.
+        ValueError: the checkpoint lacks tensors of the class that its configuration names, holds
+            others than the class has, or is quantized.
     """
 
     def __init__(
@@ -44,6 +48,7 @@ class Skeleton:
         self.checkpoint, self.dtype, self.device = checkpoint, dtype, torch.device(device)
         self.model = _without_weights(checkpoint.folder, dtype, attention)
         self.names = _stored(self.model, checkpoint)
+        _check_fits(self.model, checkpoint, self.names)
         self._paths = {module: name for name, module in self.model.named_modules()}
         self._held: dict[nn.Module, dict[str, nn.Parameter | None]] = {}
         self._read_buffers()
@@ -120,6 +125,11 @@ def _without_weights(folder: Path, dtype: torch.dtype, attention: str | None) ->
             f"{str(folder / 'config.json')!r} names no class of transformers in `architectures` "
             f"(got {names})"
         )
+    if getattr(config, "quantization_config", None):
+        raise ValueError(
+            f"{str(folder)!r} is quantized (quantization_config), and its weights are not those "
+            "that are written: stream the checkpoint that it was made from"
+        )
     config.use_cache = False
     with init_empty_weights(include_buffers=False):
         model: Any = cls._from_config(config, dtype=dtype, attn_implementation=attention)
@@ -156,3 +166,25 @@ def _stored(model: Any, checkpoint: Checkpoint) -> dict[str, str]:
             "loaded (the experts of a mixture) are not streamed: prune with metaprune.prune"
         )
     return found
+
+
+def _check_fits(model: nn.Module, checkpoint: Checkpoint, names: Mapping[str, str]) -> None:
+    """Refuse tensors that are not those of the class.
+
+    Raises:
+        ValueError: one has another shape, or no dtype that training knows.
+    """
+    held = checkpoint.shapes(set(names.values()))
+    for name, stored in names.items():
+        shape, dtype = held[stored]
+        wanted = tuple(model.get_parameter(name).shape)
+        if shape != wanted:
+            raise ValueError(
+                f"{stored!r} in {str(checkpoint.folder)!r} has shape {shape}, and config.json "
+                f"makes it {wanted}: they do not belong together"
+            )
+        if dtype not in FLOATS:
+            raise ValueError(
+                f"{stored!r} in {str(checkpoint.folder)!r} is {dtype}, a quantized weight: stream "
+                f"a checkpoint in {', '.join(sorted(FLOATS))}"
+            )

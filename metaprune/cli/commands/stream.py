@@ -85,6 +85,7 @@ def run(config: DictConfig) -> None:
         f"{report['sparsity']:.4g} of {report['weights']:,} weights inside blocks are zero; "
         f"divergence on the calibration {report['divergence']:.4g}",
         highlight=False,
+        soft_wrap=True,
     )
     for name, found in figures.items():
         told = ", ".join(f"{key.replace('_', ' ')} {value:.4g}" for key, value in found.items())

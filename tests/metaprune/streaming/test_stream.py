@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 import metaprune
@@ -180,6 +180,13 @@ def test_dtypes_and_ignored_parts_stay(tmp_path: Path) -> None:
         ({"pattern": "2:4", "solver": "gradient"}, "solver"),
         ({"pattern": "2:4", "imitate": {"stepz": 1}}, "stepz"),
         ({"pattern": "2:4", "dtype": "floaty"}, "dtype"),
+        ({"pattern": "2:4", "dtype": "int8"}, "floating dtype"),
+        ({"pattern": "2:4", "device": "meta"}, "does not compute here"),
+        ({"pattern": "2:4", "device": "nowhere"}, "does not compute here"),
+        ({"pattern": "2:4", "ignore": ["*"]}, "no weight inside the blocks"),
+        ({"pattern": "2:7"}, "no weight inside the blocks"),
+        ({"target": {"sparsity": 1.0}}, "does not make sense"),
+        ({"target": {"sparsity": "much"}}, "expected a number"),
         ({"pattern": "2:4", "ignore": ["nothing"]}, "ignore"),
         ({"patern": "2:4"}, "patern"),
         ({"target": {"sparsity": 0.5}, "batch_size": 0}, "batch_size"),
@@ -220,6 +227,56 @@ def test_tokens_that_the_model_cannot_read_are_refused(
     with pytest.raises(ValueError, match=words):
         streamed(tmp_path / "dense", tmp_path / "pruned", x, pattern="2:4")
     assert [path.name for path in tmp_path.iterdir()] == ["dense"]
+
+
+def quantized(config: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+    config["quantization_config"] = {"quant_method": "fp8"}
+
+
+def whole_numbers(config: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+    tensors["model.layers.1.mlp.up_proj.weight"] = torch.ones(32, 16, dtype=torch.int8)
+
+
+def eight_bits(config: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+    tensors["model.layers.1.mlp.up_proj.weight"] = torch.ones(32, 16).to(torch.float8_e4m3fn)
+
+
+def another_shape(config: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+    tensors["model.layers.1.mlp.up_proj.weight"] = torch.ones(16, 16)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (quantized, "is quantized"),
+        (whole_numbers, "a quantized weight"),
+        (eight_bits, "a quantized weight"),
+        (another_shape, "do not belong together"),
+    ],
+)
+def test_a_checkpoint_that_is_no_plain_one_is_refused(
+    spoil: Any, words: str, tmp_path: Path
+) -> None:
+    saved("llama", tmp_path / "dense")
+    weights, said = tmp_path / "dense" / "model.safetensors", tmp_path / "dense" / "config.json"
+    config, tensors = json.loads(said.read_text()), load_file(weights)
+    spoil(config, tensors)
+    said.write_text(json.dumps(config))
+    save_file(tensors, weights, metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=words):
+        streamed(tmp_path / "dense", tmp_path / "pruned", pattern="2:4")
+    assert [path.name for path in tmp_path.iterdir()] == ["dense"]
+
+
+@pytest.mark.parametrize("mode", [torch.inference_mode, torch.no_grad])
+def test_the_mode_of_the_caller_changes_nothing(mode: Any, tmp_path: Path) -> None:
+    saved("llama", tmp_path / "dense")
+    wanted = streamed(tmp_path / "dense", tmp_path / "plain", **WAYS["imitated"])
+    with mode():
+        found = streamed(
+            tmp_path / "dense", tmp_path / "inside", tokens().clone(), **WAYS["imitated"]
+        )
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
 
 
 def test_one_tensor_is_one_batch(tmp_path: Path) -> None:
