@@ -78,6 +78,7 @@ def partly_trained(
         yield masks
         return
     wanted = {name: p.requires_grad for name, p in model.named_parameters()}
+    order = {module: list(module._parameters) for module in model.modules()}
     adapted: list[tuple[nn.Module, str]] = []
     try:
         for parameter in model.parameters():
@@ -93,6 +94,9 @@ def partly_trained(
     finally:
         for module, name in adapted:
             parametrize.remove_parametrizations(module, name, leave_parametrized=True)
+        for module in {module for module, _ in adapted}:
+            for key in order[module]:  # what is registered again comes last, and optimizers count
+                module._parameters[key] = module._parameters.pop(key)
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(wanted[name])
 

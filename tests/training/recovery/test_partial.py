@@ -110,3 +110,21 @@ def test_a_network_without_vectors_is_refused():
 def test_settings_that_make_no_sense_are_refused(options, network, digits):
     with pytest.raises(ValueError, match=next(iter(options))):
         finetune(network, digits, {**CONFIG, **options})
+
+
+@pytest.mark.parametrize("part", ["all", "vectors", "low-rank"])
+@pytest.mark.parametrize("failed", [False, True])
+def test_parameters_keep_their_places(part, failed):
+    model = nn.Sequential(
+        nn.Conv2d(4, 8, 3, groups=2), nn.ConvTranspose2d(8, 4, 3, groups=2), nn.GRU(4, 3)
+    )
+    model[0].weight.requires_grad_(False)
+    before = {name: (id(p), p.requires_grad) for name, p in model.named_parameters()}
+    try:
+        with partly_trained(model, part, {}):
+            if failed:
+                raise KeyboardInterrupt
+    except KeyboardInterrupt:
+        pass
+    after = {name: (id(p), p.requires_grad) for name, p in model.named_parameters()}
+    assert list(after.items()) == list(before.items())
