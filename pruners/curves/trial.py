@@ -69,7 +69,16 @@ def predictions(model: nn.Module, batch: Any) -> tuple[torch.Tensor, torch.Tenso
 
 
 def divergence(expected: torch.Tensor, found: torch.Tensor) -> torch.Tensor:
-    """KL(expected ‖ found) of every prediction, (...), in nats; of what `predictions` gives."""
+    """KL(expected ‖ found) of every prediction, (...), in nats; of what `predictions` gives.
+
+    Raises:
+        ValueError: they are of different shapes.
+    """
+    if expected.shape != found.shape:
+        raise ValueError(
+            f"the predictions of the network have shape {tuple(found.shape)}, those of the dense "
+            f"one {tuple(expected.shape)}: a network is compared with one of the same task"
+        )
     if expected.shape[-1] == 1:
         return (expected - found).square().sum(-1) / 2
     return (expected.exp() * (expected - found)).sum(-1)

@@ -109,3 +109,10 @@ def test_what_is_missing_is_named(recovery: list, options: dict, words: str) -> 
 def test_a_dense_network_is_refused() -> None:
     with pytest.raises(ValueError, match="was not pruned here"):
         metaprune.recover(network(), batches(), [IMITATE], teacher=network())
+
+
+@pytest.mark.parametrize("outputs", [1, 4])
+def test_a_teacher_of_another_task_is_refused(outputs: int) -> None:
+    teacher = nn.Sequential(*network()[:-1], nn.Linear(24, outputs))
+    with pytest.raises(ValueError, match="the same task"):
+        metaprune.recover(result(), batches(), [IMITATE], teacher=teacher)
