@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -137,6 +137,8 @@ class Chain:
         """The blocks in the order of a forward, which must lead from each to the next one."""
         order: list[str] = []
         last: list[Any] = []
+        # Inside a block, modules may read weights of others (convolutions of state spaces).
+        held = ExitStack()
 
         def enters(name: str, _module: nn.Module, args: Any, kwargs: Any) -> None:
             given = self._bound(name, args, kwargs).get(self.into[name])
@@ -145,8 +147,10 @@ class Chain:
             if last and given is not last[0]:
                 raise NoChainError(f"{name} does not get what {order[-1]} gives, as it is")
             order.append(name)
+            held.enter_context(self.skeleton.filled(name))
 
         def leaves(name: str, _module: nn.Module, _inputs: Any, output: Any) -> None:
+            held.close()
             if not isinstance(output, Tensor):
                 raise NoChainError(f"{name} gives a {type(output).__name__}, not one tensor")
             last[:] = [output]
@@ -160,6 +164,7 @@ class Chain:
             with quiet_evaluation(self._model), torch.no_grad():
                 run(self._model, example)
         finally:
+            held.close()
             for hook in hooks:
                 hook.remove()
         missing = [name for name in blocks if name not in order]

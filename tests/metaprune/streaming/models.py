@@ -41,11 +41,18 @@ FAMILIES: dict[str, Callable[[], nn.Module]] = {
 }  # fmt: skip
 """Name → model with random weights."""
 
+APART: dict[str, Callable[[], nn.Module]] = {
+    "mamba": lambda: t.MambaForCausalLM(
+        t.MambaConfig(hidden_size=16, num_hidden_layers=3, vocab_size=VOCABULARY, state_size=4)
+    ),
+}
+"""Models in whose blocks a module reads weights of another."""
+
 
 def saved(name: str, folder: Path, dtype: torch.dtype = torch.float32, **how: Any) -> nn.Module:
     """A model with weights of a size at which predictions differ, written to a folder."""
     torch.manual_seed(0)
-    model: Any = FAMILIES[name]().eval().to(dtype)
+    model: Any = {**FAMILIES, **APART}[name]().eval().to(dtype)
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim > 1:

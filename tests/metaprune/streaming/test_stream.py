@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM
 import metaprune
 from graphs.tools import files
 from metaprune.streaming import run
-from tests.metaprune.streaming.models import FAMILIES, saved, tokens
+from tests.metaprune.streaming.models import APART, FAMILIES, saved, tokens
 
 QUICK = {"solver": "sparsegpt", "batch_size": 4}
 WAYS: dict[str, dict[str, Any]] = {
@@ -43,7 +43,7 @@ def contents(folder: Path) -> dict[str, torch.Tensor]:
     return found
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [*FAMILIES, *APART])
 @pytest.mark.parametrize("way", ["2:4", "expected loss"])
 def test_the_result_is_a_checkpoint_like_the_one_before(
     family: str, way: str, tmp_path: Path
