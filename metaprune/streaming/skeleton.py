@@ -162,8 +162,9 @@ def _stored(model: Any, checkpoint: Checkpoint) -> dict[str, str]:
     if missing:
         raise ValueError(
             f"{str(checkpoint.folder)!r} lacks {len(missing)} tensors of {type(model).__name__} "
-            f"({first_of(missing)}); checkpoints whose tensors are put together when they are "
-            "loaded (the experts of a mixture) are not streamed: prune with metaprune.prune"
+            f"({first_of(missing)}); checkpoints whose tensors are put together or renamed "
+            "when they are loaded (the experts of a mixture, the head of GPT-NeoX) are not "
+            "streamed: prune with metaprune.prune"
         )
     return found
 

@@ -49,10 +49,15 @@ class RecoverConfig:
 def run(config: DictConfig) -> None:
     """Recover, measure, save; the run folder gets `recovered.json`."""
     settings, content = typed(RecoverConfig, config)
-    made(settings.recovery)
+    learners = [method.name for method in made(settings.recovery) if "teacher" in method.needs]
     check_groups(settings.model, settings.data)
     if settings.teacher is not None:
         sources.check_settings(settings.teacher, "teacher")
+    elif learners:
+        raise ValueError(
+            f'recovery method "{learners[0]}" learns from the dense network: give it, such as '
+            "'teacher={source: transformers, path: DIR}'"
+        )
     console = Console()
     steps = Progress(console, settings.progress)
     with steps.step("loading the data"):
