@@ -411,9 +411,9 @@ class Run:
 
 
 def _digest(batches: Sequence[Any]) -> str:
-    leaves = [leaf for batch in batches for leaf in pytree.tree_leaves(batch)]
+    leaves, _ = pytree.tree_flatten_with_path(list(batches))
     return tensors_digest(
-        (str(i), leaf) for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor)
+        (pytree.keystr(path), leaf) for path, leaf in leaves if isinstance(leaf, Tensor)
     )
 
 

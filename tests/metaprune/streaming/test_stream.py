@@ -155,6 +155,9 @@ def test_an_interrupted_run_is_not_continued_with_other_settings(tmp_path: Path)
         streamed(tmp_path / "dense", tmp_path / "pruned", pattern="2:4", tell=stop)
     with pytest.raises(ValueError, match="interrupted run with other settings"):
         streamed(tmp_path / "dense", tmp_path / "pruned", pattern="1:4")
+    named = {"inputs_embeds": tokens()}
+    with pytest.raises(ValueError, match="interrupted run with other settings, data"):
+        metaprune.stream(tmp_path / "dense", tmp_path / "pruned", [named], **QUICK, pattern="2:4")
 
 
 def test_dtypes_and_ignored_parts_stay(tmp_path: Path) -> None:
