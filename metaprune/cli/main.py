@@ -23,6 +23,7 @@ COMMANDS = {
     "prune": "prune a trained network and compare with the baselines",
     "stream": "prune a language model by masks, one block in memory at a time",
     "apply": "carry out a plan on a network, and measure it",
+    "recover": "train a pruned network further, masks exact",
     "inspect": "show what may be pruned, what is left alone and why, and what is reachable",
     "evaluate": "measure a network, dense or pruned: accuracy or perplexity, MACs, latency",
     "zoo": "train a zoo of small networks for a metanetwork to learn from",

@@ -315,6 +315,7 @@ class Study:
             higher_is_better=self.data.task.higher_is_better,
             split=self.measuring.split,
             dense=dense,
+            examples=len(self.data.split(self.measuring.split).take(self.measuring.limit)),
             cost=measure(self.job.net),
             latency_ms=latencies[0],
             entries=tuple(

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
-from metaprune import documents
+from metaprune.report import documents
 
 FORMAT = 2
 WHAT, REMEDY = "an inspection", "inspect the model again"

@@ -2,8 +2,8 @@
 
 `schema` holds the report as a value, and `outline` reads off a network what is drawn of it. `page`,
 `table` and `folder` show it, `sections` holds the page's parts, and `ranking` says who leads.
-`words`, `theme` and `markup` are the figures, colours and pieces of HTML that every page of
-metaprune shares.
+`documents` reads JSON of a known format; `words`, `theme` and `markup` are the figures, colours and
+pieces of HTML that every page of metaprune shares.
 """
 
 from metaprune.report.folder import write

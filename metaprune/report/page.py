@@ -7,10 +7,11 @@ from html import escape
 from typing import Any
 
 from metaprune.report import markup, theme, words
-from metaprune.report.ranking import by_target, leaders, leading
+from metaprune.report.ranking import by_target, interval, leaders, leading
 from metaprune.report.schema import Report
 from metaprune.report.sections.drawing import drawing, of_weights
 from metaprune.report.sections.expected import expected
+from metaprune.report.sections.recommendation import recommendation
 from metaprune.report.sections.tradeoff import tradeoff
 from metaprune.report.sections.transformed import transformed
 from metaprune.report.table import rows
@@ -22,6 +23,7 @@ def page(report: Report) -> str:
         "report.html",
         title=escape(report.title),
         summary=_summary(report),
+        recommendation=recommendation(report),
         tiles=_tiles(report),
         table=_table(report),
         tradeoff=tradeoff(report) if report.entries else "",
@@ -43,14 +45,22 @@ def _summary(report: Report) -> str:
         "parameters."
     ]
     for entries in by_target(report):
-        best = leaders(report, entries)[0]
+        best, *level = leaders(report, entries)
         value = words.metric(report.score, best.final[report.score])
         smaller = words.saved(best.achieved, report.cost["params"])
         leads = f", {escape(best.method)} leads" if len(entries) > 1 else ""
+        if level:
+            others = ", ".join(escape(one.method) for one in level)
+            leads = f", {escape(best.method)} and {others} differ by no more than chance"
         # Methods that were asked for the same may differ in MACs.
         asked = escape(words.asked(best.asked) or "the pattern")
         after = " after finetuning" if best.after else ""
         parts.append(f"At {asked}{leads}: {value}{after} with {smaller}.")
+    if report.examples and interval(report, report.dense) is not None:
+        parts.append(
+            f"Scores are of {report.examples:,} examples, dense ± "
+            f"{words.metric(report.score, interval(report, report.dense) or 0.0)} (95 %), one seed."
+        )
     return " ".join(parts)
 
 

@@ -1,12 +1,28 @@
-"""Which entries compete, and which of them lead."""
+"""Which entries compete, which of them lead, and what a run recommends.
+
+A score that is a share of examples has an error: of n examples, two networks that are right with
+the chances p and q differ by chance by up to 1.96 · √(p (1 − p) / n + q (1 − q) / n) in 95 of 100
+draws (they are right on the same examples, so this is rather too much). Less than that is no lead.
+Of other scores the error is not known here, and the better number leads.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from math import isnan
+from collections.abc import Mapping, Sequence
+from math import isnan, sqrt
 
 from metaprune.report.schema import Entry, Report
+from metaprune.report.words import PERCENT
+
+SURE = 1.96
+"""Standard deviations that hold 95 of 100 draws of a normal variable."""
+
+GIVEN_UP = 0.01
+"""Of a share (accuracy), what may go for a smaller network to be recommended."""
+
+WORSE = 0.05
+"""Of any other score, the relative change that may be."""
 
 
 def by_target(report: Report) -> list[list[Entry]]:
@@ -17,24 +33,70 @@ def by_target(report: Report) -> list[list[Entry]]:
     return list(groups.values())
 
 
+def interval(report: Report, metrics: Mapping[str, float]) -> float | None:
+    """Half the width of the 95 % interval of a score; None where it is not known."""
+    share = metrics[report.score]
+    if report.score not in PERCENT or not report.examples or isnan(share):
+        return None
+    return SURE * sqrt(share * (1 - share) / report.examples)
+
+
+def worse(report: Report, one: Mapping[str, float], other: Mapping[str, float]) -> bool:
+    """Whether a score is worse than another by more than chance."""
+    sign = 1 if report.higher_is_better else -1
+    behind = sign * (other[report.score] - one[report.score])
+    errors = [interval(report, metrics) for metrics in (one, other)]
+    margin = sqrt(sum((error or 0.0) ** 2 for error in errors))
+    return behind > margin
+
+
 def leaders(report: Report, entries: Sequence[Entry]) -> list[Entry]:
-    """The entries whose score nobody beats, after finetuning where there was one; in order.
+    """The entries that nobody beats by more than chance, after finetuning where there was one.
 
     Scores that are not a number lead only where there are no others.
+
+    Returns:
+        The best one and what ties with it, in order.
     """
     known = [entry for entry in entries if not isnan(entry.final[report.score])] or entries
     choose = max if report.higher_is_better else min
     best = choose(known, key=lambda entry: entry.final[report.score])
-    top = best.final[report.score]
-    return [entry for entry in known if entry is best or entry.final[report.score] == top]
+    return [entry for entry in known if entry is best or not worse(report, entry.final, best.final)]
 
 
 def leading(report: Report) -> list[bool]:
-    """For every entry whether it leads its target, where others were asked for the same."""
-    best = {
-        id(entry)
-        for group in by_target(report)
-        if len(group) > 1
-        for entry in leaders(report, group)
-    }
+    """For every entry whether it leads its target, where it leaves others behind."""
+    best: set[int] = set()
+    for group in by_target(report):
+        first = leaders(report, group)
+        if len(first) < len(group):
+            best |= {id(entry) for entry in first}
     return [id(entry) in best for entry in report.entries]
+
+
+def recommended(report: Report) -> Entry | None:
+    """The network that was saved and that a reader should take; None where none was saved.
+
+    The smallest of those that give up little of the dense score (`GIVEN_UP`, `WORSE`, or no more
+    than chance); the best one where all give up more.
+    """
+    saved = [
+        entry
+        for entry in report.entries
+        if entry.folder is not None and not isnan(entry.final[report.score])
+    ]
+    if not saved:
+        return None
+    near = [entry for entry in saved if gives_up_little(report, entry)]
+    if near:
+        return max(near, key=lambda e: (e.achieved["speedup"], e.achieved["sparsity"]))
+    choose = max if report.higher_is_better else min
+    return choose(saved, key=lambda entry: entry.final[report.score])
+
+
+def gives_up_little(report: Report, entry: Entry) -> bool:
+    """Whether a network is about as good as the dense one."""
+    dense, score = report.dense[report.score], entry.final[report.score]
+    lost = dense - score if report.higher_is_better else score - dense
+    allowed = GIVEN_UP if report.score in PERCENT else WORSE * abs(dense)
+    return lost <= allowed or not worse(report, entry.final, report.dense)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from metaprune import documents
+from metaprune.report import documents
 
 FORMAT = 1
 WHAT, REMEDY = "a report", "run the command again to make one"
@@ -109,6 +109,7 @@ class Report:
         dense: metrics of the network before pruning.
         cost: macs, params, size_mb of the network before pruning.
         latency_ms: of the network before pruning; None where it was not measured.
+        examples: that every score was measured on; None where it is not known.
         entries: the pruned networks.
         nodes: axes of the network, in order.
         edges: weights of the network, in order.
@@ -125,6 +126,7 @@ class Report:
     dense: Mapping[str, float]
     cost: Mapping[str, float]
     latency_ms: float | None = None
+    examples: int | None = None
     entries: tuple[Entry, ...] = ()
     nodes: tuple[Node, ...] = ()
     edges: tuple[Edge, ...] = ()

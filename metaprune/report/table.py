@@ -8,8 +8,9 @@ from rich.console import Console
 from rich.table import Table
 
 from metaprune.report import words
-from metaprune.report.ranking import leading
+from metaprune.report.ranking import leading, recommended
 from metaprune.report.schema import Entry, Report
+from metaprune.report.sections.recommendation import sentences
 
 
 def shrinks(report: Report) -> bool:
@@ -73,3 +74,6 @@ def print_table(report: Report, console: Console | None = None) -> None:
         previous = asked
         table.add_row(*row, style="bold" if leads else None)
     console.print(table)
+    entry = recommended(report)
+    for sentence in [] if entry is None else sentences(report, entry):
+        console.print(sentence, highlight=False, markup=False)

@@ -15,8 +15,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
-from graphs.calls.running import quiet_evaluation, run
+from graphs.calls.running import as_inputs, quiet_evaluation, run
 from metaprune.streaming.skeleton import Skeleton
 from pruners.statistics.recompute import repeated_blocks
 
@@ -55,6 +56,7 @@ class Chain:
 
     Raises:
         NoChainError: there are no repeated blocks, or something else happens between them.
+        ValueError: tokens that the model does not have, or more of them than positions.
     """
 
     def __init__(self, skeleton: Skeleton, example: Any) -> None:
@@ -63,12 +65,18 @@ class Chain:
         blocks = [paths[block] for block in repeated_blocks(self._model)]
         if not blocks:
             raise NoChainError(f"{type(self._model).__name__} has no list of repeated blocks")
+        check_tokens(self._model, example)
         self.into = {name: _first_argument(self._model.get_submodule(name)) for name in blocks}
         self.names = self._followed(blocks, example)
 
     @torch.no_grad()
     def enter(self, batch: Any) -> Entry:
-        """A batch before the first block."""
+        """A batch before the first block.
+
+        Raises:
+            ValueError: tokens that the model does not have, or more of them than positions.
+        """
+        check_tokens(self._model, batch)
         hidden: list[Tensor] = []
         told: list[dict[str, Any]] = []
 
@@ -164,3 +172,32 @@ class Chain:
 def _first_argument(block: nn.Module) -> str:
     """The name of the first argument of a forward."""
     return list(inspect.signature(type(block).forward).parameters)[1]
+
+
+def check_tokens(model: nn.Module, batch: Any) -> None:
+    """Refuse tokens that a model cannot read.
+
+    Args:
+        model: with the configuration of transformers that says how many there may be.
+        batch: whose token ids are its first tensor of whole numbers, (examples, tokens).
+
+    Raises:
+        ValueError: ids beyond the vocabulary, or windows beyond the positions.
+    """
+    config = getattr(model, "config", None)
+    leaves = pytree.tree_leaves(as_inputs(batch))
+    tokens = next((x for x in leaves if isinstance(x, Tensor) and x.dtype == torch.int64), None)
+    if config is None or tokens is None or not tokens.numel():
+        return
+    words = getattr(config, "vocab_size", None)
+    if words is not None and not 0 <= int(tokens.min()) <= int(tokens.max()) < words:
+        raise ValueError(
+            f"token ids lie from {int(tokens.min())} to {int(tokens.max())}, and the vocabulary of "
+            f"the model has {words}: use the tokenizer that belongs to it"
+        )
+    positions = getattr(config, "max_position_embeddings", None)
+    if positions is not None and tokens.shape[-1] > positions:
+        raise ValueError(
+            f"windows have {tokens.shape[-1]} tokens, and the model has {positions} positions: "
+            "shorten them (data.window)"
+        )

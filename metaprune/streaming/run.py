@@ -13,6 +13,7 @@ from time import perf_counter
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
@@ -33,6 +34,7 @@ from pruners.curves import Curve
 from pruners.curves.trial import divergence, left_out
 from pruners.recovery.solve_in_order import Ask
 from pruners.solvers.matrix import matrix_shape
+from pruners.statistics import microbatches
 from pruners.statistics.borders import Border
 from pruners.statistics.likelihood import Likelihood, scores_of
 from training.recovery.blocks import BlockError, Example, imitate_block
@@ -93,13 +95,23 @@ class Run:
         return [self.chain.enter(batch) for batch in self.batches]
 
     def go(self) -> None:
-        """All that is not done yet."""
-        if self.settings.curved:
-            self._forward()
-            self._backward()
-        shares = self._divided()
-        self._solve(shares)
-        self._finish(shares)
+        """All that is not done yet.
+
+        Raises:
+            RuntimeError: another process is at it.
+        """
+        try:
+            with FileLock(self.work / "lock", timeout=0):
+                if self.settings.curved:
+                    self._forward()
+                    self._backward()
+                shares = self._divided()
+                self._solve(shares)
+                self._finish(shares)
+        except Timeout:
+            raise RuntimeError(
+                f"another process is pruning to {str(self.output)!r}; wait for it, or end it"
+            ) from None
 
     def _begun(self) -> str:
         """All that the result depends on, which an interrupted run must have had too."""
@@ -321,16 +333,23 @@ class Run:
 
     def _divergence(self) -> float | None:
         """KL(dense ‖ pruned) in nats, the mean over predictions of the calibration."""
-        dense, pruned = (self.states.get(kind, self.blocks) for kind in (DENSE, PRUNED))
+        ends = [self.states.get(kind, self.blocks) for kind in (DENSE, PRUNED)]
         total, count = 0.0, 0
-        for batch, *ends in zip(self.batches, dense, pruned, strict=True):
-            both = []
-            for end in ends:
-                with torch.no_grad():
-                    scores, counted = scores_of(self.chain.leave(batch, end), batch)
-                both.append(scores[counted].float().log_softmax(-1))
-            total += float(divergence(*both).double().sum())
-            count += len(both[0])
+        for batch, *both in zip(self.batches, *ends, strict=True):
+            # The scores of one example at a time: vocabularies are large.
+            pieces = list(microbatches([batch], 1))
+            whole = len(pieces) != len(both[0])
+            parts = (
+                [(batch, *both)] if whole else zip(pieces, *(e.split(1) for e in both), strict=True)
+            )
+            for piece, *states in parts:
+                said = []
+                for state in states:
+                    with torch.no_grad():
+                        scores, counted = scores_of(self.chain.leave(piece, state), piece)
+                    said.append(scores[counted].float().log_softmax(-1))
+                total += float(divergence(*said).double().sum())
+                count += len(said[0])
         return total / max(1, count)
 
     def _through(self, block: nn.Module, i: int, kind: str) -> list[Tensor]:

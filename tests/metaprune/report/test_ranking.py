@@ -30,3 +30,12 @@ def test_nobody_leads_alone():
     assert leading(found) == [True, False, True, False]
     alone = replace(found, entries=found.entries[:1])
     assert leading(alone) == [False]
+
+
+def test_where_all_tie_nobody_leads():
+    found = report(finetuned=False)
+    level = [replace(entry, before={"accuracy": 0.8}) for entry in found.entries]
+    assert leading(replace(found, entries=tuple(level))) == [False] * 4
+    few = replace(found, examples=50)  # two points of 50 examples are chance
+    assert leading(few) == [False] * 4
+    assert leading(replace(found, examples=10**6)) == [True, False, True, False]

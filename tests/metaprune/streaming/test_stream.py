@@ -198,3 +198,34 @@ def test_an_output_that_is_there_is_left_alone(tmp_path: Path) -> None:
     saved("llama", tmp_path / "dense")
     with pytest.raises(FileExistsError):
         streamed(tmp_path / "dense", tmp_path / "dense", pattern="2:4")
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+@pytest.mark.parametrize(
+    ("x", "words"),
+    [
+        (torch.full((2, 5), 40), "the tokenizer that belongs to it"),
+        (torch.full((2, 5), -1), "the tokenizer that belongs to it"),
+        (torch.zeros(2, 33, dtype=torch.int64), "32 positions"),
+        (torch.zeros(0, 5, dtype=torch.int64), "at least one batch"),
+    ],
+)
+def test_tokens_that_the_model_cannot_read_are_refused(
+    family: str, x: torch.Tensor, words: str, tmp_path: Path
+) -> None:
+    saved(family, tmp_path / "dense")
+    with pytest.raises(ValueError, match=words):
+        streamed(tmp_path / "dense", tmp_path / "pruned", x, pattern="2:4")
+    assert [path.name for path in tmp_path.iterdir()] == ["dense"]
+
+
+def test_two_runs_at_once_do_not_mix(tmp_path: Path) -> None:
+    saved("llama", tmp_path / "dense")
+
+    def another(*_: Any) -> None:
+        with pytest.raises(RuntimeError, match="another process"):
+            streamed(tmp_path / "dense", tmp_path / "pruned", pattern="2:4")
+
+    found = streamed(tmp_path / "dense", tmp_path / "pruned", pattern="2:4", tell=another)
+    alone = streamed(tmp_path / "dense", tmp_path / "alone", pattern="2:4")
+    assert all(torch.equal(found[name], alone[name]) for name in alone)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -82,37 +83,23 @@ def expected_loss_masks(
     check_evaluations(evaluations)
     check_search(seed, journal)
     zeros = MaskPattern.parse(pattern)
+    sizes = {name: weight.numel() for name, weight in weights.items()}
     floor = dict(zip(weights, bounds(lower, weights, 0.0).tolist(), strict=True))
+    high = dict(zip(weights, bounds(upper, weights, 1.0).tolist(), strict=True))
     least = zeros.least / zeros.m if zeros.m else 0.0
     low = {name: max(share, least) for name, share in floor.items()}
-    high = dict(zip(weights, bounds(upper, weights, 1.0).tolist(), strict=True))
-    sizes = {name: weight.numel() for name, weight in weights.items()}
     large = sum(sizes.values()) > SMALL
     able = solver if build(solver).needs <= HELD else QUICK
-    drawn = QUICK if large else able
-    asked = rounds if rounds is not None else 1 if large else 2
-
-    def once(measured: Mapping[str, Sides]) -> tuple[dict[str, float], dict[str, Curve]]:
-        known = {n: measured[n] for n in weights if n in measured}
-        curves = mask_curves(known, drawn, zeros)
-        rest = {n: min(max(density, low[n]), high[n]) for n in weights if n not in curves}
-        total = density * sum(sizes.values()) - sum(rest[n] * sizes[n] for n in rest)
-        return {**spend(curves, sizes, total, low, high), **rest}, curves
-
-    def shared(among: ExpectedLoss) -> tuple[dict[str, float], dict[str, Curve]]:
-        shares, curves = once(among.sides)
-        for _ in range(asked - 1):
-            shares, curves = once(among.curved_by(among.masked(shares, able, zeros)))
-        return shares, curves
-
-    shares, curves = shared(expected)
+    way = _Way(zeros, able, QUICK if large else able, rounds or (1 if large else 2))
+    division = _Division(sizes, density, low, high, way)
+    shares, curves = division.of(expected)
     expected.prediction = Prediction(curves, shares)
     if not evaluations:
         return shares
     apart = expected.judged_apart(insist=True)
     assert apart is not None
     part, judge = apart
-    first, known = shared(part)
+    first, known = division.of(part)
     # What was not measured keeps its share: nothing is expected of it that could propose another.
     rest = {name: share for name, share in first.items() if name not in known}
     dials = {name: weight for name, weight in weights.items() if name in known}
@@ -136,10 +123,9 @@ def expected_loss_masks(
         return {**dict(zip(problem.dials, problem.shares(choice).tolist(), strict=True)), **rest}
 
     begin = problem.realise(problem.start(first))
-    value = SumOfLosses(problem.dials, known, problem.levels.whole)
     choice, proposals = _judged(
         problem,
-        value,
+        SumOfLosses(problem.dials, known, problem.levels.whole),
         begin,
         lambda choice: part.masked(kept(choice), able, zeros),
         judge,
@@ -158,6 +144,61 @@ def expected_loss_masks(
         return shares
     expected.prediction = Prediction(curves, kept(choice))
     return kept(choice)
+
+
+@dataclass(frozen=True)
+class _Way:
+    """How masks are found while a budget is divided.
+
+    Args:
+        zeros: where they may fall.
+        solver: that prunes.
+        drawing: solver that curves are drawn with.
+        rounds: divisions, each but the first with the curvature of what the one before it left.
+    """
+
+    zeros: MaskPattern
+    solver: str
+    drawing: str
+    rounds: int
+
+
+@dataclass(frozen=True)
+class _Division:
+    """Shares of least expected loss.
+
+    Args:
+        sizes: tensor name → numbers.
+        density: kept share of all of them.
+        low, high: bounds of the shares.
+        way: how masks are found.
+    """
+
+    sizes: Mapping[str, int]
+    density: float
+    low: Mapping[str, float]
+    high: Mapping[str, float]
+    way: _Way
+
+    def of(self, expected: ExpectedLoss) -> tuple[dict[str, float], dict[str, Curve]]:
+        """The shares, and curves of the tensors that were measured."""
+        shares, curves = self._once(expected.sides)
+        for _ in range(self.way.rounds - 1):
+            left = expected.masked(shares, self.way.solver, self.way.zeros)
+            shares, curves = self._once(expected.curved_by(left))
+        return shares, curves
+
+    def _once(self, measured: Mapping[str, Sides]) -> tuple[dict[str, float], dict[str, Curve]]:
+        known = {name: measured[name] for name in self.sizes if name in measured}
+        curves = mask_curves(known, self.way.drawing, self.way.zeros)
+        rest = {
+            name: min(max(self.density, self.low[name]), self.high[name])
+            for name in self.sizes
+            if name not in curves
+        }
+        total = self.density * sum(self.sizes.values())
+        total -= sum(rest[name] * self.sizes[name] for name in rest)
+        return {**spend(curves, self.sizes, total, self.low, self.high), **rest}, curves
 
 
 def _judged(

@@ -1,0 +1,57 @@
+"""What a reader should take away: one network, its figures, and the code that opens it."""
+
+from __future__ import annotations
+
+from html import escape
+
+from metaprune.report import words
+from metaprune.report.ranking import by_target, gives_up_little, interval, leaders, recommended
+from metaprune.report.schema import Entry, Report
+
+NOTHING = "No network was saved (save=false), so there is none to recommend."
+
+
+def recommendation(report: Report) -> str:
+    """The section, as HTML."""
+    entry = recommended(report)
+    if entry is None:
+        return f"<p>{NOTHING}</p>" if report.entries else "<p>Nothing was pruned.</p>"
+    said = "".join(f"<p>{escape(sentence)}</p>" for sentence in sentences(report, entry))
+    return f"{said}<pre>{escape(code(entry))}</pre>"
+
+
+def sentences(report: Report, entry: Entry) -> list[str]:
+    """What the network is, how good, where; and what is better than it, if anything is."""
+    score = report.score
+    dense, own = (words.metric(score, m[score]) for m in (report.dense, entry.final))
+    error = interval(report, entry.final)
+    sure = "" if error is None else f" ± {words.metric(score, error)}"
+    after = " after finetuning" if entry.after else ""
+    smaller = words.saved(entry.achieved, report.cost["params"])
+    asked = words.asked(entry.asked)
+    found = [
+        f"Take {entry.folder}: {entry.method} at {asked}, {score} {own}{sure}{after} (dense "
+        f"{dense}), {smaller}."
+    ]
+    if not gives_up_little(report, entry):
+        found.append(
+            "All networks that were saved give up much: finetuning, or a milder target, would help."
+        )
+    group = next(entries for entries in by_target(report) if entry in entries)
+    best = leaders(report, group)
+    if entry not in best:
+        names = " and ".join(one.method for one in best)
+        found.append(
+            f"{names} did better at this target, and only networks of the first method are saved: "
+            f"prune with it first, such as budget={best[0].method}."
+        )
+    return found
+
+
+def code(entry: Entry) -> str:
+    """Python that opens the network, from the folder of the report."""
+    return (
+        "import metaprune  # in the folder of this report\n"
+        f'model = metaprune.load("{entry.folder}")\n'
+        "outputs = model(inputs)"
+    )
