@@ -157,6 +157,7 @@ NOT_CALLED = {
     **dict.fromkeys(("cpu", "cuda"), "to where a model is already, nothing is called"),
     "conj": "torch calls it _conj",
     "cholesky": "torch warns of it; linalg_cholesky has the same rule",
+    "matrix_H": "by spectral norms in training (tests/graphs/relate/test_training.py)",
     **dict.fromkeys(("lift_fresh", "_assert_tensor_metadata"), "torch.export takes them out"),
 }
 

@@ -154,3 +154,34 @@ def test_nested_inputs(name, way, tmp_path):
 
     for one in (opened, again):
         torch.testing.assert_close(run(one), run(result.model))
+
+
+@pytest.mark.parametrize("rotary", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("pattern", ["channels", "equal-widths", "unstructured"])
+def test_transformers_in_bfloat16_keep_the_dtype_of_rotary_tables(rotary, pattern, tmp_path):
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    config = transformers.LlamaConfig(
+        vocab_size=64,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        intermediate_size=48,
+        max_position_embeddings=64,
+    )
+    model = transformers.LlamaForCausalLM(config).eval()
+    table = model.model.rotary_emb
+    made = {name: buffer.clone() for name, buffer in table.named_buffers()}
+    model.to(torch.bfloat16)
+    for name, buffer in made.items():
+        setattr(table, name, buffer.to(rotary))
+    inputs = {"input_ids": torch.randint(0, 64, (2, 8))}
+    target = {"sparsity": 0.5} if pattern == "unstructured" else {"macs": "80%"}
+    result = metaprune.prune(model, inputs, target=target, pattern=pattern, metanet=None)
+    result.save(tmp_path / "saved")
+    opened = metaprune.load(tmp_path / "saved")
+    assert type(opened) is type(result.model)
+    assert _dtypes(opened) == _dtypes(result.model)
+    with torch.no_grad():
+        assert torch.equal(opened(**inputs).logits, result.model(**inputs).logits)
