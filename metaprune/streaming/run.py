@@ -26,17 +26,17 @@ from metaprune.streaming.backward import Pulled, pull, pull_back
 from metaprune.streaming.budget import divided
 from metaprune.streaming.chain import Chain, Entry
 from metaprune.streaming.checkpoint import INDEX, Checkpoint, copy_others, write_shard
+from metaprune.streaming.evaluation import divergence_between
 from metaprune.streaming.settings import StreamSettings
 from metaprune.streaming.skeleton import Skeleton
 from metaprune.streaming.solving import curves_of, network_of, put, solved, takes_masks
 from metaprune.streaming.states import States
 from pruners.curves import Curve
-from pruners.curves.trial import divergence, left_out
+from pruners.curves.trial import left_out
 from pruners.recovery.solve_in_order import Ask
 from pruners.solvers.matrix import matrix_shape
-from pruners.statistics import microbatches
 from pruners.statistics.borders import Border
-from pruners.statistics.likelihood import Likelihood, scores_of
+from pruners.statistics.likelihood import Likelihood
 from training.recovery.blocks import BlockError, Example, counted_places, imitate_block
 
 BEGUN, REPORT = "begun.json", "stream.json"
@@ -354,7 +354,11 @@ class Run:
             "sparsity": sum(zeros.values()) / sum(sizes.values()),
             "weights": sum(sizes.values()),
             "parameters": sum(p.numel() for p in self.skeleton.model.parameters()),
-            "divergence": self._divergence(),
+            "divergence": divergence_between(
+                self.chain,
+                self.batches,
+                *(self.states.get(kind, self.blocks) for kind in (DENSE, PRUNED)),
+            ),
             "shares": dict(shares),
             "blocks": dict(zip(self.chain.names, blocks, strict=True)),
             "examples": sum(len(entry.hidden) for entry in self.entries),
@@ -362,27 +366,6 @@ class Run:
             "versions": versions(),
             "machine": machine(),
         }
-
-    def _divergence(self) -> float | None:
-        """KL(dense ‖ pruned) in nats, the mean over predictions of the calibration."""
-        ends = [self.states.get(kind, self.blocks) for kind in (DENSE, PRUNED)]
-        total, count = 0.0, 0
-        for batch, *both in zip(self.batches, *ends, strict=True):
-            # The scores of one example at a time: vocabularies are large.
-            pieces = list(microbatches([batch], 1))
-            whole = len(pieces) != len(both[0])
-            parts = (
-                [(batch, *both)] if whole else zip(pieces, *(e.split(1) for e in both), strict=True)
-            )
-            for piece, *states in parts:
-                said = []
-                for state in states:
-                    with torch.no_grad():
-                        scores, counted = scores_of(self.chain.leave(piece, state), piece)
-                    said.append(scores[counted].float().log_softmax(-1))
-                total += float(divergence(*said).double().sum())
-                count += len(said[0])
-        return total / max(1, count)
 
     def _through(self, block: nn.Module, i: int, kind: str) -> list[Tensor]:
         """What a block hands on, of every batch."""
