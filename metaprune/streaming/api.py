@@ -53,6 +53,7 @@ def stream(
             begun with others.
     """
     settings = from_mapping(StreamSettings, options)
+    _ = settings.share  # refused before anything is read
     given = [calibration] if isinstance(calibration, torch.Tensor | Mapping) else calibration
     batches = [
         (batch,) if isinstance(batch, torch.Tensor) else batch

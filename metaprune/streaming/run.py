@@ -183,7 +183,7 @@ class Run:
                     names = [name for name, p in block.named_parameters() if p.ndim > 1]
                     hidden = self.states.get(DENSE, i)
                     found, before = pull_back(self.chain, i, names, hidden, self.entries, pulled)
-                if self.settings.descent is not None and (end := pulled.curvature()) is not None:
+                if self.settings.imitate is not None and (end := pulled.curvature()) is not None:
                     found[END] = end
                 self.states.keep(GRADIENT, i, before.gradients)
                 write_tensors(self._curvature(i), found)
@@ -267,7 +267,7 @@ class Run:
             dtypes = {w: stored[self.skeleton.names[inside + w]].dtype for w in found.values}
             put(block, found.values, dtypes)
             told: dict[str, Any] = {"errors": found.errors, "notes": found.notes}
-            if settings.descent is not None:
+            if settings.imitate is not None:
                 told["imitated"] = self._imitated(i, block, pruned, found.masks, curvature)
                 moved = dict(block.named_parameters())
                 put(block, moved, {w: stored[self.skeleton.names[inside + w]].dtype for w in moved})
@@ -292,7 +292,7 @@ class Run:
         curvature: Mapping[str, Tensor],
     ) -> tuple[float, float]:
         """Steps on a block; its relative error on batches left out, before and after."""
-        settings = self.settings.descent
+        settings = self.settings.imitate
         assert settings is not None
         wanted = self.states.get(DENSE, i + 1)
         met = [
@@ -308,7 +308,7 @@ class Run:
 
     def _judges(self) -> list[int]:
         """Which batches judge the steps on blocks; none where there are no steps."""
-        settings = self.settings.descent
+        settings = self.settings.imitate
         if settings is None:
             return []
         judging = left_out(range(len(self.batches)), settings.held_out)[1]

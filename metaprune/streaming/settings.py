@@ -13,7 +13,7 @@ from metaprune.patterns.masks import Masks
 from pruners import Target, solvers
 from pruners.curves.masks import HELD
 from pruners.solvers import DEFAULT, MaskPattern
-from training.config import check_positive, from_mapping
+from training.config import check_positive
 from training.recovery.blocks import BlockDescent
 
 BUDGETS = ("expected-loss", "uniform")
@@ -49,7 +49,7 @@ class StreamSettings:
     budget: str | None = None
     solver: str = DEFAULT
     sides: int = 2
-    imitate: Mapping[str, Any] | None = None
+    imitate: BlockDescent | None = None
     ignore: Sequence[str] = ()
     batch_size: int = 8
     activations: Literal["recomputed", "kept"] = "recomputed"
@@ -64,11 +64,8 @@ class StreamSettings:
                 f'stream prunes by masks (got pattern "{self.pattern}"); choose among '
                 f"{', '.join(Masks.forms)}, or prune with metaprune.prune where the model fits"
             )
-        if found.chooses and (self.target is None or set(self.target) != {"sparsity"}):
-            raise ValueError(
-                f'pattern "{self.pattern}" takes target {{"sparsity": 0.5}} (got {self.target}); '
-                "2:4 takes none"
-            )
+        if found.chooses and self.target is not None:
+            _ = self.share
         if not found.chooses and self.target is not None:
             raise ValueError(f'pattern "{self.pattern}" leaves no choice; leave the target out')
         if self.budget not in (None, *BUDGETS):
@@ -85,7 +82,6 @@ class StreamSettings:
                 f'solver "{self.solver}" reads {", ".join(extra)}, which no single block has; '
                 "choose admm, sparsegpt, wanda or magnitude"
             )
-        _ = self.descent, self.share
 
     @property
     def mask(self) -> MaskPattern:
@@ -94,10 +90,18 @@ class StreamSettings:
 
     @property
     def share(self) -> float:
-        """Of the weights that take masks, what stays."""
+        """Of the weights that take masks, what stays.
+
+        Raises:
+            ValueError: the pattern leaves a choice, and no sparsity is given.
+        """
         if self.mask.m:
             return self.mask.n / self.mask.m
-        assert self.target is not None
+        if self.target is None or set(self.target) != {"sparsity"}:
+            raise ValueError(
+                f'pattern "{self.pattern}" takes target {{"sparsity": 0.5}} (got {self.target}); '
+                "2:4 takes none"
+            )
         return 1 - float(Target.parse(self.target).asked["sparsity"])
 
     @property
@@ -109,13 +113,6 @@ class StreamSettings:
     def curved(self) -> bool:
         """Whether the curvature of the predictions is needed."""
         return self.sides == 2 or self.rule == "expected-loss"
-
-    @property
-    def descent(self) -> BlockDescent | None:
-        """The steps on every block."""
-        if self.imitate is None:
-            return None
-        return from_mapping(BlockDescent, self.imitate, "imitate")
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""

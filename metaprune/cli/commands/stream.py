@@ -47,6 +47,7 @@ def run(config: DictConfig) -> None:
     target = content.get("target") or {}
     content["target"] = {key: value for key, value in target.items() if value is not None} or None
     settings, here = from_mapping(StreamSettings, content), from_mapping(StreamConfig, own)
+    _ = settings.share  # refused before anything is read
     datasets.check_settings(here.data)
     Checkpoint.of(here.path)  # refused before text is read
     refuse_filled(here.output)

@@ -114,9 +114,10 @@ class Killed(BaseException):
     """Not an exception that anybody handles."""
 
 
+@pytest.mark.parametrize("every", [9, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("way", WAYS)
 def test_killed_at_any_write_it_goes_on_to_the_same_bytes(
-    way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    way: str, every: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     saved("llama", tmp_path / "dense")
     writes = [0]
@@ -132,7 +133,7 @@ def test_killed_at_any_write_it_goes_on_to_the_same_bytes(
     wanted = streamed(tmp_path / "dense", tmp_path / "once", **WAYS[way])
     count = writes[0]
     assert count > 15
-    for at in range(1, count + 1, 1 if way == "2:4" else 4):
+    for at in range(1, count + 1, every):
         writes[0], last[0] = 0, at
         output = tmp_path / f"killed-{at}"
         with pytest.raises(Killed):

@@ -58,7 +58,6 @@ def test_batches_that_begin_anew_for_each_layer_give_the_same(name):
     assert once.values.keys() == again.values.keys()
     assert all(torch.equal(once.values[key], again.values[key]) for key in once.values)
     assert once.errors == again.errors
-    assert threading.active_count() == 1
 
 
 def test_the_last_layer_gets_the_best_weights_for_the_network_that_is_there():
