@@ -44,7 +44,7 @@ def contents(folder: Path) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("family", [*FAMILIES, *APART])
-@pytest.mark.parametrize("way", ["2:4", "expected loss"])
+@pytest.mark.parametrize("way", ["2:4", pytest.param("expected loss", marks=pytest.mark.slow)])
 def test_the_result_is_a_checkpoint_like_the_one_before(
     family: str, way: str, tmp_path: Path
 ) -> None:
@@ -114,7 +114,7 @@ class Killed(BaseException):
     """Not an exception that anybody handles."""
 
 
-@pytest.mark.parametrize("every", [9, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("every", [12, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("way", WAYS)
 def test_killed_at_any_write_it_goes_on_to_the_same_bytes(
     way: str, every: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
