@@ -42,8 +42,8 @@ from training.recovery.blocks import BlockError, Example, counted_places, imitat
 BEGUN, REPORT = "begun.json", "stream.json"
 END = "<end>"
 """Name of the curvature where a block ends, beside those of its weights."""
-GRADIENT, DENSE, PRUNED, CURVED = "gradient", "dense", "pruned", "curvature"
-"""Kinds of states: gradients and hidden states where blocks begin, curvature of their weights."""
+GRADIENT, DENSE, PRUNED = "gradient", "dense", "pruned"
+"""Kinds of states where blocks begin: gradients, and hidden states of either network."""
 
 
 class Run:
@@ -77,10 +77,11 @@ class Run:
         self.batches, self.checkpoint = list(batches), checkpoint
         self.judges = self._judges()
         self.work = output.with_name(f".{output.name}.part")
-        self.states, self.started = States(self.work / "states"), perf_counter()
+        self.device = torch.device(device)
+        self.states = States(self.work / "states", self.device)
         begun = self._begun()
-        self.skeleton = Skeleton(checkpoint, getattr(torch, settings.dtype), device)
-        self.batches = [_moved(batch, self.skeleton.device) for batch in self.batches]
+        self.skeleton = Skeleton(checkpoint, getattr(torch, settings.dtype), self.device)
+        self.batches = [_moved(batch, self.device) for batch in self.batches]
         self.chain = Chain(self.skeleton, self.batches[0])
         self.ignored = spared(self.skeleton.model, settings.ignore)
         self._check_masks()
@@ -207,11 +208,8 @@ class Run:
 
     def _surveyed(self, i: int) -> dict[str, Any]:
         """Shapes and curves of the weights of a block that take masks."""
-        path, name, settings = (
-            self.work / f"survey-{i:05d}.json",
-            self.chain.names[i],
-            self.settings,
-        )
+        path, name = self.work / f"survey-{i:05d}.json", self.chain.names[i]
+        settings = self.settings
         if not path.is_file():
             with self.skeleton.filled(name) as block:
                 inputs = self.chain.inputs(i, self.entries[0].hidden, self.entries[0])
@@ -220,17 +218,17 @@ class Run:
                 curves: dict[str, Curve] = {}
                 if settings.rule == "expected-loss" and names:
                     batches = self._inputs(i, self.states.get(DENSE, i))
-                    found = read_tensors(self._curvature(i))[0]
+                    curvature = self._curved(i)
                     curves = curves_of(
-                        net, block, batches, found, names, settings.mask, settings.solver
+                        net, block, batches, curvature, names, settings.mask, settings.solver
                     )
             told = {
                 "shapes": {weight: matrix_shape(net, weight) for weight in names},
                 "curves": {weight: (curve.kept, curve.losses) for weight, curve in curves.items()},
             }
             write_text(path, json.dumps(told))
-        found_: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return found_
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return found
 
     def _solve(self, shares: Mapping[str, float]) -> None:
         """Masks and weights of every block, and what the pruned blocks hand on."""
@@ -250,7 +248,7 @@ class Run:
         started, name, settings = perf_counter(), self.chain.names[i], self.settings
         inside = f"{name}."
         dense, pruned = (self._inputs(i, self.states.get(kind, i)) for kind in (DENSE, PRUNED))
-        curvature = read_tensors(self._curvature(i))[0] if settings.curved else {}
+        curvature = self._curved(i) if settings.curved else {}
         with self.skeleton.filled(name) as block:
             if not self.states.has(DENSE, i + 1):
                 self.states.keep(DENSE, i + 1, self._through(block, i, DENSE))
@@ -375,13 +373,18 @@ class Run:
     def _inputs(self, i: int, hidden: Sequence[Tensor]) -> list[dict[str, Any]]:
         """Keyword arguments of a block, for every batch."""
         return [
-            self.chain.inputs(i, each.to(self.skeleton.device), entry)
+            self.chain.inputs(i, each, entry)
             for each, entry in zip(hidden, self.entries, strict=True)
         ]
 
     def _ignored_in(self, block: str) -> list[str]:
         inside = f"{block}."
         return [name.removeprefix(inside) for name in self.ignored if name.startswith(inside)]
+
+    def _curved(self, i: int) -> dict[str, Tensor]:
+        """Curvature of the weights of a block, and where it ends."""
+        found, _ = read_tensors(self._curvature(i))
+        return {name: value.to(self.device) for name, value in found.items()}
 
     def _curvature(self, i: int) -> Path:
         return self.work / f"curvature-{i:05d}.safetensors"

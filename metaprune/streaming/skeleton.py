@@ -75,21 +75,22 @@ class Skeleton:
     def _take(self, modules: Iterable[nn.Module]) -> list[nn.Module]:
         """Read the parameters of modules, those of their own alone."""
         taken = list(modules)
-        places = {
-            self.names[f"{path}.{key}" if path else key]: (module, key)
+        places = [
+            (module, key, self.names[f"{path}.{key}" if path else key])
             for module in taken
             for path in (self._paths[module],)
             for key, parameter in module._parameters.items()
             if parameter is not None
+        ]
+        # Modules that share a weight get one tensor.
+        values = {
+            stored: nn.Parameter(value.to(self.device, self.dtype), requires_grad=False)
+            for stored, value in self.checkpoint.read(dict.fromkeys(p[2] for p in places)).items()
         }
-        values = self.checkpoint.read(places)
         for module in taken:
             self._held[module] = dict(module._parameters)
-        for stored, (module, key) in places.items():
-            value = values[stored].to(self.device)
-            if value.is_floating_point():
-                value = value.to(self.dtype)
-            module._parameters[key] = nn.Parameter(value, requires_grad=False)
+        for module, key, stored in places:
+            module._parameters[key] = values[stored]
         return taken
 
     def _release(self, modules: Iterable[nn.Module]) -> None:
@@ -110,7 +111,9 @@ class Skeleton:
         names = [name for name, _ in self.model.named_buffers() if name in self.checkpoint.files]
         for name, value in self.checkpoint.read(names).items():
             self.model.get_buffer(name).copy_(value)
-        self.model.to(self.device) if self.device.type != "cpu" else None
+        for module in self.model.modules():
+            for key, buffer in module._buffers.items():
+                module._buffers[key] = None if buffer is None else buffer.to(self.device)
 
 
 def _without_weights(folder: Path, dtype: torch.dtype, attention: str | None) -> nn.Module:

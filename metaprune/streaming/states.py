@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from graphs.tools.files import read_tensors, write_tensors
@@ -17,9 +18,11 @@ class States:
 
     Args:
         folder: of the files.
+        device: on which they are read.
     """
 
     folder: Path
+    device: torch.device
 
     def has(self, kind: str, place: int) -> bool:
         """Whether they were kept."""
@@ -38,7 +41,7 @@ class States:
             ValueError: its file is damaged.
         """
         found, _ = read_tensors(self._path(kind, place))
-        return [found[name] for name in sorted(found)]
+        return [found[name].to(self.device) for name in sorted(found)]
 
     def drop(self, kind: str, place: int) -> None:
         """Let go of a list, if it is there."""
