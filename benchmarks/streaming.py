@@ -20,21 +20,13 @@ from typing import Any
 
 import torch
 
+from benchmarks.curvature_cost import SHAPE
 from benchmarks.pages.records import RECORDS
 from benchmarks.scale import resident
 from metaprune.results.provenance import versions
 
 SHAPES: dict[str, dict[str, Any]] = {
-    "110M": {
-        "hidden_size": 768,
-        "intermediate_size": 2048,
-        "num_hidden_layers": 12,
-        "num_attention_heads": 12,
-        "num_key_value_heads": 12,
-        "vocab_size": 32000,
-        "tie_word_embeddings": True,
-        "dtype": "float32",
-    },
+    "110M": {**SHAPE, "dtype": "float32"},
     "1.1B": {
         "hidden_size": 2048,
         "intermediate_size": 5632,

@@ -19,7 +19,7 @@ from metaprune.settings import WITHOUT_TARGET, Settings
 from metaprune.transforming import parse as parse_transform
 from metaprune.transforming import told, transformed
 from pruners import Plan, budgets
-from pruners.recovery.base import RECOVERIES, Asked, Recovery, methods, named, pair_of
+from pruners.recovery.base import RECOVERIES, Asked, Recovery, methods, pair_of
 from pruners.solvers import SOLVERS
 from training.config import arguments
 
@@ -210,19 +210,38 @@ def recovery_for(
     asked = expanded(recovery, pattern, job.measured)
     found = made(asked, pattern.prunes if strict else None)
     found = [method for method in found if pattern.prunes in method.serves]
-    there = {"batches": job.measured, "data": job.data is not None, "teacher": True}
-    remedies = {
-        "batches": "calibration: pass `calibration` or `data`",
-        "data": "data: pass `data` (training.data.load(...))",
-    }
+    check_needs(found, job, taught=True)
+    return found
+
+
+REMEDIES = {
+    "batches": "calibration: pass `calibration` or `data`",
+    "data": "data: pass `data` (training.data.load(...))",
+    "teacher": "the dense network: pass `teacher`",
+}
+"""What a recovery method may need → how it is given."""
+
+
+def check_needs(found: Sequence[Recovery], job: Job, *, taught: bool) -> None:
+    """Refuse recovery methods without what they need.
+
+    Args:
+        found: the methods.
+        job: with batches and data, or without.
+        taught: whether there is a dense network to learn from.
+
+    Raises:
+        ValueError: with the first method that lacks something, and the remedy.
+    """
+    there = {"batches": job.measured, "data": job.data is not None, "teacher": taught}
     for method in found:
         missing = [need for need in sorted(method.needs) if not there.get(need, False)]
         if missing:
+            asked = ", ".join(one.name for one in found)
             raise ValueError(
-                f'recovery method "{method.name}" needs {remedies.get(missing[0], missing[0])}, or '
-                f"leave it out (asked: {', '.join(named(asked))})"
+                f'recovery method "{method.name}" needs {REMEDIES.get(missing[0], missing[0])}, or '
+                f"leave it out (asked: {asked})"
             )
-    return found
 
 
 def refuse_idle(recovery: Sequence[Asked], prunes: Sequence[str]) -> None:

@@ -14,6 +14,7 @@ from graphs.calls.copying import copy_module
 from metaprune.calibration import Calibration
 from metaprune.job import Job
 from metaprune.patterns.base import run
+from metaprune.planning import check_needs
 from metaprune.result import Result
 from metaprune.results.accounting import summary
 from metaprune.results.dense import Dense
@@ -24,13 +25,6 @@ from pruners import Plan
 from pruners.recovery.base import Pruning, Recovery, methods
 from training.data.core import Data
 from training.recovery.masked import masks_of
-
-REMEDIES = {
-    "batches": "calibration: pass `calibration`, `data` or a loader",
-    "data": "data: pass `data` (training.data.load(...))",
-    "teacher": "the dense network: pass `teacher`",
-}
-"""What a method may need → how it is given."""
 
 
 @torch.inference_mode(False)
@@ -114,17 +108,13 @@ def _made(
     found = methods(list(recovery))
     if not found:
         raise ValueError('recover takes methods, such as ["imitate"] (got none)')
-    there = {"batches": job.measured, "data": job.data is not None, "teacher": teacher is not None}
     for method in found:
         if method.stage != "after":
             raise ValueError(
                 f'recovery method "{method.name}" acts while a network is pruned, not after it: '
                 "give it to metaprune.prune"
             )
-        for need in sorted(method.needs):
-            if not there.get(need, False):
-                told = REMEDIES.get(need, need)
-                raise ValueError(f'recovery method "{method.name}" needs {told}')
+    check_needs(found, job, taught=teacher is not None)
     return found
 
 
