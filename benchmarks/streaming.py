@@ -1,6 +1,6 @@
 r"""Time and memory of streamed pruning, against the size of a Llama without training.
 
-    python -m benchmarks.streaming --folder DIR [--shapes 110M 1.1B] [--patterns 2:4 unstructured]
+    python -m benchmarks.streaming --folder DIR [--shapes 110M 1.1B]
 
 Every run is a fresh process with one thread; the checkpoint is written to the folder first, where
 it is not there yet. Memory is what the process takes at most above what it took when all packages
@@ -52,7 +52,10 @@ WAYS: dict[str, dict[str, Any]] = {
 }
 """Label → settings of `metaprune.stream`."""
 
-EXAMPLES, TOKENS = 16, 256
+EXAMPLES, TOKENS, BATCH = 16, 256, 2
+WHOLE = "in memory"
+HOWS = ("recomputed", "kept", WHOLE)
+"""What becomes of activations inside a block, and the same without streaming."""
 RECORD = RECORDS / "streaming.jsonl"
 
 
@@ -74,7 +77,7 @@ def checkpoint(folder: Path, shape: str) -> Path:
     return path
 
 
-def measure(path: Path, output: Path, way: str, activations: str) -> dict[str, Any]:
+def measure(path: Path, output: Path, way: str, how: str) -> dict[str, Any]:
     """Prune once in this process."""
     import accelerate  # noqa: F401
     import transformers.models.llama.modeling_llama  # noqa: F401
@@ -86,19 +89,36 @@ def measure(path: Path, output: Path, way: str, activations: str) -> dict[str, A
     size = sum(file.stat().st_size for file in path.glob("*.safetensors")) / 2**20
     tokens = torch.randint(0, 32000, (EXAMPLES, TOKENS), generator=torch.Generator().manual_seed(0))
     loaded, started, cpu = resident("VmRSS"), time.perf_counter(), time.process_time()
-    metaprune.stream(
-        path, output, [tokens], batch_size=2, activations=activations, **WAYS[way],
-        tell=lambda *step: print(*step, f"{resident('VmHWM') - loaded:.0f} MB", file=sys.stderr),
-    )  # fmt: skip
-    report = json.loads((output / "stream.json").read_text())
+    if how == WHOLE:
+        in_memory(path, output, tokens, WAYS[way])
+    else:
+        metaprune.stream(path, output, [tokens], batch_size=BATCH, activations=how, **WAYS[way])
     return {
         "checkpoint_mb": round(size, 1),
         "memory_mb": round(resident("VmHWM") - loaded, 1),
         "process_mb": round(resident("VmHWM"), 1),
         "cpu_seconds": round(time.process_time() - cpu, 1),
         "seconds": round(time.perf_counter() - started, 1),
-        "sparsity": report["sparsity"],
     }
+
+
+def in_memory(path: Path, output: Path, tokens: torch.Tensor, settings: dict[str, Any]) -> None:
+    """The same by `metaprune.prune`: embedding and head dense, every layer solved once."""
+    import metaprune
+    from training import sources
+
+    options = dict(settings)
+    order = {"sides": options.pop("sides", 2), "rounds": 1}
+    pruned = metaprune.prune(
+        sources.load("transformers", path=str(path)),
+        (tokens[:BATCH],),
+        calibration=[(part,) for part in tokens.split(BATCH)],
+        ignore=["lm_head", "*.embed_tokens"],
+        recovery=[{"order": order}],
+        metanet=None,
+        **options,
+    )
+    pruned.model.save_pretrained(output)
 
 
 def main() -> None:
@@ -107,20 +127,20 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True, help="of checkpoints and results")
     parser.add_argument("--shapes", nargs="+", default=list(SHAPES), choices=SHAPES)
     parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=WAYS)
-    parser.add_argument("--activations", nargs="+", default=["recomputed", "kept"])
+    parser.add_argument("--hows", nargs="+", default=list(HOWS), choices=HOWS)
     parser.add_argument("--output", type=Path, default=RECORD, help="file of the records")
-    parser.add_argument("--one", nargs=3, metavar=("SHAPE", "WAY", "ACTIVATIONS"), help="a worker")
+    parser.add_argument("--one", nargs=3, metavar=("SHAPE", "WAY", "HOW"), help="a worker")
     given = parser.parse_args()
     if given.one:
-        shape, way, activations = given.one
+        shape, way, how = given.one
         path, output = checkpoint(given.folder, shape), given.folder / "pruned"
         shutil.rmtree(output, ignore_errors=True)
-        print(json.dumps(measure(path, output, way, activations)))
+        print(json.dumps(measure(path, output, way, how)))
         shutil.rmtree(output)
         return
     done = given.output.read_text().splitlines() if given.output.is_file() else []
     known = {tuple(json.loads(line)["run"]) for line in done}
-    for run in [(s, w, a) for s in given.shapes for w in given.ways for a in given.activations]:
+    for run in [(s, w, a) for s in given.shapes for w in given.ways for a in given.hows]:
         if run in known:
             continue
         checkpoint(given.folder, run[0])
