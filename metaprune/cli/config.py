@@ -109,8 +109,13 @@ def architecture(settings: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 @source("pruned")
-def from_pruned(*, path: str) -> nn.Module:
-    """Load a network that `metaprune prune` or `Result.save` wrote."""
+def from_pruned(*, path: str, trust: bool = False) -> nn.Module:
+    """Load a network that `metaprune prune` or `Result.save` wrote.
+
+    Args:
+        path: its folder.
+        trust: run the function that the folder may name (`metaprune.load`).
+    """
     from metaprune.saving.folder import load
 
-    return load(path)
+    return load(path, trust=trust)

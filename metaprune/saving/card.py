@@ -14,13 +14,14 @@ OPENED = {
 }
 
 
-def card(result: Pruned, name: str, kind: str) -> str:
+def card(result: Pruned, name: str, kind: str, trust: bool) -> str:
     """A README for a folder.
 
     Args:
         result: what was saved.
         name: of the folder.
         kind: how it comes back; a key of `OPENED`.
+        trust: whether opening it runs a function of the user's.
     """
     dense, now = result.report["dense"], result.report["achieved"]
     rows = [
@@ -42,7 +43,7 @@ A network pruned by metaprune: {steps}.
 
 ```python
 import metaprune
-model = metaprune.load("{name}")   # comes back {OPENED[kind]}
+model = metaprune.load("{name}"{", trust=True" if trust else ""})   # comes back {OPENED[kind]}
 ```
 
 `plan.json` says what was kept and can be edited and replayed with `metaprune.apply`; `report.json`

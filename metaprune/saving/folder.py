@@ -45,6 +45,8 @@ EXAMPLE, PROGRAM, CARD = "example.safetensors", "program.pt2", "README.md"
 SAME = 1e-3
 """How far outputs of an opened network may be off in float32, of the largest one."""
 KINDS = ("source", "transformers", "exported")
+OWN = frozenset({"family"})
+"""Sources of architectures that run nothing but metaprune's own code."""
 
 
 def save(result: Pruned, folder: Path, source: Mapping[str, Any] | None = None) -> Path:
@@ -69,18 +71,21 @@ def save(result: Pruned, folder: Path, source: Mapping[str, Any] | None = None) 
         result.plan.save(inside / PLAN)
         write_text(inside / REPORT, json.dumps(result.report, indent=1, ensure_ascii=False) + "\n")
         opened = "plain" if how.get("plain") else kind
-        write_text(inside / CARD, card(result, folder.name, opened))
+        trust = kind == "source" and not _is_own(how["dense"]["architecture"]["source"])
+        write_text(inside / CARD, card(result, folder.name, opened, trust))
         _check(result, inside)
     return folder
 
 
-def load(folder: str | Path, *, dense: nn.Module | None = None) -> nn.Module:
+def load(folder: str | Path, *, dense: nn.Module | None = None, trust: bool = False) -> nn.Module:
     """The pruned network that `Result.save` wrote.
 
     Args:
         folder: what `save` made.
         dense: a model of the architecture that was pruned, in any weights: what was saved as its
             exported graph comes back in this class, if the pruned model had it. Left as it was.
+        trust: run the function that the folder may name as the source of its architecture, in a
+            package or a file; without it such a folder is refused.
 
     Returns:
         The module, in its own class where the folder says how to build that, else the exported
@@ -88,7 +93,7 @@ def load(folder: str | Path, *, dense: nn.Module | None = None) -> nn.Module:
 
     Raises:
         FileNotFoundError: something is missing.
-        ValueError: something is damaged or does not fit; says what.
+        ValueError: something is damaged or does not fit, or asks to be trusted; says what.
     """
     inside = Path(folder)
     how = _read_how(inside)
@@ -106,7 +111,7 @@ def load(folder: str | Path, *, dense: nn.Module | None = None) -> nn.Module:
     elif how.get("plain"):
         model = cast(classes.read(inside, how["dense"]["architecture"]))
     else:
-        model = cast(_on(cast(_built(how)), inside, how))
+        model = cast(_on(cast(_built(how, inside, trust)), inside, how))
     if not how.get("plain") or dense is not None:
         load_state(model, tensors, str(inside / MODEL))
     untrained = set(how.get("untrained", ()))
@@ -133,12 +138,28 @@ def _how(result: Pruned, source: Mapping[str, Any] | None) -> tuple[str, dict[st
     return "transformers" if is_transformer(result.model) else "exported", how
 
 
-def _built(how: Mapping[str, Any]) -> nn.Module:
-    """The dense architecture; its values do not matter."""
+def _built(how: Mapping[str, Any], inside: Path, trust: bool) -> nn.Module:
+    """The dense architecture; its values do not matter.
+
+    Raises:
+        ValueError: the folder names what would be run or read for it, and is not trusted.
+    """
     architecture = how["dense"]["architecture"]
     if how["kind"] == "source":
-        return sources.load(**architecture["source"])
+        source = dict(architecture["source"])
+        if not trust and not _is_own(source):
+            raise ValueError(
+                f"{str(inside)!r} says that its architecture comes from {source}, which would be "
+                "run to open it: load it with trust=True if you know where it is from, or give "
+                "the architecture yourself, dense=..."
+            )
+        return sources.load(**source)
     return classes.build(architecture).eval()
+
+
+def _is_own(source: Mapping[str, Any]) -> bool:
+    """Whether a source runs nothing but metaprune's own code, and reads no other file."""
+    return source.get("source") in OWN and source.get("path") is None
 
 
 def _on(dense: nn.Module, inside: Path, how: Mapping[str, Any]) -> nn.Module:
@@ -179,7 +200,10 @@ def _check(result: Pruned, inside: Path) -> None:
         ValueError: they differ.
     """
     inputs = as_inputs(result.example_inputs)
-    found, expected = outputs(load(inside), inputs), outputs(working_copy(result.model), inputs)
+    found, expected = (
+        outputs(load(inside, trust=True), inputs),
+        outputs(working_copy(result.model), inputs),
+    )
     if not agree(found, expected, tolerance=_kernels):
         raise ValueError(
             "the saved network does not compute what the pruned model computes, so nothing was "

@@ -17,7 +17,8 @@ def recommendation(report: Report) -> str:
     if entry is None:
         return f"<p>{NOTHING}</p>" if report.entries else "<p>Nothing was pruned.</p>"
     said = "".join(f"<p>{escape(sentence)}</p>" for sentence in sentences(report, entry))
-    return f"{said}<pre>{escape(code(entry))}</pre>"
+    own = report.config.get("model", {}).get("source") != "function"
+    return f"{said}<pre>{escape(code(entry, trust=not own))}</pre>"
 
 
 def sentences(report: Report, entry: Entry) -> list[str]:
@@ -48,10 +49,16 @@ def sentences(report: Report, entry: Entry) -> list[str]:
     return found
 
 
-def code(entry: Entry) -> str:
-    """Python that opens the network, from the folder of the report."""
+def code(entry: Entry, trust: bool = False) -> str:
+    """Python that opens the network, from the folder of the report.
+
+    Args:
+        entry: of the network.
+        trust: whether opening it runs a function of the user's.
+    """
+    trusted = ", trust=True" if trust else ""
     return (
         "import metaprune  # in the folder of this report\n"
-        f'model = metaprune.load("{entry.folder}")\n'
+        f'model = metaprune.load("{entry.folder}"{trusted})\n'
         "outputs = model(inputs)"
     )

@@ -61,7 +61,7 @@ def test_targets_are_met_by_what_was_built(target, budget):
 def test_results_open_again_and_plans_replay(tmp_path: Path, pattern, target, budget):
     result = prune(pattern=pattern, target=target, budget=budget)
     x = images(5, seed=9)[0]
-    loaded = metaprune.load(result.save(tmp_path / "own", source=SOURCE))
+    loaded = metaprune.load(result.save(tmp_path / "own", source=SOURCE), trust=True)
     assert type(loaded) is nn.Sequential
     assert torch.equal(outputs(loaded, x), outputs(result.model, x))
     bare = metaprune.load(result.save(tmp_path / "bare"))

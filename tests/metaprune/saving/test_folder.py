@@ -43,7 +43,7 @@ def outputs(model, x):
 def test_own_class_comes_back_from_its_source(tmp_path):
     result = prune_cnn(calibration=[images(16)])
     folder = result.save(tmp_path / "pruned", source=SOURCE)
-    model = metaprune.load(folder)
+    model = metaprune.load(folder, trust=True)
     assert type(model) is type(result.model)
     assert torch.equal(outputs(model, images(7)[0]), outputs(result.model, images(7)[0]))
     state = model.state_dict()
@@ -57,8 +57,8 @@ def test_other_kernels_of_half_precision_are_no_other_network(tmp_path, dtype, m
     load = saving.load
 
     def off_by(share):
-        def opened(folder):
-            found = load(folder)
+        def opened(folder, **options):
+            found = load(folder, **options)
             found.register_forward_hook(lambda _, __, output: output * (1 + share))
             return found
 
@@ -78,7 +78,7 @@ def test_half_precision_comes_back_in_the_class_of_its_source(tmp_path, pattern)
     result = metaprune.prune(model, inputs, pattern=pattern, target=target, metanet=None)
     folder = result.save(tmp_path / "pruned", source=SOURCE)
     dense = cnn()
-    for opened in (metaprune.load(folder), metaprune.load(folder, dense=dense)):
+    for opened in (metaprune.load(folder, trust=True), metaprune.load(folder, dense=dense)):
         assert type(opened) is type(result.model)
         assert {p.dtype for p in opened.parameters()} == {torch.bfloat16}
         assert torch.equal(outputs(opened, *inputs), outputs(result.model, *inputs))
@@ -148,7 +148,7 @@ def test_classes_that_keep_weights_in_single_precision_open(tmp_path, dtype, pat
     inputs = {"input_ids": ids, "decoder_input_ids": ids[:, :5]}
     result = metaprune.prune(model, inputs, pattern=pattern, target=target)
     folder = result.save(tmp_path / "t5")
-    opened = metaprune.load(folder)
+    opened = metaprune.load(folder, trust=True)
     with torch.no_grad():
         assert torch.equal(opened(**inputs).logits, result.model(**inputs).logits)
     plain = dict(T5ForConditionalGeneration.from_pretrained(folder).named_parameters())
@@ -208,7 +208,7 @@ def test_damage_is_a_clear_error(tmp_path, name):
     content = (folder / name).read_bytes()
     (folder / name).write_bytes(content[: len(content) // 2])
     with pytest.raises(ValueError, match=name.partition(".")[0]):
-        metaprune.load(folder)
+        metaprune.load(folder, trust=True)
 
 
 def test_no_folder_is_a_clear_error(tmp_path):
@@ -249,7 +249,7 @@ def test_what_is_not_trained_stays_so(tmp_path, options):
     dense[0].weight.requires_grad_(False)
     result = metaprune.prune(dense, images(), target={"macs": "50%"}, metanet=None)
     result.model.train()
-    model = metaprune.load(result.save(tmp_path / "pruned", **options))
+    model = metaprune.load(result.save(tmp_path / "pruned", **options), trust=True)
     trained = [name for name, p in result.model.named_parameters() if p.requires_grad]
     assert [name for name, p in model.named_parameters() if p.requires_grad] == trained
     assert len(trained) < len(list(model.parameters()))
@@ -276,3 +276,40 @@ def test_repairs_are_reported():
     result = prune_cnn()
     assert any(field == "out_channels" for _, field, _, _ in result.report["repaired"])
     assert json.loads(json.dumps(result.report)) == result.report
+
+
+RUN: list[str] = []
+
+
+def hostile():
+    """What a folder of somebody else's may name."""
+    RUN.append("it ran")
+    return cnn()
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        {"source": "function", "function": f"{__name__}:hostile"},
+        {"source": "function", "function": "FILE:hostile"},
+        {"source": "pruned", "path": "elsewhere"},
+        {"source": "family", "family": "cnn", "path": "elsewhere"},
+    ],
+)
+def test_nothing_that_a_folder_names_is_run_without_trust(source, tmp_path):
+    folder = prune_cnn().save(tmp_path / "pruned", source=SOURCE)
+    file = tmp_path / "mine.py"
+    file.write_text(
+        f"import {__name__} as own\n\nown.RUN.append('imported')\nhostile = own.hostile\n"
+    )
+    how = json.loads((folder / "metaprune.json").read_text())
+    named = {key: value.replace("FILE", str(file)) for key, value in source.items()}
+    how["dense"]["architecture"] = {"source": named}
+    (folder / "metaprune.json").write_text(json.dumps(how))
+    RUN.clear()
+    with pytest.raises(ValueError, match=r"trust=True.*dense="):
+        metaprune.load(folder)
+    assert not RUN
+    if named["source"] == "function":
+        metaprune.load(folder, trust=True)
+        assert RUN

@@ -102,7 +102,7 @@ def test_dtypes_come_back(name, way, kind, tmp_path):
     source = {"source": "function", "function": f"{FUNCTION}:{build.__name__}"}
     result.save(tmp_path / "saved", source=source if way == "source" else None)
     dense = build() if way == "dense" else None
-    opened = metaprune.load(tmp_path / "saved", dense=dense)
+    opened = metaprune.load(tmp_path / "saved", dense=dense, trust=way == "source")
     if way != "program":
         assert type(opened) is type(result.model)
         assert _dtypes(opened) == _dtypes(result.model)
@@ -143,7 +143,7 @@ def test_nested_inputs(name, way, tmp_path):
     result = _result(Nested, inputs)
     source = {"source": "function", "function": f"{FUNCTION}:Nested"} if way == "source" else None
     result.save(tmp_path / "saved", source=source)
-    opened = metaprune.load(tmp_path / "saved")
+    opened = metaprune.load(tmp_path / "saved", trust=True)
     assert (type(opened) is Nested) == (way == "source")
     again = metaprune.load(tmp_path / "saved", dense=Nested())
     assert type(again) is Nested
@@ -180,7 +180,7 @@ def test_transformers_in_bfloat16_keep_the_dtype_of_rotary_tables(rotary, patter
     target = {"sparsity": 0.5} if pattern == "unstructured" else {"macs": "80%"}
     result = metaprune.prune(model, inputs, target=target, pattern=pattern, metanet=None)
     result.save(tmp_path / "saved")
-    opened = metaprune.load(tmp_path / "saved")
+    opened = metaprune.load(tmp_path / "saved", trust=True)
     assert type(opened) is type(result.model)
     assert _dtypes(opened) == _dtypes(result.model)
     with torch.no_grad():
