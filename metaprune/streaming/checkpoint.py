@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from graphs.tools.files import whole_file
+from graphs.tools.files import whole_file, write_text
 
 OTHERS = frozenset((".json", ".jinja", ".model", ".txt"))
 """Endings of the files that belong to a model beside its weights."""
@@ -120,8 +120,25 @@ def write_shard(path: Path, tensors: Mapping[str, Tensor]) -> None:
         save_file(plain, temporary, metadata={"format": "pt"})
 
 
-def copy_others(folder: Path, into: Path) -> None:
-    """Copy what is beside the weights: configuration, tokenizer, generation settings."""
-    for path in sorted(folder.iterdir()):
+def assemble(
+    source: Checkpoint, folder: Path, shards: Mapping[str, Iterable[str]], last: str
+) -> None:
+    """Make a folder with new shards a checkpoint: the tensors that none has, the index, and what is
+    beside the weights (configuration, tokenizer, generation settings).
+
+    Args:
+        source: of everything else.
+        folder: that holds the shards.
+        shards: file → tensors in it.
+        last: file for the tensors that are in none.
+    """
+    files = {key: file for file, keys in shards.items() for key in keys}
+    rest = [key for key in source.files if key not in files]
+    write_shard(folder / last, source.read(rest))
+    files |= dict.fromkeys(rest, last)
+    size = sum((folder / file).stat().st_size for file in {*shards, last})
+    index = {"metadata": {"total_size": size}, "weight_map": dict(sorted(files.items()))}
+    write_text(folder / INDEX, json.dumps(index, indent=2))
+    for path in sorted(source.folder.iterdir()):
         if path.is_file() and path.suffix in OTHERS and path.name != INDEX:
-            shutil.copyfile(path, into / path.name)
+            shutil.copyfile(path, folder / path.name)

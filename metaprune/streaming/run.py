@@ -25,7 +25,7 @@ from metaprune.results.provenance import machine, versions
 from metaprune.streaming.backward import Pulled, pull, pull_back
 from metaprune.streaming.budget import divided
 from metaprune.streaming.chain import Chain, Entry
-from metaprune.streaming.checkpoint import INDEX, Checkpoint, copy_others, write_shard
+from metaprune.streaming.checkpoint import Checkpoint, assemble, write_shard
 from metaprune.streaming.evaluation import divergence_between
 from metaprune.streaming.settings import StreamSettings
 from metaprune.streaming.skeleton import Skeleton
@@ -324,16 +324,10 @@ class Run:
         for i in range(self.blocks):
             if (self.work / self._shard(i)).is_file():
                 os.replace(self.work / self._shard(i), folder / self._shard(i))
-        inside = {key for name in self.chain.names for key in self.skeleton.stored(name)}
-        rest = [key for key in self.checkpoint.files if key not in inside]
-        write_shard(folder / self._shard(self.blocks), self.checkpoint.read(rest))
-        files = {key: self._shard(self.blocks) for key in rest}
-        for i, name in enumerate(self.chain.names):
-            files |= dict.fromkeys(self.skeleton.stored(name), self._shard(i))
-        size = sum((folder / self._shard(i)).stat().st_size for i in range(self.blocks + 1))
-        index = {"metadata": {"total_size": size}, "weight_map": dict(sorted(files.items()))}
-        write_text(folder / INDEX, json.dumps(index, indent=2))
-        copy_others(self.checkpoint.folder, folder)
+        shards = {
+            self._shard(i): self.skeleton.stored(name) for i, name in enumerate(self.chain.names)
+        }
+        assemble(self.checkpoint, folder, shards, self._shard(self.blocks))
         write_text(folder / REPORT, json.dumps(self._report(shares), indent=2))
         os.replace(folder, self.output)
         shutil.rmtree(self.work)
