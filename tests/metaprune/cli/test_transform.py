@@ -33,7 +33,7 @@ def test_a_report_and_a_network_that_opens(run, asked):
     shown = Path("out/report.html").read_text()
     assert all(html.escape(note) in shown for note in entry["transform"]["notes"])
     (folder,) = (path for path in Path("out").iterdir() if path.is_dir() and "model" in path.name)
-    model = metaprune.load(folder)
+    model = metaprune.load(folder, trust=True)
     assert type(model) is Normed
     assert torch.equal(model.norm.weight, torch.ones(16))
     plan = metaprune.Plan.load(Path("out") / f"{folder.name.replace('model', 'plan', 1)}.json")
