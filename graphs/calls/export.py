@@ -29,6 +29,9 @@ from graphs.calls.running import (
 )
 from graphs.errors import TraceError
 
+_GUARDS = "_guards_fn"
+"""Name that `torch.export` gives to the module of its guards."""
+
 
 @contextlib.contextmanager
 def _quiet_export() -> Iterator[None]:
@@ -154,7 +157,8 @@ def export(
             except Exception as error:
                 if not dynamic:
                     raise not_exportable(model, error) from error
-    module = program.module(check_guards=False)
+    module = program.module(check_guards=True)
+    _set_guards_apart(module)
     _inline(module)
     if original is not None:
         refuse_foreign(module, model, original)
@@ -165,6 +169,22 @@ def export(
         if not node.users and (node.op == "get_attr" or asserted):
             module.graph.erase_node(node)
     return module
+
+
+def guards_of(module: nn.Module) -> nn.Module | None:
+    """What a program that `torch.export` made asks of its inputs: a module that takes all of them
+    and raises `AssertionError` where they have sizes that the program would be wrong for.
+    """
+    found = getattr(module, _GUARDS, None)
+    return found if isinstance(found, nn.Module) else None
+
+
+def _set_guards_apart(module: fx.GraphModule) -> None:
+    """Leave calls of the forward alone in the graph; the guards stay beside it."""
+    for node in list(module.graph.nodes):
+        if node.op == "call_module" and node.target == _GUARDS:
+            module.graph.erase_node(node)
+    module.recompile()
 
 
 def _inline(module: fx.GraphModule) -> None:

@@ -14,6 +14,9 @@ from torch.utils import _pytree as pytree
 from graphs.program.program import Program
 from graphs.rules.registry import known_of
 
+GUARDS = "guards"
+"""Name of the part of an exported module that tells which sizes of inputs it is right for."""
+
 
 class ExportedModule(fx.GraphModule):
     """An exported graph as a module: trainable, with working `train()`, `eval()` and `to()`.
@@ -109,6 +112,11 @@ def exported_module(
             root.add_module(name, value)
         else:
             root.register_buffer(name, value.detach().clone(), persistent=False)
+    if program.guards is not None:
+        root.add_module(GUARDS, program.guards)
+        places = [node for node in graph.nodes if node.op == "placeholder"]
+        with graph.inserting_after(places[-1]):
+            graph.call_module(GUARDS, tuple(places))
     module = ExportedModule(root, graph)
     for name, child in root.named_children():
         module.add_module(name, child)
@@ -121,23 +129,21 @@ def exported_module(
     return module
 
 
-def insist_on_batch(module: ExportedModule) -> ExportedModule:
-    """Make a program that was recorded for one number of examples refuse any other, in place.
+def insist_on_sizes(module: ExportedModule) -> ExportedModule:
+    """Make a program that was recorded for inputs of some sizes refuse any other, in place.
 
-    Some operators read past the end of states that are too few instead of raising.
+    Constants of those sizes are in its calls, and some operators read past the end of what is too
+    short instead of raising.
     """
     graph = module.graph
     places = [n for n in graph.nodes if n.op == "placeholder"]
-    for place in reversed(places):
-        held = place.meta.get("val")
-        if not isinstance(held, torch.Tensor) or not held.dim():
-            continue
-        with graph.inserting_after(places[-1]):
-            size_ = graph.call_function(torch.ops.aten.sym_size.int, (place, 0))
-        with graph.inserting_after(size_):
-            same = graph.call_function(operator.eq, (size_, int(held.shape[0])))
-        with graph.inserting_after(same):
-            said = f"{place.name} must have {held.shape[0]} examples, as many as were traced"
-            graph.call_function(torch._assert, (same, said))
+    with graph.inserting_before(places[-1].next):
+        for place in places:
+            held = place.meta.get("val")
+            for dim, size in enumerate(held.shape if isinstance(held, torch.Tensor) else ()):
+                found = graph.call_function(torch.ops.aten.sym_size.int, (place, dim))
+                same = graph.call_function(operator.eq, (found, int(size)))
+                said = f"dimension {dim} of {place.name} must be {size}, as it was traced"
+                graph.call_function(torch._assert, (same, said))
     module.recompile()
     return module

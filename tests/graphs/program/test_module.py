@@ -1,4 +1,4 @@
-"""A program that was recorded for one number of examples refuses any other."""
+"""A program that was recorded for some sizes of inputs refuses any other."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import nn
 
 from graphs import trace
 from graphs.build.rebuild import graph_model
-from graphs.program.module import insist_on_batch
+from graphs.program.module import insist_on_sizes
 
 
 class Recurrent(nn.Module):
@@ -20,9 +20,10 @@ class Recurrent(nn.Module):
         return self.head(self.lstm(x)[0][:, -1])
 
 
-def test_another_number_of_examples_is_refused() -> None:
+@pytest.mark.parametrize(("shape", "dim"), [((3, 5, 4), 0), ((2, 6, 4), 1), ((2, 5, 5), 2)])
+def test_another_size_is_refused(shape: tuple[int, ...], dim: int) -> None:
     net = trace(Recurrent(), (torch.randn(2, 5, 4),))
-    module = insist_on_batch(graph_model(net))
+    module = insist_on_sizes(graph_model(net))
     assert module(torch.randn(2, 5, 4)).shape == (2, 3)
-    with pytest.raises(AssertionError, match="x must have 2 examples"):
-        module(torch.randn(3, 5, 4))
+    with pytest.raises(AssertionError, match=f"dimension {dim} of x must be"):
+        module(torch.randn(shape))
