@@ -6,6 +6,7 @@ import contextlib
 import io
 import logging
 import operator
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,6 +22,7 @@ from graphs.calls.recording import Recorded, record, record_training
 from graphs.calls.running import (
     Inputs,
     as_written,
+    forget,
     forward,
     outputs,
     quiet,
@@ -40,7 +42,9 @@ def _quiet_export() -> Iterator[None]:
     disabled = logger.disabled
     logger.disabled = True
     try:
-        with contextlib.redirect_stderr(io.StringIO()):
+        with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
+            # Of forwards that keep something for their next call: of a copy, to be thrown away.
+            warnings.filterwarnings("ignore", "The tensor attributes? .* assigned during export")
             yield
     finally:
         logger.disabled = disabled
@@ -141,6 +145,7 @@ def export(
             forward(model, args, kwargs)
         except Exception as error:
             raise not_running(model, inputs, error) from error
+        forget(model)  # what it keeps for its next call would be a constant of the program
         attempts = [(_two_examples(inputs), True), (inputs, False)]
         for (args, kwargs), dynamic in attempts:
             shapes = None
