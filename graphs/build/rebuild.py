@@ -21,7 +21,8 @@ from graphs.calls.recording import exporting
 from graphs.calls.running import Inputs, evaluation, outputs
 from graphs.errors import TraceError
 from graphs.program import widening
-from graphs.program.module import ExportedModule, exported_module, insist_on_sizes
+from graphs.program.guards import put_traced_sizes
+from graphs.program.module import ExportedModule, exported_module
 from graphs.program.program import rewritten
 from graphs.relate.structure import Structure
 from graphs.relate.trace import reopened, structure_of
@@ -299,11 +300,20 @@ def _any_batch(net: Structure) -> tuple[ExportedModule, str]:
     try:
         again = reopened(net)
     except TraceError as error:
-        return insist_on_sizes(_program_over(net, _real(net))), _line(error)
+        return _of_traced_sizes(net), _line(error)
     if any(again.tensors[name].dims != t.dims for name, t in net.tensors.items()):
-        static = insist_on_sizes(_program_over(net, _real(net)))
-        return static, "torch.export finds other axes"
+        return _of_traced_sizes(net), "torch.export finds other axes"
     return _program_over(replace(net, program=again.program), _real(net)), ""
+
+
+def _of_traced_sizes(net: Structure) -> ExportedModule:
+    """The recorded program: constants of the traced sizes are in its calls, and some operators
+    read past the end of what is too short instead of raising.
+    """
+    module = _program_over(net, _real(net))
+    put_traced_sizes(module.graph)
+    module.recompile()
+    return module
 
 
 def _why(net: Structure, failure: Exception | None, wider: bool, fixed: bool, problem: str) -> str:

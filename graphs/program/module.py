@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -11,11 +10,9 @@ import torch
 from torch import fx, nn
 from torch.utils import _pytree as pytree
 
+from graphs.program.guards import put_guards
 from graphs.program.program import Program
 from graphs.rules.registry import known_of
-
-GUARDS = "guards"
-"""Name of the part of an exported module that tells which sizes of inputs it is right for."""
 
 
 class ExportedModule(fx.GraphModule):
@@ -113,10 +110,7 @@ def exported_module(
         else:
             root.register_buffer(name, value.detach().clone(), persistent=False)
     if program.guards is not None:
-        root.add_module(GUARDS, program.guards)
-        places = [node for node in graph.nodes if node.op == "placeholder"]
-        with graph.inserting_after(places[-1]):
-            graph.call_module(GUARDS, tuple(places))
+        put_guards(graph, program.guards)
     module = ExportedModule(root, graph)
     for name, child in root.named_children():
         module.add_module(name, child)
@@ -126,24 +120,4 @@ def exported_module(
         module.register_buffer(
             name, buffer, persistent=name not in root._non_persistent_buffers_set
         )
-    return module
-
-
-def insist_on_sizes(module: ExportedModule) -> ExportedModule:
-    """Make a program that was recorded for inputs of some sizes refuse any other, in place.
-
-    Constants of those sizes are in its calls, and some operators read past the end of what is too
-    short instead of raising.
-    """
-    graph = module.graph
-    places = [n for n in graph.nodes if n.op == "placeholder"]
-    with graph.inserting_before(places[-1].next):
-        for place in places:
-            held = place.meta.get("val")
-            for dim, size in enumerate(held.shape if isinstance(held, torch.Tensor) else ()):
-                found = graph.call_function(torch.ops.aten.sym_size.int, (place, dim))
-                same = graph.call_function(operator.eq, (found, int(size)))
-                said = f"dimension {dim} of {place.name} must be {size}, as it was traced"
-                graph.call_function(torch._assert, (same, said))
-    module.recompile()
     return module

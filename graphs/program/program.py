@@ -47,8 +47,8 @@ class Program:
         modules: node name → path of the module that made the call.
         rescales: parameters that follow the number of units of root-mean-square norms.
         recorded: whether it was written down in one pass, for the traced sizes only.
-        guards: takes all inputs, raises `AssertionError` where their sizes are none that the
-            program is right for; None of a recorded one.
+        guards: of `torch.export`: takes all inputs and asserts that the program is right for their
+            sizes; None of a recorded one.
     """
 
     graph: fx.Graph

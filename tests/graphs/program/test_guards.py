@@ -8,7 +8,7 @@ from torch import nn
 
 from graphs import trace
 from graphs.build.rebuild import graph_model
-from graphs.program.module import insist_on_sizes
+from graphs.program.guards import put_guards, put_traced_sizes
 
 
 class Recurrent(nn.Module):
@@ -23,7 +23,21 @@ class Recurrent(nn.Module):
 @pytest.mark.parametrize(("shape", "dim"), [((3, 5, 4), 0), ((2, 6, 4), 1), ((2, 5, 5), 2)])
 def test_another_size_is_refused(shape: tuple[int, ...], dim: int) -> None:
     net = trace(Recurrent(), (torch.randn(2, 5, 4),))
-    module = insist_on_sizes(graph_model(net))
+    module = graph_model(net)
+    put_traced_sizes(module.graph)
+    module.recompile()
     assert module(torch.randn(2, 5, 4)).shape == (2, 3)
     with pytest.raises(AssertionError, match=f"dimension {dim} of x must be"):
         module(torch.randn(shape))
+
+
+def test_guards_that_are_no_arithmetic_become_the_traced_sizes() -> None:
+    def guards(x: torch.Tensor) -> None:
+        torch._assert(max(x.size()[0], 2) == 2, "Guard failed")
+
+    module = graph_model(trace(Recurrent(), (torch.randn(2, 5, 4),)))
+    put_guards(module.graph, guards)
+    module.recompile()
+    with pytest.raises(AssertionError, match="dimension 0 of x must be 2"):
+        module(torch.randn(1, 5, 4))
+    assert module(torch.randn(2, 5, 4)).shape == (2, 3)
