@@ -21,9 +21,9 @@ def without_padding(batches: Iterable[Any]) -> Iterator[Any]:
     """Batches of the same examples, those of one length together, cut to it.
 
     Args:
-        batches: mappings with an `attention_mask`, (examples, tokens), that is 0 before or after the
-            tokens of an example. All others are left as they are, also where labels are counted in
-            padded places, or where it is not plain which dimension of a tensor is that of tokens.
+        batches: mappings with an `attention_mask`, (examples, tokens), that is 0 before or after
+            the tokens of an example. All others are left as they are, also where labels are counted
+            in padded places, or where it is not plain which dimension of a tensor is of tokens.
     """
     for batch in batches:
         yield from _split(dict(batch)) if _padded(batch) else (batch,)
@@ -39,9 +39,9 @@ def _padded(batch: Any) -> bool:
     if bool(real.all()) or not bool((real.sum(1) == last - first).all()):
         return False
     labels = batch.get("labels")
-    if isinstance(labels, torch.Tensor) and labels.shape == mask.shape:
-        if bool((labels[~real] != IGNORED).any()):
-            return False
+    along = isinstance(labels, torch.Tensor) and labels.shape == mask.shape
+    if along and bool((labels[~real] != IGNORED).any()):
+        return False
     tensors = [(k, v) for k, v in batch.items() if isinstance(v, torch.Tensor) and v.ndim]
     return all(
         len(v) == len(mask) and (_along(k, v, mask) or mask.shape[1] not in v.shape[1:])
