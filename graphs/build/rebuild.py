@@ -216,8 +216,9 @@ def graph_model(net: Structure, *, widen: bool = False) -> nn.Module:
 
 def _exported(net: Structure, graph: Any, tensors: Mapping[str, torch.Tensor]) -> ExportedModule:
     source = net.source
+    constants = net.program.constants
     module = exported_module(
-        net.program, graph, tensors, source.parameters, source.buffers, source.aliases
+        graph, tensors, source.parameters, source.buffers, source.aliases, constants
     )
     return module.train(source.model.training)
 

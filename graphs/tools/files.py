@@ -13,16 +13,23 @@ import shutil
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from graphs.tools.digests import digest, tensor_digest
+from graphs.tools.documents import MOST, FileError, parse_json, regular, told
+
 _PAIRS = "complex128"
 """Metadata: names of tensors that are written as pairs of real numbers."""
+_DIGESTS = "digests"
+"""Metadata: tensor name → digest; under the empty name that of all other metadata."""
+FETCH = "it was cut off or damaged: fetch or make it again"
 
 
 @contextmanager
@@ -62,33 +69,94 @@ def write_tensors(
     if pairs:  # safetensors knows complex numbers in single precision only
         plain |= {name: torch.view_as_real(plain[name]) for name in pairs}
         said[_PAIRS] = json.dumps(pairs)
+    write_safetensors(path, plain, said)
+
+
+def write_safetensors(
+    path: str | os.PathLike[str], tensors: Mapping[str, Tensor], said: Mapping[str, str]
+) -> None:
+    """Write a safetensors file with a digest of every tensor in it, whole or not at all.
+
+    Args:
+        path: of the file.
+        tensors: on the CPU, contiguous, each with memory of its own.
+        said: the texts of its header.
+    """
+    digests = {name: tensor_digest(name, tensor) for name, tensor in tensors.items()}
+    digests[""] = digest(*chain(*sorted(said.items())))
     with whole_file(path) as temporary:
-        save_file(plain, temporary, metadata=said)
+        save_file(dict(tensors), temporary, metadata={**said, _DIGESTS: json.dumps(digests)})
 
 
-def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], Any]:
+def read_tensors(
+    path: str | os.PathLike[str], below: str | os.PathLike[str] | None = None
+) -> tuple[dict[str, Tensor], Any]:
     """Read what `write_tensors` wrote, or any safetensors file (metadata None).
+
+    Args:
+        path: of the file.
+        below: folder that it must lie in.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is damaged.
+        FileError: it is damaged, and in which tensor; or it is no plain file, or elsewhere.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file {str(path)!r}")
-    try:
-        with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            said = file.metadata() or {}
-        for name in json.loads(said.get(_PAIRS, "[]")):
+    tensors, said = read_safetensors(path, below)
+    with told(path, FETCH):
+        for name in parse_json(said.get(_PAIRS, "[]")):
             tensors[name] = torch.view_as_complex(tensors[name])
-        metadata = json.loads(said.get("json", "null"))
-    except (SafetensorError, KeyError, TypeError, RuntimeError) as error:
-        raise ValueError(
-            f"{str(path)!r} is not a readable safetensors file ({error}); it was cut off or "
-            f"damaged: fetch or make it again"
-        ) from error
-    return tensors, metadata
+        return tensors, parse_json(said.get("json", "null"))
+
+
+def read_safetensors(
+    path: str | os.PathLike[str], below: str | os.PathLike[str] | None = None
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors of a safetensors file and the texts of its header; see `read_tensors`.
+
+    Tensors are compared with their digests, where the file has some.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        FileError: it is damaged, and in which tensor; or it is no plain file, or elsewhere.
+    """
+    path = regular(path, below)
+    with told(path, FETCH, "is not a readable safetensors file"):
+        with path.open("rb") as file:
+            header = int.from_bytes(file.read(8), "little")
+        if header > MOST:
+            raise ValueError(f"its header would have {header:,} bytes")
+        with safe_open(path, framework="pt") as opened:
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+            said = dict(opened.metadata() or {})
+        check_digests(path, tensors, said)
+    return tensors, said
+
+
+def check_digests(
+    path: str | os.PathLike[str], tensors: Mapping[str, Tensor], said: Mapping[str, str]
+) -> None:
+    """Compare tensors of a safetensors file with the digests in its header, where it has some.
+
+    Args:
+        path: of the file.
+        tensors: some or all of it.
+        said: the texts of its header.
+
+    Raises:
+        FileError: names the tensor that is another one than was written.
+    """
+    if _DIGESTS not in said:
+        return
+    digests = dict(parse_json(said[_DIGESTS]))
+    own = {key: text for key, text in said.items() if key != _DIGESTS}
+    if digests.pop("", None) != digest(*chain(*sorted(own.items()))):
+        raise FileError(f"{str(path)!r} is damaged: its header was changed; {FETCH}")
+    for name, tensor in tensors.items():
+        if digests.get(name) != tensor_digest(name, tensor):
+            raise FileError(
+                f'{str(path)!r} is damaged: the tensor "{name}" is not the one that was written '
+                f"(its digest differs); {FETCH}"
+            )
 
 
 def refuse_filled(path: str | os.PathLike[str]) -> None:

@@ -29,7 +29,7 @@ from graphs.build.compare import agree, resized
 from graphs.build.search import EXPERTS
 from graphs.calls.copying import working_copy
 from graphs.calls.running import Inputs, as_inputs, outputs, quiet_evaluation
-from metaprune.saving.archive import load_program, open_sizes, save_program
+from metaprune.saving.archive import open_sizes, save_program, written_program
 
 Run = Callable[[Inputs], list[torch.Tensor]]
 
@@ -100,7 +100,7 @@ def _to_pt2(model: nn.Module, inputs: Inputs, path: Path) -> Run | None:
             save_program(model, args or kwargs, path)
     except Exception as error:
         raise ValueError(f"torch.export cannot export the model: {_line(error)}") from error
-    program = load_program(path)
+    program = written_program(path)
 
     def run(given: Inputs) -> list[torch.Tensor]:
         found = outputs(program, given)

@@ -19,6 +19,7 @@ from torch.utils import _pytree as pytree
 
 from graphs.calls.running import quiet_evaluation
 from graphs.tools.digests import digest, tensors_digest
+from graphs.tools.documents import read_json, read_text
 from graphs.tools.files import read_tensors, refuse_filled, write_tensors, write_text
 from metaprune.ignoring import spared
 from metaprune.results.provenance import machine, versions
@@ -44,6 +45,8 @@ END = "<end>"
 """Name of the curvature where a block ends, beside those of its weights."""
 GRADIENT, DENSE, PRUNED = "gradient", "dense", "pruned"
 """Kinds of states where blocks begin: gradients, and hidden states of either network."""
+
+AGAIN = "delete the folder of the interrupted run, and it starts again"
 
 
 class Run:
@@ -131,7 +134,7 @@ class Run:
             sort_keys=True,
         )
         mark = self.work / BEGUN
-        if mark.is_file() and mark.read_text(encoding="utf-8") != told:
+        if mark.is_file() and read_text(mark, AGAIN) != told:
             raise ValueError(
                 f"{str(self.work)!r} holds an interrupted run with other settings, data, weights "
                 "or versions; give those again to continue it, or delete that folder"
@@ -176,7 +179,7 @@ class Run:
             pulled = pull(self.chain, self.batches, last, asked)
             self.states.keep(GRADIENT, self.blocks, pulled.gradients)
             write_text(mark, json.dumps({"draws": pulled.draws, "count": pulled.count}))
-        told = json.loads(mark.read_text(encoding="utf-8"))
+        told = read_json(mark, AGAIN)
         for i in reversed(range(self.blocks)):
             if not self._curvature(i).is_file():
                 pulled = Pulled(self.states.get(GRADIENT, i + 1), **told)
@@ -203,7 +206,7 @@ class Run:
                 curves |= {f"{name}.{w}": Curve(*map(tuple, c)) for w, c in told["curves"].items()}
                 self.tell("what masks cost", i + 1, self.blocks)
             write_text(path, json.dumps(divided(shapes, curves, self.settings)))
-        found: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))
+        found: dict[str, float] = read_json(path, AGAIN)
         return found
 
     def _surveyed(self, i: int) -> dict[str, Any]:
@@ -227,7 +230,7 @@ class Run:
                 "curves": {weight: (curve.kept, curve.losses) for weight, curve in curves.items()},
             }
             write_text(path, json.dumps(told))
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        found: dict[str, Any] = read_json(path, AGAIN)
         return found
 
     def _solve(self, shares: Mapping[str, float]) -> None:
@@ -333,7 +336,7 @@ class Run:
         shutil.rmtree(self.work)
 
     def _report(self, shares: Mapping[str, float]) -> dict[str, Any]:
-        blocks = [json.loads(self._told(i).read_text(encoding="utf-8")) for i in range(self.blocks)]
+        blocks = [read_json(self._told(i), AGAIN) for i in range(self.blocks)]
         zeros = {
             f"{name}.{weight}": count
             for name, told in zip(self.chain.names, blocks, strict=True)

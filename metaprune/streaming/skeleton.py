@@ -120,7 +120,9 @@ def _without_weights(folder: Path, dtype: torch.dtype, attention: str | None) ->
     import transformers
     from accelerate import init_empty_weights
 
-    config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+    config = transformers.AutoConfig.from_pretrained(
+        folder, local_files_only=True, trust_remote_code=False
+    )
     names = list(config.architectures or [])
     cls: Any = getattr(transformers, names[0], None) if names else None
     if cls is None:

@@ -14,12 +14,14 @@ from accelerate import Accelerator
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
+from graphs.tools.documents import told
 from training.data.core import Data
 from training.data.split import Batch, to_device
 from training.fitting.evaluate import device_of, evaluate_split
 from training.fitting.optim import learning_rate, optimizer
 from training.fitting.settings import FitConfig, FitResult
 from training.store import (
+    AGAIN,
     CHECKPOINT,
     load_optimizer,
     load_state,
@@ -155,10 +157,12 @@ class Run:
             return
         path = self.folder / CHECKPOINT
         parts, record = read_run(path, self.identity())
-        load_state(self.model, parts["model"], str(path))
-        load_optimizer(self.optimizer, parts.get("optimizer", {}))
+        with told(path, AGAIN):
+            result, losses = FitResult(**record["result"]), list(record["losses"])
+            load_state(self.model, parts["model"], str(path))
+            load_optimizer(self.optimizer, parts.get("optimizer", {}))
         self.best = parts.get("best", {})
-        self.result, self.losses = FitResult(**record["result"]), record["losses"]
+        self.result, self.losses = result, losses
 
     def identity(self) -> dict[str, Any]:
         """Return what must agree for a checkpoint to belong to this run."""

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from graphs.tools.documents import parse_json
 from graphs.tools.registry import Registry
 from training.config import from_mapping
 
@@ -56,7 +57,7 @@ class Spec:
             ValueError: if it is not a specification.
         """
         try:
-            return from_mapping(cls, json.loads(text))
+            return from_mapping(cls, parse_json(text))
         except ValueError as error:
             raise ValueError(f"not the specification of a zoo member: {error}") from error
 
