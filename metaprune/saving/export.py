@@ -28,6 +28,7 @@ from torch.utils import _pytree as pytree
 from graphs.build.compare import agree, resized
 from graphs.build.search import EXPERTS
 from graphs.calls.copying import working_copy
+from graphs.calls.modes import own_modes
 from graphs.calls.running import Inputs, as_inputs, outputs, quiet_evaluation
 from metaprune.saving.archive import open_sizes, save_program, written_program
 
@@ -39,6 +40,7 @@ MOST_INSIDE = 1 << 30
 """Bytes of weights up to which an ONNX file holds them itself; above, they lie beside it."""
 
 
+@own_modes()
 def export_model(
     model: nn.Module, example_inputs: Any, path: str | os.PathLike[str], format: str | None = None
 ) -> Path:

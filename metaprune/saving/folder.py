@@ -25,6 +25,7 @@ from torch import nn
 from graphs import trace
 from graphs.build.compare import agree, one_product_more
 from graphs.calls.copying import copy_module, working_copy
+from graphs.calls.modes import own_modes
 from graphs.calls.running import as_inputs, outputs
 from graphs.tools.bounds import check_counts, check_size
 from graphs.tools.digests import digest, file_digest, tensor_digest
@@ -99,6 +100,7 @@ class How:
     digest: str = ""
 
 
+@own_modes()
 def save(result: Pruned, folder: Path, source: Mapping[str, Any] | None = None) -> Path:
     """See `metaprune.Result.save`."""
     kind, how = _how(result, source)
@@ -135,6 +137,7 @@ def save(result: Pruned, folder: Path, source: Mapping[str, Any] | None = None) 
     return folder
 
 
+@own_modes()
 def load(
     folder: str | os.PathLike[str], *, dense: nn.Module | None = None, trust: bool = False
 ) -> nn.Module:

@@ -21,6 +21,8 @@ from graphs.calls.running import quiet_evaluation
 from graphs.tools.digests import digest, tensors_digest
 from graphs.tools.documents import read_json, read_text
 from graphs.tools.files import read_tensors, refuse_filled, write_tensors, write_text
+from metaprune.calibration.checking import known, vocabulary
+from metaprune.calibration.reading import Forward
 from metaprune.ignoring import spared
 from metaprune.results.provenance import machine, versions
 from metaprune.streaming.backward import Pulled, pull, pull_back
@@ -84,7 +86,7 @@ class Run:
         self.states = States(self.work / "states", self.device)
         begun = self._begun()
         self.skeleton = Skeleton(checkpoint, getattr(torch, settings.dtype), self.device)
-        self.batches = [_moved(batch, self.device) for batch in self.batches]
+        self.batches = [_moved(batch, self.device) for batch in self._read(self.batches)]
         self.chain = Chain(self.skeleton, self.batches[0])
         self.ignored = spared(self.skeleton.model, settings.ignore)
         self._check_masks()
@@ -119,6 +121,24 @@ class Run:
             raise RuntimeError(
                 f"another process is pruning to {str(self.output)!r}; wait for it, or end it"
             ) from None
+
+    def _read(self, batches: Sequence[Any]) -> list[Any]:
+        """Batches as arguments of the model.
+
+        Raises:
+            ValueError: what are inputs cannot be told, or they hold tokens that the model does not
+                know; names the batch.
+        """
+        forward, words = Forward.of(self.skeleton.model), vocabulary(self.skeleton.model)
+        found = []
+        for number, batch in enumerate(batches, start=1):
+            try:  # tuples are arguments; lists are what loaders give, inputs and labels
+                read = forward.read(batch).inputs if isinstance(batch, list) else batch
+            except ValueError as error:
+                raise ValueError(f"batch {number} of the calibration: {error}") from error
+            known(words, read, number)
+            found.append(read)
+        return found
 
     def _begun(self) -> str:
         """All that the result depends on, which an interrupted run must have had too."""

@@ -87,6 +87,12 @@ class Skeleton:
             stored: nn.Parameter(value.to(self.device, self.dtype), requires_grad=False)
             for stored, value in self.checkpoint.read(dict.fromkeys(p[2] for p in places)).items()
         }
+        bad = next((stored for stored, value in values.items() if not value.isfinite().all()), None)
+        if bad is not None:
+            raise ValueError(
+                f'the weights in {str(self.checkpoint.folder)!r} are not finite: "{bad}" holds NaN '
+                "or infinity; take a checkpoint whose training did not diverge"
+            )
         for module in taken:
             self._held[module] = dict(module._parameters)
         for module, key, stored in places:

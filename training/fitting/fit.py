@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from graphs.calls.modes import own_modes
 from graphs.calls.running import in_mode
 from training.config import from_mapping
 from training.data.core import Data
@@ -24,6 +25,7 @@ from training.fitting.settings import FitConfig, FitResult
 ORDER, STEP = 0, 1  # random streams of a run: the order of an epoch, everything inside a step
 
 
+@own_modes()
 def fit(
     model: nn.Module,
     data: Data,

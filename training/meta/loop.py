@@ -16,6 +16,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from graphs.calls.modes import own_modes
 from graphs.tools.documents import told
 from training.config import from_mapping
 from training.fitting.optim import generator, learning_rate
@@ -94,6 +95,7 @@ class MetaResult:
     history: list[dict[str, float]] = field(default_factory=list)
 
 
+@own_modes()
 def meta_train(
     meta: nn.Module,
     train: Sequence[Subject],
