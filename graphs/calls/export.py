@@ -28,11 +28,11 @@ from graphs.calls.running import (
     seeded,
 )
 from graphs.errors import TraceError
+from graphs.tools.switches import Switch
 
 
 @contextlib.contextmanager
-def _quiet_export() -> Iterator[None]:
-    """Keep torch.export's own account of a failure off the terminal: ours says more."""
+def _without_account() -> Iterator[None]:
     logger = logging.getLogger("torch.fx.experimental.symbolic_shapes")
     disabled = logger.disabled
     logger.disabled = True
@@ -41,6 +41,10 @@ def _quiet_export() -> Iterator[None]:
             yield
     finally:
         logger.disabled = disabled
+
+
+QUIET = Switch(_without_account)
+"""torch.export's own account of a failure stays off the terminal: ours says more."""
 
 
 def _two_examples(inputs: Inputs) -> Inputs:
@@ -146,7 +150,7 @@ def export(
                 if args and kwargs:
                     continue
             try:
-                with _quiet_export():
+                with QUIET:
                     program = torch.export.export(
                         model, args, kwargs, dynamic_shapes=shapes, strict=False
                     )

@@ -18,6 +18,8 @@ def own_modes() -> Iterator[None]:
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
-        for kind in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
-            stack.enter_context(torch.autocast(kind, enabled=False))
+        for kind in ("cpu", "cuda"):
+            if torch.is_autocast_enabled(kind):
+                # Casts that are kept for an outer context would outlast steps on the weights.
+                stack.enter_context(torch.autocast(kind, enabled=False, cache_enabled=False))
         yield

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import operator
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -12,6 +13,18 @@ from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from graphs.rules.registry import known_of
+from graphs.tools.switches import Switch
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        yield
+
+
+QUIET = Switch(_without_warnings)
+"""torch warns of its own way to copy the description of inputs and outputs."""
 
 
 class ExportedModule(fx.GraphModule):
@@ -25,9 +38,7 @@ class ExportedModule(fx.GraphModule):
     """
 
     def __deepcopy__(self, memo: dict[int, Any]) -> ExportedModule:
-        with warnings.catch_warnings():
-            # torch warns of its own way to copy the description of inputs and outputs.
-            warnings.simplefilter("ignore", FutureWarning)
+        with QUIET:
             copied: ExportedModule = super().__deepcopy__(memo)
         return copied
 

@@ -4,37 +4,33 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Generic, TypeVar
-
-T = TypeVar("T")
+from typing import Any
 
 
-class Switch(Generic[T]):
-    """A setting that has another value as long as anybody asks for it.
+class Switch:
+    """A change of the whole process that lasts as long as anybody asks for it.
 
-        QUIET = Switch(lambda: lib.verbose, lambda value: setattr(lib, "verbose", value), False)
+        QUIET = Switch(lambda: contextlib.redirect_stdout(io.StringIO()))
         with QUIET: ...
 
-    The first who enters changes it and the last who leaves puts it back, in whatever order threads
-    come and go.
+    The first who enters makes it and the last who leaves takes it back, in whatever order threads
+    come and go; changed and put back by each for itself, it could stay.
 
     Args:
-        read: gives the value.
-        write: sets it.
-        value: that it has inside.
+        make: gives a context in which the process is changed.
     """
 
-    def __init__(self, read: Callable[[], T], write: Callable[[T], object], value: T) -> None:
-        self._read, self._write, self._value = read, write, value
-        self._lock, self._inside = threading.Lock(), 0
-        self._before: T
+    def __init__(self, make: Callable[[], AbstractContextManager[Any]]) -> None:
+        self._make, self._lock, self._inside = make, threading.Lock(), 0
+        self._held: AbstractContextManager[Any]
 
     def __enter__(self) -> None:
         with self._lock:
             if not self._inside:
-                self._before = self._read()
-                self._write(self._value)
+                self._held = self._make()
+                self._held.__enter__()
             self._inside += 1
 
     def __exit__(
@@ -46,4 +42,4 @@ class Switch(Generic[T]):
         with self._lock:
             self._inside -= 1
             if not self._inside:
-                self._write(self._before)
+                self._held.__exit__(None, None, None)

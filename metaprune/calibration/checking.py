@@ -95,8 +95,9 @@ def known(words: int | None, batch: Any, number: int) -> None:
         ValueError: one is negative or too large.
     """
     ids = batch.get("input_ids") if hasattr(batch, "get") else next(iter(batch), None)
-    tokens = isinstance(ids, torch.Tensor) and not ids.is_meta and not ids.is_floating_point()
-    if words is None or not tokens or not ids.numel():
+    if words is None or not isinstance(ids, torch.Tensor) or ids.is_meta:
+        return
+    if ids.is_floating_point() or not ids.numel():
         return
     least, most = int(ids.min()), int(ids.max())
     if least < 0 or most >= words:

@@ -5,6 +5,7 @@ A .pt2 file is opened here only where it has just been written; nothing in a sav
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,10 @@ def save_program(model: nn.Module, example_inputs: Any, path: Path) -> None:
         example_inputs: tuple of arguments or dict of keywords.
         path: of the .pt2 file.
     """
-    torch.export.save(exported(model, example_inputs), path)
+    # Written by torch itself, a full disk would end the process instead of raising.
+    written = io.BytesIO()
+    torch.export.save(exported(model, example_inputs), written)
+    path.write_bytes(written.getbuffer())
 
 
 def written_program(path: Path) -> nn.Module:

@@ -13,8 +13,6 @@ import contextlib
 import io
 import logging
 import os
-import shutil
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
@@ -30,6 +28,8 @@ from graphs.build.search import EXPERTS
 from graphs.calls.copying import working_copy
 from graphs.calls.modes import own_modes
 from graphs.calls.running import Inputs, as_inputs, outputs, quiet_evaluation
+from graphs.tools.files import workplace
+from graphs.tools.switches import Switch
 from metaprune.saving.archive import open_sizes, save_program, written_program
 
 Run = Callable[[Inputs], list[torch.Tensor]]
@@ -66,16 +66,12 @@ def export_model(
     kind = format or target.suffix.removeprefix(".")
     check(kind)
     inputs, model = as_inputs(example_inputs), working_copy(model)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    inside = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
-    try:
+    with workplace(target) as inside:
         with _exportable(model):
             run = FORMATS[kind](model, inputs, inside / target.name)
         _verify(model, inputs, run, kind)
         for file in sorted(inside.iterdir(), reverse=True):  # Weights before what refers to them.
             os.replace(file, target.parent / file.name)
-    finally:
-        shutil.rmtree(inside, ignore_errors=True)
     return target
 
 
@@ -98,8 +94,10 @@ def check(format: str) -> None:
 def _to_pt2(model: nn.Module, inputs: Inputs, path: Path) -> Run | None:
     args, kwargs = inputs
     try:
-        with _quiet():
+        with QUIET:
             save_program(model, args or kwargs, path)
+    except OSError:
+        raise
     except Exception as error:
         raise ValueError(f"torch.export cannot export the model: {_line(error)}") from error
     program = written_program(path)
@@ -115,7 +113,7 @@ def _to_pt2(model: nn.Module, inputs: Inputs, path: Path) -> Run | None:
 
 def _to_onnx(model: nn.Module, inputs: Inputs, path: Path) -> Run | None:
     args, kwargs, shapes = open_sizes(inputs)
-    with quiet_evaluation(model), torch.no_grad(), _quiet():
+    with quiet_evaluation(model), torch.no_grad(), QUIET:
         try:
             program: Any = torch.onnx.export(
                 model, args, kwargs=kwargs, dynamic_shapes=shapes, dynamo=True, verbose=False
@@ -194,8 +192,7 @@ def _exportable(model: nn.Module) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the exporter's account of its progress, and its warnings about itself."""
+def _without_account() -> Iterator[None]:
     loggers = [logging.getLogger(name) for name in _TALKATIVE]
     levels = [logger.level for logger in loggers]
     aside = io.StringIO()
@@ -212,6 +209,10 @@ def _quiet() -> Iterator[None]:
         finally:
             for logger, before in zip(loggers, levels, strict=True):
                 logger.setLevel(before)
+
+
+QUIET = Switch(_without_account)
+"""Without the exporter's account of its progress, and its warnings about itself."""
 
 
 def _line(error: BaseException) -> str:

@@ -47,33 +47,33 @@ ELSEWHERE = frozenset(
 """Fields by which a configuration names code or weights that are not in the folder."""
 
 
-def _bars(shown: bool) -> None:
+@contextlib.contextmanager
+def _no_bars() -> Iterator[None]:
     from transformers.utils import logging
 
-    (logging.enable_progress_bar if shown else logging.disable_progress_bar)()
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
-def _shown() -> bool:
-    from transformers.utils import logging
-
-    return logging.is_progress_bar_enabled()
-
-
-def _offline() -> bool:
+@contextlib.contextmanager
+def _no_hub() -> Iterator[None]:
     from huggingface_hub import constants
 
-    return constants.HF_HUB_OFFLINE
+    before, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
 
 
-def _go_offline(offline: bool) -> None:
-    from huggingface_hub import constants
-
-    constants.HF_HUB_OFFLINE = offline
-
-
-BARS = Switch(_shown, _bars, False)
-"""Progress bars of transformers."""
-OFFLINE = Switch(_offline, _go_offline, True)
+BARS = Switch(_no_bars)
+"""No progress bars of transformers."""
+OFFLINE = Switch(_no_hub)
 """No request to the hub: what is in a folder must do."""
 
 

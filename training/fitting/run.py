@@ -80,12 +80,6 @@ class Run:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
         return Progress(*columns, TimeRemainingColumn(), disable=hidden)
 
-    @property
-    def gpus(self) -> list[torch.device]:
-        """Return the devices, beside the CPU, whose random state the run must not disturb."""
-        device = self.accelerator.device
-        return [device] if device.type == "cuda" else []
-
     def shard(self, batch: Batch) -> Batch:
         """Return this process's examples of a batch, on its device."""
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
