@@ -17,6 +17,7 @@ from torch import nn
 
 from graphs.build.inplace import prune_in_place
 from graphs.build.rebuild import rebuild
+from graphs.calls.modes import own_modes
 from graphs.depth.branches import Block, blocks
 from graphs.depth.drop import drop
 from graphs.relate.renaming import named_like
@@ -165,6 +166,7 @@ class Network(Structure):
         return from_pyg(data, like)
 
 
+@own_modes()
 def trace(model: nn.Module, example_inputs: Any, *, every_size: bool = False) -> Network:
     """The network of a module as axes and tensors.
 

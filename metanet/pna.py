@@ -28,6 +28,7 @@ from torch.nn import functional as F
 from torch_geometric.nn import MessagePassing
 
 from graphs import Network
+from graphs.calls.running import seeded
 from metanet.advice import Transformation
 from metanet.reading.features import check_target
 from metanet.tables.edges import EdgeList, list_edges
@@ -101,8 +102,7 @@ class PNAMetaNetwork(nn.Module):
         }
         self.ratio, self.kernel, self.max_edges = ratio, kernel, max_edges
         self._edges: dict[Hashable, tuple[Layout, EdgeList]] = {}
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with seeded(seed):
             self.node_encoder = nn.Linear(len(COLUMNS), hidden)
             self.edge_encoder = nn.Linear(kernel**2, hidden)
             self.layers = nn.ModuleList(PNALayer(hidden) for _ in range(layers))

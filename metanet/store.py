@@ -8,11 +8,11 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import nn
 
-from graphs.tools.files import whole_file
+from graphs.tools.bounds import check_size
+from graphs.tools.documents import FileError, parse_json, reason
+from graphs.tools.files import read_safetensors, write_safetensors
 from graphs.tools.registry import unknown
 from metanet.registry import METANETWORKS
 
@@ -50,8 +50,7 @@ def save(meta: nn.Module, path: str | Path) -> None:
         path: of the file; its folder must exist.
     """
     tensors = {name: t.detach().cpu().contiguous() for name, t in meta.state_dict().items()}
-    with whole_file(path) as temporary:
-        save_file(tensors, temporary, metadata={"metanetwork": json.dumps(meta.config)})
+    write_safetensors(path, tensors, {"metanetwork": json.dumps(meta.config)})
 
 
 def load(path: str | Path) -> nn.Module:
@@ -62,29 +61,26 @@ def load(path: str | Path) -> nn.Module:
         ValueError: the file is corrupt, is not a metanetwork, or does not fit its configuration.
     """
     path = Path(path)
-    if not path.is_file():
+    if not path.exists():
         raise FileNotFoundError(f"no metanetwork at '{path}'")
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise ValueError(
-            f"'{path}' is not a readable safetensors file ({error}): fetch or train it again"
-        ) from error
+    tensors, metadata = read_safetensors(path)
     if "metanetwork" not in metadata:
         raise ValueError(
             f"'{path}' holds no metanetwork: its metadata lack the key 'metanetwork' "
             f"(got {sorted(metadata)}); give a file written by metanet.save"
         )
     try:
-        meta = build(json.loads(metadata["metanetwork"]))
+        config = parse_json(metadata["metanetwork"])
+        if not isinstance(config, dict):
+            raise ValueError("it is no object")
+        check_size(lambda: build(config), tensors, times=1)
+        meta = build(config)
         first = next(iter(tensors.values()), None)
         meta = meta if first is None else meta.to(first.dtype)
         meta.load_state_dict(tensors)
-    except (ValueError, TypeError, RuntimeError) as error:
-        raise ValueError(
+    except Exception as error:  # whatever sizes and names make a constructor raise
+        raise FileError(
             f"the weights in '{path}' do not fit its configuration "
-            f"{metadata['metanetwork']}: {error}"
+            f"{metadata['metanetwork']:.400}: {reason(error)}; fetch or train it again"
         ) from error
     return meta.eval()

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from graphs import Network
+from graphs.calls.running import seeded
 from metanet.advice import Transformation
 from metanet.heads import LOGIT_HEADS, WEIGHT_HEADS
 from metanet.layers import LAYERS
@@ -103,8 +104,7 @@ class MetaNetwork(nn.Module):
         self.logit_bound = logit_bound
         self.tile = tile
         self._layouts: dict[Hashable, Layout] = {}
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with seeded(seed):
             self.unit_encoder = _mlp(UNIT_FEATURES, hidden)
             self.tensor_encoder = _mlp(TENSOR_FEATURES, hidden)
             self.layers = nn.ModuleList(

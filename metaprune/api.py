@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
+from graphs.calls.modes import own_modes
 from metaprune.applying import apply_plan, in_place, refuse_in_place, repairs
 from metaprune.calibration import Calibration
 from metaprune.job import Job
@@ -62,8 +63,7 @@ def takes_settings(*names: str) -> Callable[[Call], Call]:
 
 
 @takes_settings()
-@torch.inference_mode(False)
-@torch.enable_grad()
+@own_modes()
 def prune(
     model: nn.Module | Pruned,
     example_inputs: Any,
@@ -154,8 +154,7 @@ def prune(
 
 
 @takes_settings()
-@torch.inference_mode(False)
-@torch.enable_grad()
+@own_modes()
 def plan(
     model: nn.Module | Pruned,
     example_inputs: Any,
@@ -190,8 +189,7 @@ def plan(
     return plan_job(Job.of(model, example_inputs, calibration, ignore=ignored(asked), **at), asked)
 
 
-@torch.inference_mode(False)
-@torch.enable_grad()
+@own_modes()
 def apply(
     model: nn.Module | Pruned,
     example_inputs: Any,

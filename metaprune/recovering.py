@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from graphs import Network, trace
 from graphs.calls.copying import copy_module
+from graphs.calls.modes import own_modes
 from metaprune.calibration import Calibration
 from metaprune.job import Job
 from metaprune.patterns.base import run
@@ -27,8 +27,7 @@ from training.data.core import Data
 from training.recovery.masked import masks_of
 
 
-@torch.inference_mode(False)
-@torch.enable_grad()
+@own_modes()
 def recover(
     model: nn.Module | Pruned,
     example_inputs: Any,

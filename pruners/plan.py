@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from graphs.tools.documents import FileError, parse_json, read_text
 from graphs.tools.files import read_tensors, write_tensors, write_text
 from pruners.moves import Moves, MovesError
 from pruners.solvers.matrix import matrix_shape
@@ -27,9 +28,11 @@ if TYPE_CHECKING:
     from graphs import Network
 
 FORMAT = 1
+MOST_STEPS = 200
+REMEDY = "make a new plan, or take a copy of it"
 
 
-class PlanError(ValueError):
+class PlanError(FileError):
     """A plan that cannot be read, or that does not fit the network."""
 
 
@@ -101,6 +104,12 @@ class Plan:
         """The plans of the chain, the first one first, each without the others."""
         earlier = () if self.before is None else self.before.steps
         return (*earlier, replace(self, before=None))
+
+    @property
+    def changes_shapes(self) -> bool:
+        """Whether carrying it out gives tensors of other shapes, or others."""
+        unties = self.moves is not None and bool(self.moves.unties)
+        return bool(self.kept or self.rank or self.dropped or unties)
 
     def then(self, other: Plan) -> Plan:
         """The chain that carries out this plan, and then another on what comes out of it.
@@ -236,20 +245,17 @@ class Plan:
             PlanError: not JSON, unknown or missing keys, indices out of range; says where.
         """
         try:
-            content = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise PlanError(
-                f"the plan is not valid JSON: {error.msg} (line {error.lineno}, column "
-                f"{error.colno})"
-            ) from error
+            content = parse_json(text)
+        except ValueError as error:
+            raise PlanError(f"the plan cannot be read: {error}") from error
         if isinstance(content, dict) and content.pop("format", FORMAT) != FORMAT:
             raise PlanError(f"this version reads plans of format {FORMAT}; make a new plan")
         if not isinstance(content, dict) or "steps" not in content:
             return cls._of_content(content, "the plan")
         _check_keys("the plan", content, required=("steps",), known=("steps",))
         steps = content["steps"]
-        if not isinstance(steps, list) or not steps:
-            raise PlanError(f'"steps" of the plan must be a list of plans (got {steps!r})')
+        if not isinstance(steps, list) or not 0 < len(steps) <= MOST_STEPS:
+            raise PlanError(f'"steps" of the plan must be a list of 1 to {MOST_STEPS} plans')
         chain, *rest = [
             cls._of_content(step, f"step {i} of the plan") for i, step in enumerate(steps, start=1)
         ]
@@ -321,7 +327,7 @@ class Plan:
             PlanError: see `from_json`; or the file beside it is missing, damaged or another one.
         """
         try:
-            found = cls.from_json(Path(path).read_text(encoding="utf-8"))
+            found = cls.from_json(read_text(path, REMEDY))
             if all(step.moves is None or not step.moves.names for step in found.steps):
                 return found
             return found._holding(read_tensors(_beside(path))[0])
@@ -332,8 +338,10 @@ class Plan:
                 f"{path}: the plan turns axes by matrices, which lie in {str(_beside(path))!r}, "
                 "and there is no such file; keep the two together"
             ) from error
-        except (PlanError, MovesError, ValueError) as error:
+        except (PlanError, MovesError) as error:
             raise PlanError(f"{path}: {error}") from error
+        except FileError as error:
+            raise PlanError(str(error)) from error
 
     def _holding(self, tensors: Mapping[str, torch.Tensor]) -> Plan:
         """The chain with the matrices of its moves, named by the number of their step."""

@@ -9,10 +9,12 @@ from typing import Any
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from graphs.tools.documents import told
 from graphs.tools.files import read_tensors, write_tensors
 
 CHECKPOINT = "checkpoint.safetensors"
 """Name of a run's checkpoint in its folder."""
+AGAIN = "remove it, and the run starts again"
 
 
 def state_of(model: nn.Module) -> dict[str, Tensor]:
@@ -113,13 +115,14 @@ def read_run(
         ValueError: it is damaged, or of another run.
     """
     tensors, record = read_tensors(path)
-    if not record or record.pop("run", None) != dict(run):
+    if not isinstance(record, dict) or record.pop("run", None) != dict(run):
         raise ValueError(
             f"checkpoint {str(path)!r} is of a run with other settings, weights or data; "
             f"remove it or choose another folder"
         )
     parts: dict[str, dict[str, Tensor]] = {}
-    for key, tensor in tensors.items():
-        part, name = key.split("/", 1)
-        parts.setdefault(part, {})[name] = tensor
+    with told(path, AGAIN):
+        for key, tensor in tensors.items():
+            part, name = key.split("/", 1)
+            parts.setdefault(part, {})[name] = tensor
     return parts, record

@@ -30,14 +30,14 @@ from graphs.calls.running import (
     seeded,
 )
 from graphs.errors import TraceError
+from graphs.tools.switches import Switch
 
 _GUARDS = "_guards_fn"
 """Name that `torch.export` gives to the module of its guards."""
 
 
 @contextlib.contextmanager
-def _quiet_export() -> Iterator[None]:
-    """Keep torch.export's own account of a failure off the terminal: ours says more."""
+def _without_account() -> Iterator[None]:
     logger = logging.getLogger("torch.fx.experimental.symbolic_shapes")
     disabled = logger.disabled
     logger.disabled = True
@@ -48,6 +48,10 @@ def _quiet_export() -> Iterator[None]:
             yield
     finally:
         logger.disabled = disabled
+
+
+QUIET = Switch(_without_account)
+"""torch.export's own account of a failure stays off the terminal: ours says more."""
 
 
 def _two_examples(inputs: Inputs) -> Inputs:
@@ -154,7 +158,7 @@ def export(
                 if args and kwargs:
                     continue
             try:
-                with _quiet_export():
+                with QUIET:
                     program = torch.export.export(
                         model, args, kwargs, dynamic_shapes=shapes, strict=False
                     )
@@ -162,8 +166,7 @@ def export(
             except Exception as error:
                 if not dynamic:
                     raise not_exportable(model, error) from error
-    module = program.module(check_guards=True)
-    _set_guards_apart(module)
+    module = flat(program)
     _inline(module)
     if original is not None:
         refuse_foreign(module, model, original)
@@ -176,20 +179,22 @@ def export(
     return module
 
 
-def guards_of(module: nn.Module) -> nn.Module | None:
-    """What a program that `torch.export` made asks of its inputs: a module that takes all of them
-    and raises `AssertionError` where they have sizes that the program would be wrong for.
-    """
-    found = getattr(module, _GUARDS, None)
-    return found if isinstance(found, nn.Module) else None
-
-
-def _set_guards_apart(module: fx.GraphModule) -> None:
-    """Leave calls of the forward alone in the graph; the guards stay beside it."""
+def flat(program: torch.export.ExportedProgram) -> fx.GraphModule:
+    """A program as a graph of the forward's calls; `guards_of` tells what it asks of sizes."""
+    module = program.module(check_guards=True)
     for node in list(module.graph.nodes):
         if node.op == "call_module" and node.target == _GUARDS:
             module.graph.erase_node(node)
     module.recompile()
+    return module
+
+
+def guards_of(module: nn.Module) -> nn.Module | None:
+    """What a flat program asks of its inputs: a module that takes all of them and raises
+    `AssertionError` where they have sizes that the program would be wrong for.
+    """
+    found = getattr(module, _GUARDS, None)
+    return found if isinstance(found, nn.Module) else None
 
 
 def _inline(module: fx.GraphModule) -> None:

@@ -32,6 +32,8 @@ from graphs.calls.independence import computing_with, foreign
 from graphs.calls.names import named
 from graphs.calls.nested import leaves
 from graphs.calls.placeholders import shape_of, stand_in
+from graphs.calls.running import IN_STEPS
+from graphs.tools.switches import Switch
 
 _TORCH = os.path.dirname(torch.__file__) + os.sep
 _MARK = "_metaprune_recorded"
@@ -350,14 +352,8 @@ class _Calls(TorchDispatchMode):
 
 
 @contextmanager
-def exporting() -> Iterator[None]:
-    """Forwards that ask `torch.compiler.isexporting()` go the way that they go in torch.export.
-
-    `nn.MultiheadAttention` goes in its own steps instead of one fused call, as it does there.
-    """
-    fused = torch.backends.mha.get_fastpath_enabled()
+def _exporting() -> Iterator[None]:
     flags = {name: getattr(torch.compiler, name) for name in _FLAGS}
-    torch.backends.mha.set_fastpath_enabled(False)
     try:
         for name in _FLAGS:
             setattr(torch.compiler, name, True)
@@ -365,7 +361,20 @@ def exporting() -> Iterator[None]:
     finally:
         for name, flag in flags.items():
             setattr(torch.compiler, name, flag)
-        torch.backends.mha.set_fastpath_enabled(fused)
+
+
+EXPORTING = Switch(_exporting)
+"""Forwards that ask `torch.compiler.isexporting()` go the way that they go in torch.export."""
+
+
+@contextmanager
+def exporting() -> Iterator[None]:
+    """Forwards go the way that they go in torch.export.
+
+    `nn.MultiheadAttention` goes in its own steps instead of one fused call, as it does there.
+    """
+    with EXPORTING, IN_STEPS:
+        yield
 
 
 def _positional(model: nn.Module, count: int) -> list[str]:

@@ -13,6 +13,7 @@ to be looked at must not stay with them (`forget`).
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
@@ -23,6 +24,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils import _pytree as pytree
 
 from graphs.errors import TraceError
+from graphs.tools.switches import Switch
 
 Inputs = tuple[tuple[Any, ...], dict[str, Any]]
 """Positional and keyword arguments of a forward."""
@@ -75,17 +77,47 @@ def outputs(
 
 
 @contextmanager
+def _in_steps() -> Iterator[None]:
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
+
+
+IN_STEPS = Switch(_in_steps)
+"""Attention of `nn.MultiheadAttention` in its own steps instead of one fused call."""
+
+_GENERATORS = threading.RLock()
+
+
+@contextmanager
 def seeded(seed: int = 0) -> Iterator[None]:
     """Random numbers of a fixed seed; afterwards the caller's generators are as they were.
 
-    `torch.manual_seed` would also seed accelerators that are only used later.
+    `torch.manual_seed` would also seed accelerators that are only used later. Generators are of
+    the whole process, so threads go through here one after the other.
     """
     used = torch.cuda.is_initialized()
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count()) if used else []):
+    with (
+        _GENERATORS,
+        torch.random.fork_rng(devices=range(torch.cuda.device_count()) if used else []),
+    ):
         torch.default_generator.manual_seed(seed)
         if used:
             torch.cuda.manual_seed_all(seed)
         yield
+
+
+@contextmanager
+def _eager() -> Iterator[None]:
+    with torch.compiler.set_stance("force_eager"):
+        yield
+
+
+EAGER = Switch(_eager)
+"""Compiled modules run as they are written."""
 
 
 @contextmanager
@@ -95,7 +127,7 @@ def as_written(model: nn.Module) -> Iterator[None]:
         type(module).__name__ == "OptimizedModule" or module._compiled_call_impl is not None
         for module in model.modules()
     )
-    with torch.compiler.set_stance("force_eager") if compiled else nullcontext():
+    with EAGER if compiled else nullcontext():
         yield
 
 

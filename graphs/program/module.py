@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import fx, nn
 from torch.utils import _pytree as pytree
 
-from graphs.program.guards import put_guards
-from graphs.program.program import Program
 from graphs.rules.registry import known_of
+from graphs.tools.switches import Switch
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        yield
+
+
+QUIET = Switch(_without_warnings)
+"""torch warns of its own way to copy the description of inputs and outputs."""
 
 
 class ExportedModule(fx.GraphModule):
@@ -26,9 +37,7 @@ class ExportedModule(fx.GraphModule):
     """
 
     def __deepcopy__(self, memo: dict[int, Any]) -> ExportedModule:
-        with warnings.catch_warnings():
-            # torch warns of its own way to copy the description of inputs and outputs.
-            warnings.simplefilter("ignore", FutureWarning)
+        with QUIET:
             copied: ExportedModule = super().__deepcopy__(memo)
         return copied
 
@@ -72,45 +81,39 @@ def _kinds(module: nn.Module) -> tuple[torch.device | None, torch.dtype | None]:
 
 
 def exported_module(
-    program: Program,
     graph: fx.Graph,
     tensors: Mapping[str, torch.Tensor],
     parameters: Mapping[str, bool],
     buffers: Mapping[str, bool],
     aliases: Mapping[str, str],
+    constants: Mapping[str, torch.Tensor | nn.Module],
 ) -> ExportedModule:
     """A module that runs `graph` over `tensors`.
 
     Args:
-        program: the program the graph comes from.
         graph: the (rewritten) graph.
         tensors: name → value.
         parameters: name → requires_grad, for the tensors that are parameters.
         buffers: name → persistent, for the others.
         aliases: state-dict name → name in `tensors`; tied ones become one parameter.
+        constants: name → what else the graph reads; graphs that it runs among them.
     """
     root = nn.Module()
     made: dict[str, torch.Tensor] = {}
     for alias, name in aliases.items():
-        *path, leaf = alias.split(".")
-        owner = root
-        for part in path:
-            if not hasattr(owner, part):
-                owner.add_module(part, nn.Module())
-            owner = getattr(owner, part)
+        owner, leaf = _owner(root, alias)
         if name in parameters:
             if name not in made:
                 made[name] = nn.Parameter(tensors[name], requires_grad=parameters[name])
             owner.register_parameter(leaf, made[name])
         else:
             owner.register_buffer(leaf, tensors[name], persistent=buffers.get(name, True))
-    for name, value in program.constants.items():
+    for name, value in constants.items():
+        owner, leaf = _owner(root, name)
         if isinstance(value, nn.Module):
-            root.add_module(name, value)
+            owner.add_module(leaf, value)
         else:
-            root.register_buffer(name, value.detach().clone(), persistent=False)
-    if program.guards is not None:
-        put_guards(graph, program.guards)
+            owner.register_buffer(leaf, value.detach().clone(), persistent=False)
     module = ExportedModule(root, graph)
     for name, child in root.named_children():
         module.add_module(name, child)
@@ -121,3 +124,13 @@ def exported_module(
             name, buffer, persistent=name not in root._non_persistent_buffers_set
         )
     return module
+
+
+def _owner(root: nn.Module, name: str) -> tuple[nn.Module, str]:
+    """The module that a name belongs to, made where it is missing, and the last part of it."""
+    *path, leaf = name.split(".")
+    for part in path:
+        if part not in root._modules:
+            root.add_module(part, nn.Module())
+        root = root.get_submodule(part)
+    return root, leaf

@@ -40,10 +40,16 @@ def tensors_digest(tensors: Mapping[str, torch.Tensor] | Iterable[tuple[str, tor
     return found.hexdigest()[:LENGTH]
 
 
-def checksum(value: torch.Tensor) -> int:
-    """CRC-32 of a tensor's bytes: it takes no memory."""
+def tensor_digest(name: str, value: torch.Tensor) -> str:
+    """Digest of one tensor with its name, type and shape: 8 hexadecimal digits."""
+    about = crc32(f"{name}:{value.dtype}{tuple(value.shape)};".encode())
+    return f"{checksum(value, about):08x}"
+
+
+def checksum(value: torch.Tensor, start: int = 0) -> int:
+    """CRC-32 of a tensor's bytes, after what has the CRC-32 `start`: it takes no memory."""
     held = value.detach().cpu().contiguous()
     try:
-        return crc32(held.numpy())
+        return crc32(held.numpy(), start)
     except TypeError:  # numpy has no bfloat16
-        return crc32(held.reshape(-1).view(torch.uint8).numpy())
+        return crc32(held.reshape(-1).view(torch.uint8).numpy(), start)

@@ -7,12 +7,17 @@ but the owner).
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import re
 import shutil
 import stat
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from glob import escape
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +26,23 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from graphs.tools.digests import digest, tensor_digest
+from graphs.tools.documents import MOST, FileError, parse_json, regular, told
+
+try:
+    import fcntl
+except ImportError:  # no POSIX: what killed processes leave there stays
+    fcntl = None  # type: ignore[assignment]
+
+UNFINISHED = ".unfinished"
+"""Ending of the names of folders in which something is being made."""
+LONGEST = 80
+"""Characters of a target's name in them."""
 _PAIRS = "complex128"
 """Metadata: names of tensors that are written as pairs of real numbers."""
+_DIGESTS = "digests"
+"""Metadata: tensor name → digest; under the empty name that of all other metadata."""
+FETCH = "it was cut off or damaged: fetch or make it again"
 
 
 @contextmanager
@@ -33,14 +53,11 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
         path: of the file; its folder is made where it is missing, and what it held is replaced.
     """
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
+    with workplace(target) as place:
+        temporary = place / target.name
         yield temporary
-        temporary.chmod(_usual_mode(temporary))
+        temporary.chmod(_usual_mode(place))
         os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
@@ -62,33 +79,99 @@ def write_tensors(
     if pairs:  # safetensors knows complex numbers in single precision only
         plain |= {name: torch.view_as_real(plain[name]) for name in pairs}
         said[_PAIRS] = json.dumps(pairs)
+    write_safetensors(path, plain, said)
+
+
+def write_safetensors(
+    path: str | os.PathLike[str], tensors: Mapping[str, Tensor], said: Mapping[str, str]
+) -> None:
+    """Write a safetensors file with a digest of every tensor in it, whole or not at all.
+
+    Args:
+        path: of the file.
+        tensors: on the CPU, contiguous, each with memory of its own.
+        said: the texts of its header.
+    """
+    digests = {name: tensor_digest(name, tensor) for name, tensor in tensors.items()}
+    digests[""] = digest(*chain(*sorted(said.items())))
     with whole_file(path) as temporary:
-        save_file(plain, temporary, metadata=said)
+        try:
+            save_file(dict(tensors), temporary, metadata={**said, _DIGESTS: json.dumps(digests)})
+        except SafetensorError as error:  # it has the number of the error in its text alone
+            full = re.search(r"os error (\d+)", str(error))
+            number = int(full[1]) if full else errno.EIO
+            raise OSError(number, f"{str(path)!r} cannot be written ({error})") from error
 
 
-def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], Any]:
+def read_tensors(
+    path: str | os.PathLike[str], below: str | os.PathLike[str] | None = None
+) -> tuple[dict[str, Tensor], Any]:
     """Read what `write_tensors` wrote, or any safetensors file (metadata None).
+
+    Args:
+        path: of the file.
+        below: folder that it must lie in.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is damaged.
+        FileError: it is damaged, and in which tensor; or it is no plain file, or elsewhere.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file {str(path)!r}")
-    try:
-        with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            said = file.metadata() or {}
-        for name in json.loads(said.get(_PAIRS, "[]")):
+    tensors, said = read_safetensors(path, below)
+    with told(path, FETCH):
+        for name in parse_json(said.get(_PAIRS, "[]")):
             tensors[name] = torch.view_as_complex(tensors[name])
-        metadata = json.loads(said.get("json", "null"))
-    except (SafetensorError, KeyError, TypeError, RuntimeError) as error:
-        raise ValueError(
-            f"{str(path)!r} is not a readable safetensors file ({error}); it was cut off or "
-            f"damaged: fetch or make it again"
-        ) from error
-    return tensors, metadata
+        return tensors, parse_json(said.get("json", "null"))
+
+
+def read_safetensors(
+    path: str | os.PathLike[str], below: str | os.PathLike[str] | None = None
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors of a safetensors file and the texts of its header; see `read_tensors`.
+
+    Tensors are compared with their digests, where the file has some.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        FileError: it is damaged, and in which tensor; or it is no plain file, or elsewhere.
+    """
+    path = regular(path, below)
+    with told(path, FETCH, "is not a readable safetensors file"):
+        with path.open("rb") as file:
+            header = int.from_bytes(file.read(8), "little")
+        if header > MOST:
+            raise ValueError(f"its header would have {header:,} bytes")
+        with safe_open(path, framework="pt") as opened:
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+            said = dict(opened.metadata() or {})
+        check_digests(path, tensors, said)
+    return tensors, said
+
+
+def check_digests(
+    path: str | os.PathLike[str], tensors: Mapping[str, Tensor], said: Mapping[str, str]
+) -> None:
+    """Compare tensors of a safetensors file with the digests in its header, where it has some.
+
+    Args:
+        path: of the file.
+        tensors: some or all of it.
+        said: the texts of its header.
+
+    Raises:
+        FileError: names the tensor that is another one than was written.
+    """
+    if _DIGESTS not in said:
+        return
+    digests = dict(parse_json(said[_DIGESTS]))
+    own = {key: text for key, text in said.items() if key != _DIGESTS}
+    if digests.pop("", None) != digest(*chain(*sorted(own.items()))):
+        raise FileError(f"{str(path)!r} is damaged: its header was changed; {FETCH}")
+    for name, tensor in tensors.items():
+        if digests.get(name) != tensor_digest(name, tensor):
+            raise FileError(
+                f'{str(path)!r} is damaged: the tensor "{name}" is not the one that was written '
+                f"(its digest differs); {FETCH}"
+            )
 
 
 def refuse_filled(path: str | os.PathLike[str]) -> None:
@@ -114,22 +197,75 @@ def whole_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     refuse_filled(path)
     target = Path(path).resolve()
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
-    temporary.mkdir(parents=True)
-    try:
+    with workplace(target) as place:
+        temporary = place / target.name
+        temporary.mkdir()
         yield temporary
-        mode = _usual_mode(temporary / "mode")
+        mode = _usual_mode(place)
         for path in temporary.rglob("*"):
             if path.is_file():
                 path.chmod(mode)
         os.replace(temporary, target)
+
+
+@contextmanager
+def workplace(target: Path) -> Iterator[Path]:
+    """A hidden folder beside a file or folder that is being made; nothing of it stays.
+
+    Its maker holds a lock on it, which ends with the process: what killed ones left of the same
+    target is told by that, whatever process has their number now, and removed.
+
+    Args:
+        target: what is made.
+
+    Raises:
+        OSError: there is no place for it, or it cannot be written; names the target.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    start = f".{target.name[:LONGEST]}."
+    for left in target.parent.glob(f"{escape(start)}*{UNFINISHED}"):
+        with _locked(left) as dead:
+            if dead:
+                shutil.rmtree(left, ignore_errors=True)
+    place = Path(tempfile.mkdtemp(UNFINISHED, start, target.parent))
+    try:
+        with _locked(place):
+            yield place
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
+            raise OSError(
+                error.errno,
+                f"{os.strerror(error.errno)}: {str(target)!r} was not written; make room, or "
+                "choose another place",
+            ) from error
+        raise
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(place, ignore_errors=True)
 
 
-def _usual_mode(beside: Path) -> int:
+@contextmanager
+def _locked(folder: Path) -> Iterator[bool]:
+    """Whether this process has the lock of a folder now; where there are no locks, it has not."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:  # somebody else removed it
+        yield False
+        return
+    try:
+        try:
+            if fcntl is not None:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:  # held by who makes it
+            yield False
+            return
+        yield fcntl is not None
+    finally:
+        os.close(descriptor)
+
+
+def _usual_mode(place: Path) -> int:
     """Permissions that the umask gives a new file; only making one tells without changing it."""
-    probe = beside.with_name(f".{beside.name}.mode")
+    probe = place / ".mode"
     descriptor = os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
     try:
         return stat.S_IMODE(os.fstat(descriptor).st_mode)

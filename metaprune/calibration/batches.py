@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 import torch
 from torch import nn
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_flatten, tree_leaves
 
 from graphs.calls.running import as_inputs, outputs
 from graphs.tools.digests import digest, tensors_digest
@@ -55,8 +55,8 @@ class Calibration:
     def fitting(self, model: nn.Module, example_inputs: Any) -> Calibration:
         """The same calibration, once it is known that the model runs on it.
 
-        Every batch must be what its forward takes, and the first one with examples is run; the
-        model is left as it was.
+        Every batch must be what its forward takes, and the first one of every form is run: of its
+        nesting, dtypes, and sizes but for the number of examples. The model is left as it was.
 
         Args:
             model: that is measured.
@@ -67,16 +67,17 @@ class Calibration:
         """
         if any(parameter.is_meta for parameter in model.parameters()):
             return self  # what needs weights says so itself
-        takes, ran = signature(model.forward), False
+        takes, ran = signature(model.forward), set[Any]()
         for number, batch in enumerate(self.batches, start=1):
             try:
                 args, kwargs = as_inputs(self.inputs(batch))
                 takes.bind(*args, **kwargs)
-                if not ran and any_examples((args, kwargs)):
+                form = _form((args, kwargs))
+                if form not in ran:
                     found = outputs(model, (args, kwargs))
                     if isinstance(found, Exception):
                         raise found
-                    ran = True
+                    ran.add(form)
             except Exception as error:
                 raise ValueError(_misfit(number, error, example_inputs, model)) from error
         return self
@@ -126,6 +127,13 @@ def _misfit(number: int, error: Exception, example_inputs: Any, model: nn.Module
 def _kinds(leaves: Iterable[Any]) -> set[torch.dtype]:
     """The floating-point dtypes of tensors."""
     return {t.dtype for t in leaves if isinstance(t, torch.Tensor) and t.is_floating_point()}
+
+
+def _form(inputs: Any) -> Any:
+    """What two batches have in common that a model runs on in the same way."""
+    leaves, structure = tree_flatten(inputs)
+    sizes = [(v.dtype, v.shape[1:]) if isinstance(v, torch.Tensor) else type(v) for v in leaves]
+    return structure, tuple(sizes)
 
 
 def any_examples(batch: Any) -> bool:

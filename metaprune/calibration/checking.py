@@ -12,28 +12,33 @@ from torch.utils._pytree import keystr, tree_flatten_with_path
 from metaprune.calibration.batches import any_examples
 
 
-def filled(batches: Sequence[Any]) -> None:
-    """Refuse batches without examples.
+def filled(batches: Sequence[Any], instead: str = "; pass None to do without") -> list[Any]:
+    """The batches that hold examples.
+
+    Args:
+        batches: any.
+        instead: what else may be done, for the error.
 
     Raises:
         ValueError: there are none, or all are empty.
     """
     if not batches:
-        raise ValueError("calibration needs at least one batch (got none); pass None to do without")
-    if not any(map(any_examples, batches)):
+        raise ValueError(f"calibration needs at least one batch (got none){instead}")
+    found = [batch for batch in batches if any_examples(batch)]
+    if not found:
         raise ValueError(
-            "calibration needs at least one example (all of its batches are empty); pass None "
-            "to do without"
+            f"calibration needs at least one example (all of its batches are empty){instead}"
         )
+    return found
 
 
 def finite(model: nn.Module, batches: Sequence[Any]) -> None:
     """Refuse weights and inputs that hold NaN or infinity.
 
-    -∞ is a number in inputs: additive masks of attention are made of it.
+    -∞ is a number in inputs and buffers: additive masks of attention are made of it.
 
     Args:
-        model: whose parameters are looked at.
+        model: whose parameters and buffers are looked at.
         batches: arguments of the model.
 
     Raises:
@@ -48,7 +53,20 @@ def finite(model: nn.Module, batches: Sequence[Any]) -> None:
                 f'the weights of the model are not finite: "{name}" holds NaN or infinity; load '
                 "a checkpoint whose training did not diverge"
             )
+    for path, module in model.named_modules():
+        # Observers begin with infinities, and masks are made of -∞.
+        infinite = type(module).__module__.startswith("torch.ao.")
+        for name, buffer in module.named_buffers(path, recurse=False):
+            if buffer.is_meta or not buffer.is_floating_point():
+                continue
+            if bool((buffer.isnan() | (buffer.isposinf() & (not infinite))).any()):
+                raise ValueError(
+                    f'the buffers of the model are not finite: "{name}" holds NaN or infinity; '
+                    "load a checkpoint whose training did not diverge"
+                )
+    words = vocabulary(model)
     for number, batch in enumerate(batches, start=1):
+        known(words, batch, number)
         for path, leaf in tree_flatten_with_path(batch)[0]:
             if not isinstance(leaf, torch.Tensor) or not leaf.is_floating_point() or leaf.is_meta:
                 continue
@@ -57,3 +75,33 @@ def finite(model: nn.Module, batches: Sequence[Any]) -> None:
                     f"batch {number} of the calibration is not finite: its input {keystr(path)} "
                     "holds NaN or infinity; leave such examples out"
                 )
+
+
+def vocabulary(model: nn.Module) -> int | None:
+    """How many tokens a language model of transformers knows; None for other models."""
+    table = model.get_input_embeddings() if hasattr(model, "get_input_embeddings") else None
+    return table.num_embeddings if isinstance(table, nn.Embedding) else None
+
+
+def known(words: int | None, batch: Any, number: int) -> None:
+    """Refuse token ids that an embedding has no row for.
+
+    Args:
+        words: rows; None where there is no such embedding.
+        batch: arguments of a model.
+        number: of the batch, for the error.
+
+    Raises:
+        ValueError: one is negative or too large.
+    """
+    ids = batch.get("input_ids") if hasattr(batch, "get") else next(iter(batch), None)
+    if words is None or not isinstance(ids, torch.Tensor) or ids.is_meta:
+        return
+    if ids.is_floating_point() or not ids.numel():
+        return
+    least, most = int(ids.min()), int(ids.max())
+    if least < 0 or most >= words:
+        raise ValueError(
+            f"batch {number} of the calibration has the token {least if least < 0 else most}, and "
+            f"the model knows 0 to {words - 1}; use the tokenizer of this model"
+        )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -117,12 +117,29 @@ def _of_examples(source: Any, kind: str) -> Collected:
 def _first(source: Iterable[Any], kind: str) -> Collected:
     batches: list[Any] = []
     found = 0
-    for batch in source:
+    for batch in _each(source, kind):
         batches.append(_as_tensors(batch))
         found += rows(batches[-1])
         if found >= EXAMPLES:
             break
     return Collected(batches, f"the first {counted(found, 'example')} of a {kind}")
+
+
+def _each(source: Iterable[Any], kind: str) -> Iterator[Any]:
+    """What a loader or a generator gives.
+
+    Raises:
+        ValueError: it failed; says at which batch.
+    """
+    number = 1
+    try:
+        for number, batch in enumerate(source, start=1):
+            yield batch
+            number += 1
+    except Exception as error:  # whatever the caller's own code raises
+        raise ValueError(
+            f"batch {number} of the {kind} cannot be made: {type(error).__name__}: {error}"
+        ) from error
 
 
 def _of(chosen: int, count: int) -> str:

@@ -14,7 +14,7 @@ from torch import nn
 from torch.utils._pytree import tree_map_only
 
 from graphs.calls.diagnosis import described
-from metaprune.calibration.batches import Calibration, any_examples
+from metaprune.calibration.batches import Calibration
 from metaprune.calibration.checking import filled, finite
 from metaprune.calibration.collecting import collected, is_data, rows
 from metaprune.calibration.losses import loss_of
@@ -108,15 +108,14 @@ def _read(
     """A calibration of whatever has batches, and example inputs of its first one."""
     if isinstance(source, Calibration | Data):
         whole = Calibration.from_data(source, seed=seed) if isinstance(source, Data) else source
-        filled(whole.batches)
-        moved = replace(whole, batches=[move(b) for b in without_padding(whole.batches)])
+        kept = without_padding(filled(whole.batches))
+        moved = replace(whole, batches=[move(batch) for batch in kept])
         few = _few(moved.model_inputs[0])
         return Given(few, moved.fitting(model, few))
     one = hasattr(source, "items") and not _splits(source)
     batches = collected([dict(source)] if one else source, seed)
-    filled(batches.batches)
     read = []
-    for number, batch in enumerate(batches.batches, start=1):
+    for number, batch in enumerate(filled(batches.batches), start=1):
         try:
             read += [forward.read(move(part)) for part in without_padding([batch])]
         except ValueError as error:
@@ -124,10 +123,10 @@ def _read(
     if not read:
         raise ValueError("every token of the calibration is padding: give examples with some")
     labelled = all(batch.labels is not None for batch in read)
-    first = next(batch for batch in read if any_examples(batch.inputs))
+    first = read[0]
     few = _few(first.inputs)
     found = Calibration(read, attrgetter("inputs")).fitting(model, few)
-    loss, name = loss_of(model, first) if labelled else (None, "no labels")
+    loss, name = loss_of(model, read) if labelled else (None, "no labels")
     notes: tuple[str, ...] = ()
     if labelled or not isinstance(source, list):
         labels = f"labels {described(first.labels)} ({name})" if labelled else name

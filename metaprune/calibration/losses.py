@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from graphs.calls.diagnosis import described
 from graphs.calls.running import quiet_evaluation, run
 from metaprune.calibration.batches import Loss
 from metaprune.calibration.reading import Batch, Forward
@@ -20,14 +21,19 @@ Found = tuple[Loss | None, str]
 """A loss and its name; or None and why there is none."""
 
 
-def loss_of(model: nn.Module, batch: Batch) -> Found:
-    """The loss of batches like this one.
+def loss_of(model: nn.Module, batches: Sequence[Batch]) -> Found:
+    """The loss of batches; told from the first, and all others must have such labels.
 
     A forward that takes `labels` and returns a `loss` is asked for it. Else whole numbers are
     classes (cross-entropy), zeros and ones of the outputs' shape are yes and no (binary
     cross-entropy), and other numbers of that shape are values (squared error).
+
+    Raises:
+        ValueError: labels that hold NaN or infinity, or are others than those of the first batch;
+            names the batch.
     """
-    labels = batch.labels
+    batch, labels = batches[0], batches[0].labels
+    _check_finite(batches)
     if labels is None:
         return None, "no labels"
     if "labels" in Forward.of(model).names and isinstance(batch.inputs, dict):
@@ -39,9 +45,40 @@ def loss_of(model: nn.Module, batch: Batch) -> Found:
             return None, str(error)
     for name, fits, loss in _LOSSES:
         if fits(outputs, labels):
+            _check_alike(batches, outputs, name)
             return _of(loss), name
     shapes = f"outputs {tuple(outputs.shape)} and labels {tuple(labels.shape)} of {labels.dtype}"
     return None, f"no loss is known for {shapes.replace('torch.', '')}"
+
+
+def _check_finite(batches: Sequence[Batch]) -> None:
+    for number, batch in enumerate(batches, start=1):
+        labels = batch.labels
+        if labels is not None and labels.is_floating_point() and not labels.isfinite().all():
+            raise ValueError(
+                f"batch {number} of the calibration is not finite: its labels hold NaN or "
+                "infinity; leave such examples out"
+            )
+
+
+def _check_alike(batches: Sequence[Batch], outputs: Tensor, name: str) -> None:
+    """Refuse labels that the loss of the first batch cannot take."""
+    first = batches[0].labels
+    assert first is not None
+    for number, batch in enumerate(batches, start=1):
+        labels = batch.labels
+        assert labels is not None
+        alike = (
+            labels.ndim == first.ndim and labels.is_floating_point() == first.is_floating_point()
+        )
+        if name == "cross-entropy":
+            sizes = (outputs.shape[-1], outputs.shape[1])
+            alike = alike and any(_classes(labels, count) for count in sizes)
+        if not alike:
+            raise ValueError(
+                f"the labels of batch {number} of the calibration ({described(labels)}) are not "
+                f"like those of the first ({described(first)}), whose loss is {name}"
+            )
 
 
 def _own(model: nn.Module, batch: Batch) -> Tensor:

@@ -17,6 +17,9 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
+from graphs.tools.documents import read_json
+
+AGAIN = "run this point again"
 POINT = "point.json"
 SUMMARY = "summary.json"
 LONGEST = 40
@@ -74,9 +77,9 @@ def points(folder: Path) -> list[dict[str, Any]]:
     """All points of a sweep by their number, each with its folder and its report, if it has one."""
     found = []
     for file in folder.glob(f"*/{POINT}"):
-        point = json.loads(file.read_text(encoding="utf-8"))
+        point = read_json(file, AGAIN)
         report = file.parent / "report.json"
-        told = json.loads(report.read_text(encoding="utf-8")) if report.is_file() else None
+        told = read_json(report, AGAIN) if report.is_file() else None
         found.append({**point, "folder": file.parent.name, "report": told})
     return sorted(found, key=lambda point: point["number"])
 

@@ -13,6 +13,7 @@ from torch import nn
 from graphs import trace
 from graphs.calls.copying import working_copy
 from graphs.calls.diagnosis import described
+from graphs.calls.modes import own_modes
 from graphs.calls.refusals import admit, unwrapped
 from metaprune.calibration import Calibration, given
 from metaprune.ignoring import Ignored
@@ -58,6 +59,7 @@ class Inspection(Findings):
         return save(self, folder)
 
 
+@own_modes()
 def inspect(
     model: nn.Module,
     example_inputs: Any,

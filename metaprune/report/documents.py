@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, TypeVar
+
+from graphs.tools.documents import parse_json
 
 T = TypeVar("T")
 
@@ -23,8 +24,8 @@ def read(text: str, what: str, format: int, remedy: str) -> dict[str, Any]:
         ValueError: not JSON, or of another format.
     """
     try:
-        content = json.loads(text)
-    except json.JSONDecodeError as error:
+        content = parse_json(text)
+    except ValueError as error:
         raise ValueError(f"not valid JSON, and so not {what} ({error})") from error
     if not isinstance(content, dict) or content.get("format") != format:
         raise ValueError(f"not {what} of format {format}; {remedy}")

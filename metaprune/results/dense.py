@@ -28,7 +28,7 @@ class Dense:
             transformers model; None where nobody has said.
     """
 
-    costs: Mapping[str, float]
+    costs: Mapping[str, int | float]
     axes: Mapping[str, int]
     weights: Mapping[str, int]
     left_alone: Mapping[str, str]

@@ -1,16 +1,18 @@
-"""Exported programs on disk, opened without executing anything that is in the file."""
+"""torch.export programs: how a module is exported, and the .pt2 files of `Result.export`.
+
+A .pt2 file is opened here only where it has just been written; nothing in a saved folder is one.
+"""
 
 from __future__ import annotations
 
 import io
-import json
-import zipfile
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
+from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
 from graphs.calls.copying import working_copy
@@ -19,19 +21,40 @@ from graphs.calls.running import Inputs, as_inputs, quiet_evaluation
 from graphs.program.module import ExportedModule
 
 
+def exported(model: nn.Module, example_inputs: Any) -> ExportedProgram:
+    """A module as a program with all sizes open that it does not fix.
+
+    Args:
+        model: any module that `torch.export` accepts; left as it was.
+        example_inputs: tuple of arguments or dict of keywords.
+    """
+    args, kwargs, shapes = open_sizes(as_inputs(example_inputs))
+    model = working_copy(model)
+    with quiet_evaluation(model), torch.no_grad():
+        return torch.export.export(model, args, kwargs, dynamic_shapes=shapes, strict=False)
+
+
 def save_program(model: nn.Module, example_inputs: Any, path: Path) -> None:
-    """Export a module with all sizes open that it does not fix, and write the program.
+    """Write an exported module; see `exported`.
 
     Args:
         model: any module that `torch.export` accepts; left as it was.
         example_inputs: tuple of arguments or dict of keywords.
         path: of the .pt2 file.
     """
-    args, kwargs, shapes = open_sizes(as_inputs(example_inputs))
-    model = working_copy(model)
-    with quiet_evaluation(model), torch.no_grad():
-        program = torch.export.export(model, args, kwargs, dynamic_shapes=shapes, strict=False)
-    torch.export.save(program, path)
+    # Written by torch itself, a full disk would end the process instead of raising.
+    written = io.BytesIO()
+    torch.export.save(exported(model, example_inputs), written)
+    path.write_bytes(written.getbuffer())
+
+
+def written_program(path: Path) -> nn.Module:
+    """The module of a program that this process wrote, in evaluation mode.
+
+    `torch.export.load` unpickles and evaluates what is in a file, so it gets no file of others.
+    """
+    found = torch.export.load(path).module(check_guards=True)
+    return ExportedModule(found, found.graph).train(False)
 
 
 def open_sizes(
@@ -52,47 +75,6 @@ def open_sizes(
         return dims and {d: how for d, how in dims.items() if value.shape[d] not in closed}
 
     return args, kwargs, pytree.tree_map(opened, args or kwargs)
-
-
-def load_program(path: Path) -> nn.Module:
-    """The module of a program that `save_program` wrote, in evaluation mode; it can be trained.
-
-    Raises:
-        ValueError: the file is damaged, or opening it would run code.
-    """
-    try:
-        check_safe(path)
-        program = torch.export.load(path)
-    except (zipfile.BadZipFile, KeyError, json.JSONDecodeError, RuntimeError) as error:
-        raise ValueError(f"{str(path)!r} is not a readable exported program ({error})") from error
-    found = program.module(check_guards=True)
-    return ExportedModule(found, found.graph).train(False)
-
-
-def check_safe(path: Path) -> None:
-    """Refuse an archive whose opening would unpickle more than plain tensors.
-
-    Raises:
-        ValueError: it holds pickled weights, objects, or inputs that are not plain tensors.
-    """
-    with zipfile.ZipFile(path) as archive:
-        for name in archive.namelist():
-            if name.endswith("_config.json"):
-                entries = json.loads(archive.read(name)).get("config", {})
-                pickled = [key for key, entry in entries.items() if entry.get("use_pickle")]
-                if pickled:
-                    raise ValueError(
-                        f"{str(path)!r} holds pickled objects ({pickled[0]}), which could run "
-                        "code; it is not opened"
-                    )
-            if "/sample_inputs/" in name:
-                try:
-                    torch.load(io.BytesIO(archive.read(name)), weights_only=True)
-                except Exception as error:
-                    raise ValueError(
-                        f"the sample inputs in {str(path)!r} are more than plain tensors and could "
-                        "run code; it is not opened"
-                    ) from error
 
 
 def _two(value: torch.Tensor) -> torch.Tensor:

@@ -72,7 +72,7 @@ def read_example(path: Path, content: Mapping[str, Any]) -> Any:
     Raises:
         ValueError: the content names what is not there.
     """
-    tensors = read_tensors(path)[0]
+    tensors = read_tensors(path, below=path.parent)[0]
 
     def value(entry: Any, depth: int = 0) -> Any:
         kind, held = next(iter(entry.items()))

@@ -14,8 +14,6 @@ import contextlib
 import io
 import logging
 import os
-import shutil
-import tempfile
 import warnings
 from collections.abc import Callable, Collection, Iterator
 from importlib.util import find_spec
@@ -29,8 +27,11 @@ from torch.utils import _pytree as pytree
 from graphs.build.compare import agree, other_sizes, resized
 from graphs.build.search import EXPERTS
 from graphs.calls.copying import working_copy
+from graphs.calls.modes import own_modes
 from graphs.calls.running import Inputs, as_inputs, outputs, quiet_evaluation
-from metaprune.saving.archive import load_program, open_sizes, save_program
+from graphs.tools.files import workplace
+from graphs.tools.switches import Switch
+from metaprune.saving.archive import open_sizes, save_program, written_program
 
 Run = Callable[[Inputs], list[torch.Tensor]]
 
@@ -40,6 +41,7 @@ MOST_INSIDE = 1 << 30
 """Bytes of weights up to which an ONNX file holds them itself; above, they lie beside it."""
 
 
+@own_modes()
 def export_model(
     model: nn.Module, example_inputs: Any, path: str | os.PathLike[str], format: str | None = None
 ) -> Path:
@@ -65,16 +67,12 @@ def export_model(
     kind = format or target.suffix.removeprefix(".")
     check(kind)
     inputs, model = as_inputs(example_inputs), working_copy(model)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    inside = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
-    try:
+    with workplace(target) as inside:
         with _exportable(model):
             run = FORMATS[kind](model, inputs, inside / target.name)
         _verify(model, inputs, run, kind)
         for file in sorted(inside.iterdir(), reverse=True):  # Weights before what refers to them.
             os.replace(file, target.parent / file.name)
-    finally:
-        shutil.rmtree(inside, ignore_errors=True)
     return target
 
 
@@ -97,11 +95,13 @@ def check(format: str) -> None:
 def _to_pt2(model: nn.Module, inputs: Inputs, path: Path) -> Run | None:
     args, kwargs = inputs
     try:
-        with _quiet():
+        with QUIET:
             save_program(model, args or kwargs, path)
+    except OSError:
+        raise
     except Exception as error:
         raise ValueError(f"torch.export cannot export the model: {_line(error)}") from error
-    program = load_program(path)
+    program = written_program(path)
 
     def run(given: Inputs) -> list[torch.Tensor]:
         found = outputs(program, given)
@@ -121,7 +121,7 @@ def _to_onnx(model: nn.Module, inputs: Inputs, path: Path) -> Run | None:
 
 def _onnx(model: nn.Module, inputs: Inputs, path: Path, closed: Collection[int] = ()) -> Run | None:
     args, kwargs, shapes = open_sizes(inputs, closed)
-    with quiet_evaluation(model), torch.no_grad(), _quiet():
+    with quiet_evaluation(model), torch.no_grad(), QUIET:
         try:
             program: Any = torch.onnx.export(
                 model, args, kwargs=kwargs, dynamic_shapes=shapes, dynamo=True, verbose=False
@@ -218,8 +218,7 @@ def _exportable(model: nn.Module) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the exporter's account of its progress, and its warnings about itself."""
+def _without_account() -> Iterator[None]:
     loggers = [logging.getLogger(name) for name in _TALKATIVE]
     levels = [logger.level for logger in loggers]
     aside = io.StringIO()
@@ -236,6 +235,10 @@ def _quiet() -> Iterator[None]:
         finally:
             for logger, before in zip(loggers, levels, strict=True):
                 logger.setLevel(before)
+
+
+QUIET = Switch(_without_account)
+"""Without the exporter's account of its progress, and its warnings about itself."""
 
 
 def _line(error: BaseException) -> str:

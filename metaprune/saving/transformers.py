@@ -9,10 +9,10 @@ memory, and its shapes are compared.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,8 +27,54 @@ from graphs.build.configs import configs
 from graphs.build.search import configured_numbers
 from graphs.calls.copying import copy_module
 from graphs.calls.running import as_inputs, outputs
+from graphs.tools.bounds import check_counts, check_size
+from graphs.tools.documents import FileError, read_json, told
+from graphs.tools.switches import Switch
 from metaprune.results.pruned import Pruned
 from metaprune.saving.dtypes import cast
+
+CONFIG = "config.json"
+AGAIN = "save the result again"
+ATTENTIONS = (None, "eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention")
+"""Ways to compute attention that transformers has itself; of others it fetches the code."""
+ELSEWHERE = frozenset(
+    (
+        *("auto_map", "quantization_config", "use_kernels", "custom_pipelines"),
+        *("use_pretrained_backbone", "backbone", "use_timm_backbone"),
+        *("_attn_implementation", "attn_implementation"),
+    )
+)
+"""Fields by which a configuration names code or weights that are not in the folder."""
+
+
+@contextlib.contextmanager
+def _no_bars() -> Iterator[None]:
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+@contextlib.contextmanager
+def _no_hub() -> Iterator[None]:
+    from huggingface_hub import constants
+
+    before, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
+BARS = Switch(_no_bars)
+"""No progress bars of transformers."""
+OFFLINE = Switch(_no_hub)
+"""No request to the hub: what is in a folder must do."""
 
 
 def resized(net: Network, kept: Mapping[str, int]) -> Network:
@@ -105,17 +151,20 @@ def write(result: Pruned, folder: Path) -> bool:
     if config is not None:
         try:
             model.config = config
-            with _no_bars():
+            with BARS:
                 model.save_pretrained(folder)
         finally:
             model.config = held
         how = {"class": type(model).__name__, "attention": held._attn_implementation}
         probe = as_inputs(result.example_inputs)
-        opened = read(folder, how)
+        opened = None
+        with contextlib.suppress(FileError):  # it does not hold all tensors: tied in another way
+            opened = read(folder, how, {}, trust=True)
         # Some classes keep some weights in single precision, whatever the others are in.
-        same = cast(copy_module(model, {}), dict(opened.named_parameters()), {})
-        if agree(outputs(opened, probe), outputs(same, probe)):
-            return True
+        if opened is not None:
+            same = cast(copy_module(model, {}), dict(opened.named_parameters()), {})
+            if agree(outputs(opened, probe), outputs(same, probe)):
+                return True
         for path in folder.iterdir():
             path.unlink()
     layers = layer_configs(result.network)
@@ -127,40 +176,120 @@ def write(result: Pruned, folder: Path) -> bool:
     return False
 
 
-def read(folder: Path, how: Mapping[str, Any]) -> nn.Module:
-    """The model that `write` wrote, in the class and with the attention that `how` names."""
-    import transformers
+def read(
+    folder: Path, how: Mapping[str, Any], tensors: Mapping[str, torch.Tensor], trust: bool
+) -> nn.Module:
+    """The model that `write` wrote, in the class and with the attention that `how` names.
 
-    with _no_bars():
-        model: nn.Module = getattr(transformers, how["class"]).from_pretrained(
-            folder, dtype="auto", attn_implementation=how["attention"]
+    Args:
+        folder: with `config.json` and the tensors.
+        how: what `Dense` remembers of the architecture.
+        tensors: that are in the folder.
+        trust: take what it says unchecked.
+
+    Raises:
+        FileError: the configuration and the tensors do not belong together, or it asks for more
+            than a class of transformers.
+        ValueError: the class does not open it.
+    """
+    cls = _class(how["class"])
+    if not trust:
+        content = read_json(folder / CONFIG, AGAIN, below=folder)
+        with told(folder / CONFIG, AGAIN):
+            _refuse_foreign(how["attention"], content)
+            check_counts(content, tensors)
+            built = check_size(lambda: _initial(cls, content, how), tensors)
+            wanted = sum(p.numel() for p in built.parameters())
+            there = sum(tensor.numel() for tensor in tensors.values())
+            if wanted > there:
+                raise ValueError(f"it makes {wanted:,} numbers, and the tensors hold {there:,}")
+        for name in ("generation_config.json", "model.safetensors.index.json"):
+            if (folder / name).exists() or (folder / name).is_symlink():
+                read_json(folder / name, AGAIN, below=folder)
+        if (folder / "adapter_config.json").exists():
+            raise FileError(f"{str(folder)!r} holds an adapter, which metaprune did not write")
+    with BARS, OFFLINE:
+        model, report = cls.from_pretrained(
+            folder,
+            dtype="auto",
+            attn_implementation=how["attention"],
+            local_files_only=True,
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
         )
-    return model
+    lost = [*report["missing_keys"], *report["mismatched_keys"]]
+    if lost:
+        raise FileError(f"{str(folder)!r} is damaged: it has no tensor {lost[0]!r}; {AGAIN}")
+    found: nn.Module = model
+    return found
 
 
-def build(architecture: Mapping[str, Any]) -> nn.Module:
-    """A model with random weights, in the class and configuration that `Dense` remembers."""
+def build(
+    architecture: Mapping[str, Any], tensors: Mapping[str, torch.Tensor], trust: bool
+) -> nn.Module:
+    """A model with random weights, in the class and configuration that `Dense` remembers.
+
+    Args:
+        architecture: class, configuration and attention.
+        tensors: that a part of it will be filled with.
+        trust: take what it says unchecked.
+
+    Raises:
+        ValueError: it is no class of transformers, asks for more than that, or is larger than the
+            tensors account for.
+    """
+    cls, content = _class(architecture["class"]), architecture["config"]
+    if not trust:
+        _refuse_foreign(architecture["attention"], content)
+        check_counts(content, tensors)
+        check_size(lambda: _initial(cls, content, architecture), tensors)
+    with OFFLINE:
+        return _initial(cls, content, architecture)
+
+
+def _initial(cls: type[Any], content: Mapping[str, Any], architecture: Mapping[str, Any]) -> Any:
+    config = cls.config_class.from_dict(content)
+    config._attn_implementation = architecture["attention"]
+    return cls(config)
+
+
+def _class(name: Any) -> type[Any]:
+    """The class of transformers of this name.
+
+    Raises:
+        ValueError: it is none.
+    """
     import transformers
 
-    cls = getattr(transformers, architecture["class"])
-    config = cls.config_class.from_dict(architecture["config"])
-    config._attn_implementation = architecture["attention"]
-    model: nn.Module = cls(config)
-    return model
+    found = getattr(transformers, name, None) if isinstance(name, str) else None
+    if not isinstance(found, type) or not issubclass(found, transformers.PreTrainedModel):
+        raise ValueError(f"{name!r:.80} is no class of models of transformers")
+    return found
 
 
-@contextmanager
-def _no_bars() -> Iterator[None]:
-    """No progress bars of transformers inside; they come back afterwards."""
-    from transformers.utils import logging
+def _refuse_foreign(attention: Any, content: Any) -> None:
+    """Refuse a configuration that names code or weights that are not in its folder.
 
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
+    Raises:
+        ValueError: it does.
+    """
+    found = attention if attention not in ATTENTIONS else _foreign(content)
+    if found is not None:
+        raise ValueError(
+            f"its configuration asks for {found!r:.80}, which is code or weights from elsewhere; "
+            "load it with trust=True if you know where it is from"
+        )
+
+
+def _foreign(value: Any) -> str | None:
+    """What in a configuration makes transformers look for code or weights elsewhere."""
+    if isinstance(value, list):
+        return next((found for entry in value if (found := _foreign(entry))), None)
+    if not isinstance(value, Mapping):
+        return None
+    own = next((key for key in value if key in ELSEWHERE and value[key]), None)
+    return own or next((found for entry in value.values() if (found := _foreign(entry))), None)
 
 
 def _layer(path: str) -> int | None:

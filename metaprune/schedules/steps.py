@@ -15,6 +15,7 @@ from typing import Any
 from torch import nn
 
 from graphs import trace
+from graphs.tools.documents import read_json, read_text, told
 from graphs.tools.files import read_tensors, whole_folder, write_tensors, write_text
 from metaprune.job import Job
 from metaprune.results.history import History, remember
@@ -24,6 +25,7 @@ from pruners import Plan
 from training.store import load_state, state_of
 
 WHOSE, PLAN, REPORT = "schedule.json", "plan.json", "report.json"
+AGAIN = "delete the folder, and its pruning starts again"
 MODEL, MASKS = "model.safetensors", "masks.safetensors"
 
 
@@ -42,7 +44,7 @@ class Steps:
         self.folder = folder
         path = folder / WHOSE
         text = json.dumps(whose, indent=2, sort_keys=True) + "\n"
-        if path.is_file() and path.read_text(encoding="utf-8") != text:
+        if path.exists() and read_text(path, AGAIN) != text:
             raise ValueError(
                 f"{str(folder)!r} holds the steps of another pruning (other settings, weights or "
                 "data); give another folder, or delete it"
@@ -85,15 +87,16 @@ class Steps:
         inside = self.at(number)
         if not inside.is_dir():
             return None
-        plan = Plan.load(inside / PLAN)
-        model: nn.Module = carried_out(job.net, plan.steps[-1])
-        load_state(model, read_tensors(inside / MODEL)[0], str(inside / MODEL))
-        masks = read_tensors(inside / MASKS)[0]
+        plan, report = Plan.load(inside / PLAN), read_json(inside / REPORT, AGAIN, below=inside)
+        with told(inside, AGAIN):
+            model: nn.Module = carried_out(job.net, plan.steps[-1])
+            load_state(model, read_tensors(inside / MODEL, below=inside)[0], str(inside / MODEL))
+        masks = read_tensors(inside / MASKS, below=inside)[0]
         remember(model, History(job.dense, plan, masks))
         return Pruned(
             model=model,
             plan=plan,
-            report=json.loads((inside / REPORT).read_text(encoding="utf-8")),
+            report=report,
             network=trace(model, job.example_inputs),
             example_inputs=job.example_inputs,
             dense=job.dense,

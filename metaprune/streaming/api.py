@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from graphs.calls.modes import own_modes
+from metaprune.calibration.checking import filled
 from metaprune.streaming.checkpoint import Checkpoint
 from metaprune.streaming.run import Run
 from metaprune.streaming.settings import StreamSettings
@@ -15,7 +17,7 @@ from pruners.statistics import microbatches, without_padding
 from training.config import from_mapping
 
 
-@torch.inference_mode(False)
+@own_modes()
 def stream(
     path: str | Path,
     output: str | Path,
@@ -37,7 +39,7 @@ def stream(
         path: folder with config.json and safetensors.
         output: folder that is made.
         calibration: batches of inputs, or one: tensors of token ids, (examples, tokens), int64;
-            tuples of arguments; or mappings of keywords.
+            tuples of arguments; mappings of keywords; or lists, of which the first are inputs.
         device: on which a block computes.
         tell: hears of every step: what is done, how many, and of how many.
         options: see `metaprune.streaming.settings.StreamSettings`.
@@ -55,12 +57,8 @@ def stream(
     settings = from_mapping(StreamSettings, options)
     _ = settings.share  # refused before anything is read
     given = [calibration] if isinstance(calibration, torch.Tensor | Mapping) else calibration
-    batches = [
-        (batch,) if isinstance(batch, torch.Tensor) else batch
-        for batch in microbatches(without_padding(given), settings.batch_size)
-    ]
-    if not batches:
-        raise ValueError("stream needs at least one batch to calibrate on (got none)")
+    cut = list(microbatches(without_padding(given), settings.batch_size))
+    batches = [(batch,) if isinstance(batch, torch.Tensor) else batch for batch in filled(cut, "")]
     output, place = Path(output).resolve(), _device(device)
     run = Run(Checkpoint.of(path), output, batches, settings, place, tell or (lambda *_: None))
     run.go()

@@ -8,11 +8,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import safe_open
 from torch import Tensor
 
-from graphs.tools.files import whole_file, write_text
+from graphs.tools.documents import read_json, regular, told
+from graphs.tools.files import FETCH, check_digests, write_safetensors, write_text
 
 OTHERS = frozenset((".json", ".jinja", ".model", ".txt"))
 """Endings of the files that belong to a model beside its weights."""
@@ -78,7 +78,9 @@ class Checkpoint:
         found: dict[str, Tensor] = {}
         for file, keys in self._by_file(names).items():
             with safe_open(self.folder / file, framework="pt") as opened:
-                found |= {key: opened.get_tensor(key) for key in keys}
+                held = {key: opened.get_tensor(key) for key in keys}
+                check_digests(self.folder / file, held, opened.metadata() or {})
+            found |= held
         return found
 
     def _by_file(self, names: Iterable[str]) -> dict[str, list[str]]:
@@ -89,11 +91,9 @@ class Checkpoint:
 
 
 def _indexed(path: Path) -> dict[str, str]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
-        files = {str(name): str(file) for name, file in found.items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{str(path)!r} is no index of shards ({error})") from error
+    content = read_json(path, FETCH, below=path.parent)
+    with told(path, FETCH):
+        files = {str(name): str(file) for name, file in content["weight_map"].items()}
     for file in set(files.values()):
         if Path(file).name != file:
             raise ValueError(f"{str(path)!r} names {file!r}, which is no file of its folder")
@@ -103,21 +103,15 @@ def _indexed(path: Path) -> dict[str, str]:
 
 
 def _names(path: Path) -> set[str]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            return set(file.keys())
-    except SafetensorError as error:
-        raise ValueError(
-            f"{str(path)!r} is not a readable safetensors file ({error}); it was cut off or "
-            "damaged: fetch it again"
-        ) from error
+    unreadable = "is not a readable safetensors file"
+    with told(regular(path), FETCH, unreadable), safe_open(path, framework="pt") as file:
+        return set(file.keys())
 
 
 def write_shard(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write a safetensors file that transformers reads, whole or not at all."""
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    with whole_file(path) as temporary:
-        save_file(plain, temporary, metadata={"format": "pt"})
+    write_safetensors(path, plain, {"format": "pt"})
 
 
 def assemble(

@@ -19,7 +19,10 @@ from torch.utils import _pytree as pytree
 
 from graphs.calls.running import quiet_evaluation
 from graphs.tools.digests import digest, tensors_digest
+from graphs.tools.documents import read_json, read_text
 from graphs.tools.files import read_tensors, refuse_filled, write_tensors, write_text
+from metaprune.calibration.checking import known, vocabulary
+from metaprune.calibration.reading import Forward
 from metaprune.ignoring import spared
 from metaprune.results.provenance import machine, versions
 from metaprune.streaming.backward import Pulled, pull, pull_back
@@ -44,6 +47,8 @@ END = "<end>"
 """Name of the curvature where a block ends, beside those of its weights."""
 GRADIENT, DENSE, PRUNED = "gradient", "dense", "pruned"
 """Kinds of states where blocks begin: gradients, and hidden states of either network."""
+
+AGAIN = "delete the folder of the interrupted run, and it starts again"
 
 
 class Run:
@@ -81,7 +86,7 @@ class Run:
         self.states = States(self.work / "states", self.device)
         begun = self._begun()
         self.skeleton = Skeleton(checkpoint, getattr(torch, settings.dtype), self.device)
-        self.batches = [_moved(batch, self.device) for batch in self.batches]
+        self.batches = [_moved(batch, self.device) for batch in self._read(self.batches)]
         self.chain = Chain(self.skeleton, self.batches[0])
         self.ignored = spared(self.skeleton.model, settings.ignore)
         self._check_masks()
@@ -117,6 +122,24 @@ class Run:
                 f"another process is pruning to {str(self.output)!r}; wait for it, or end it"
             ) from None
 
+    def _read(self, batches: Sequence[Any]) -> list[Any]:
+        """Batches as arguments of the model.
+
+        Raises:
+            ValueError: what are inputs cannot be told, or they hold tokens that the model does not
+                know; names the batch.
+        """
+        forward, words = Forward.of(self.skeleton.model), vocabulary(self.skeleton.model)
+        found = []
+        for number, batch in enumerate(batches, start=1):
+            try:  # tuples are arguments; lists are what loaders give, inputs and labels
+                read = forward.read(batch).inputs if isinstance(batch, list) else batch
+            except ValueError as error:
+                raise ValueError(f"batch {number} of the calibration: {error}") from error
+            known(words, read, number)
+            found.append(read)
+        return found
+
     def _begun(self) -> str:
         """All that the result depends on, which an interrupted run must have had too."""
         files = sorted(set(self.checkpoint.files.values()) | {"config.json"})
@@ -131,7 +154,7 @@ class Run:
             sort_keys=True,
         )
         mark = self.work / BEGUN
-        if mark.is_file() and mark.read_text(encoding="utf-8") != told:
+        if mark.is_file() and read_text(mark, AGAIN) != told:
             raise ValueError(
                 f"{str(self.work)!r} holds an interrupted run with other settings, data, weights "
                 "or versions; give those again to continue it, or delete that folder"
@@ -176,7 +199,7 @@ class Run:
             pulled = pull(self.chain, self.batches, last, asked)
             self.states.keep(GRADIENT, self.blocks, pulled.gradients)
             write_text(mark, json.dumps({"draws": pulled.draws, "count": pulled.count}))
-        told = json.loads(mark.read_text(encoding="utf-8"))
+        told = read_json(mark, AGAIN)
         for i in reversed(range(self.blocks)):
             if not self._curvature(i).is_file():
                 pulled = Pulled(self.states.get(GRADIENT, i + 1), **told)
@@ -203,7 +226,7 @@ class Run:
                 curves |= {f"{name}.{w}": Curve(*map(tuple, c)) for w, c in told["curves"].items()}
                 self.tell("what masks cost", i + 1, self.blocks)
             write_text(path, json.dumps(divided(shapes, curves, self.settings)))
-        found: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))
+        found: dict[str, float] = read_json(path, AGAIN)
         return found
 
     def _surveyed(self, i: int) -> dict[str, Any]:
@@ -227,7 +250,7 @@ class Run:
                 "curves": {weight: (curve.kept, curve.losses) for weight, curve in curves.items()},
             }
             write_text(path, json.dumps(told))
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        found: dict[str, Any] = read_json(path, AGAIN)
         return found
 
     def _solve(self, shares: Mapping[str, float]) -> None:
@@ -333,7 +356,7 @@ class Run:
         shutil.rmtree(self.work)
 
     def _report(self, shares: Mapping[str, float]) -> dict[str, Any]:
-        blocks = [json.loads(self._told(i).read_text(encoding="utf-8")) for i in range(self.blocks)]
+        blocks = [read_json(self._told(i), AGAIN) for i in range(self.blocks)]
         zeros = {
             f"{name}.{weight}": count
             for name, told in zip(self.chain.names, blocks, strict=True)

@@ -87,6 +87,12 @@ class Skeleton:
             stored: nn.Parameter(value.to(self.device, self.dtype), requires_grad=False)
             for stored, value in self.checkpoint.read(dict.fromkeys(p[2] for p in places)).items()
         }
+        bad = next((stored for stored, value in values.items() if not value.isfinite().all()), None)
+        if bad is not None:
+            raise ValueError(
+                f'the weights in {str(self.checkpoint.folder)!r} are not finite: "{bad}" holds NaN '
+                "or infinity; take a checkpoint whose training did not diverge"
+            )
         for module in taken:
             self._held[module] = dict(module._parameters)
         for module, key, stored in places:
@@ -120,7 +126,9 @@ def _without_weights(folder: Path, dtype: torch.dtype, attention: str | None) ->
     import transformers
     from accelerate import init_empty_weights
 
-    config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+    config = transformers.AutoConfig.from_pretrained(
+        folder, local_files_only=True, trust_remote_code=False
+    )
     names = list(config.architectures or [])
     cls: Any = getattr(transformers, names[0], None) if names else None
     if cls is None:

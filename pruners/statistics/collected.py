@@ -10,10 +10,9 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from safetensors import safe_open
-from safetensors.torch import save_file
 
-from graphs.tools.files import whole_file
+from graphs.tools.documents import FileError, parse_json, told
+from graphs.tools.files import read_safetensors, write_safetensors
 from pruners.statistics.moments import PAIRS, STATISTICS, Moments
 
 FORMAT = "metaprune-statistics-1"
@@ -114,8 +113,8 @@ class Statistics:
             "counts": json.dumps(counts),
             "unreached": json.dumps(self.unreached),
         }
-        with whole_file(path) as unfinished:
-            save_file(tensors, unfinished, metadata=about)
+        plain = {name: value.detach().cpu() for name, value in tensors.items()}
+        write_safetensors(path, plain, about)
 
     @classmethod
     def load(cls, path: str | Path, device: str = "cpu") -> Statistics:
@@ -124,21 +123,21 @@ class Statistics:
         Raises:
             ValueError: another kind of file.
         """
-        with safe_open(str(path), framework="pt", device=device) as file:
-            about = file.metadata() or {}
-            if about.get("format") != FORMAT:
-                raise ValueError(
-                    f"{path} does not hold calibration statistics (got format "
-                    f"{about.get('format')!r}, expected {FORMAT!r})"
-                )
-            counts: Mapping[str, list[float]] = json.loads(about["counts"])
-            unreached = json.loads(about["unreached"])
-            result = cls(frozenset(json.loads(about["needs"])), unreached=unreached)
+        tensors, about = read_safetensors(path)
+        if about.get("format") != FORMAT:
+            raise FileError(
+                f"{path} does not hold calibration statistics (got format "
+                f"{about.get('format')!r}, expected {FORMAT!r})"
+            )
+        with told(path, "collect the statistics again"):
+            counts: Mapping[str, list[float]] = parse_json(about["counts"])
+            unreached = parse_json(about["unreached"])
+            result = cls(frozenset(parse_json(about["needs"])), unreached=unreached)
             for name, (samples, positions, predictions) in counts.items():
                 result.moments[name] = Moments(samples, positions, predictions)
-            for key in file.keys():  # noqa: SIM118 (not a mapping)
+            for key, value in tensors.items():
                 part, name = key.split(":", 1)
-                result.moments[name].parts[part] = file.get_tensor(key)
+                result.moments[name].parts[part] = value.to(device)
         return result
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from graphs.symmetries.values import Symmetry
+from graphs.tools.documents import told
 from graphs.tools.files import read_tensors, write_tensors
 from graphs.tools.registry import Registry
 from pruners.moves import Moves
@@ -52,9 +53,10 @@ class Found:
         Raises:
             ValueError: the file is damaged.
         """
-        tensors, told = read_tensors(path)
-        moves = Moves.from_json(told["moves"]).holding(tensors)
-        return cls(moves, tuple(told["notes"]), told["figures"])
+        tensors, found = read_tensors(path)
+        with told(path, "delete it, and it is found again"):
+            moves = Moves.from_json(found["moves"]).holding(tensors)
+            return cls(moves, tuple(found["notes"]), found["figures"])
 
 
 class Transformation(Protocol):

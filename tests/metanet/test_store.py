@@ -96,7 +96,7 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("metanet.store.save_file", full)
+    monkeypatch.setattr("graphs.tools.files.save_file", full)
     with pytest.raises(OSError, match="No space left"):
         metanet.save(trained("streaming"), path)
     assert path.read_bytes() == before

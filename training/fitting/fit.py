@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
-from graphs.calls.running import in_mode
+from graphs.calls.modes import own_modes
+from graphs.calls.running import in_mode, seeded
 from training.config import from_mapping
 from training.data.core import Data
 from training.fitting.optim import generator, stream
@@ -24,6 +24,7 @@ from training.fitting.settings import FitConfig, FitResult
 ORDER, STEP = 0, 1  # random streams of a run: the order of an epoch, everything inside a step
 
 
+@own_modes()
 def fit(
     model: nn.Module,
     data: Data,
@@ -54,7 +55,7 @@ def fit(
     run = Run(model, data, config, Path(folder) if folder else None, tag)
     run.resume()
     loss = loss or (lambda net, batch: data.task.loss(data.task.forward(net, batch), batch))
-    with run.bar as bar, torch.random.fork_rng(run.gpus), in_mode(model, training=True):
+    with run.bar as bar, in_mode(model, training=True):
         row = bar.add_task("fit", total=run.steps, completed=run.result.steps)
         if config.evaluate_first and run.result.steps == 0:
             run.evaluate(0)
@@ -62,9 +63,9 @@ def fit(
             order = data.train.epoch(config.batch_size, generator(config.seed, ORDER, epoch))
             for index in order[run.result.steps % run.per_epoch :]:
                 step = run.result.steps
-                torch.manual_seed(stream(config.seed, STEP, step))
-                batch = run.shard(data.train.batch(index, generator(config.seed, STEP, step)))
-                value = run.step(loss, batch)
+                with seeded(stream(config.seed, STEP, step)):
+                    batch = run.shard(data.train.batch(index, generator(config.seed, STEP, step)))
+                    value = run.step(loss, batch)
                 if after_step is not None:
                     after_step(model)
                 bar.update(row, advance=1, description=f"epoch {epoch + 1} loss {value:.3f}")

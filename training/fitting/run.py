@@ -14,12 +14,14 @@ from accelerate import Accelerator
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
+from graphs.tools.documents import told
 from training.data.core import Data
 from training.data.split import Batch, to_device
 from training.fitting.evaluate import device_of, evaluate_split
 from training.fitting.optim import learning_rate, optimizer
 from training.fitting.settings import FitConfig, FitResult
 from training.store import (
+    AGAIN,
     CHECKPOINT,
     load_optimizer,
     load_state,
@@ -77,12 +79,6 @@ class Run:
         hidden = not self.config.progress or not self.accelerator.is_main_process
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
         return Progress(*columns, TimeRemainingColumn(), disable=hidden)
-
-    @property
-    def gpus(self) -> list[torch.device]:
-        """Return the devices, beside the CPU, whose random state the run must not disturb."""
-        device = self.accelerator.device
-        return [device] if device.type == "cuda" else []
 
     def shard(self, batch: Batch) -> Batch:
         """Return this process's examples of a batch, on its device."""
@@ -155,10 +151,12 @@ class Run:
             return
         path = self.folder / CHECKPOINT
         parts, record = read_run(path, self.identity())
-        load_state(self.model, parts["model"], str(path))
-        load_optimizer(self.optimizer, parts.get("optimizer", {}))
+        with told(path, AGAIN):
+            result, losses = FitResult(**record["result"]), list(record["losses"])
+            load_state(self.model, parts["model"], str(path))
+            load_optimizer(self.optimizer, parts.get("optimizer", {}))
         self.best = parts.get("best", {})
-        self.result, self.losses = FitResult(**record["result"]), record["losses"]
+        self.result, self.losses = result, losses
 
     def identity(self) -> dict[str, Any]:
         """Return what must agree for a checkpoint to belong to this run."""

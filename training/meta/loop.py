@@ -16,12 +16,15 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from graphs.calls.modes import own_modes
+from graphs.tools.documents import told
 from training.config import from_mapping
 from training.fitting.optim import generator, learning_rate
 from training.meta.judge import Judgement, judge, shrink
 from training.meta.objectives import OBJECTIVES
 from training.meta.subjects import Subject
 from training.store import (
+    AGAIN,
     CHECKPOINT,
     load_optimizer,
     load_state,
@@ -92,6 +95,7 @@ class MetaResult:
     history: list[dict[str, float]] = field(default_factory=list)
 
 
+@own_modes()
 def meta_train(
     meta: nn.Module,
     train: Sequence[Subject],
@@ -237,6 +241,8 @@ def _resume(
     path: Path, meta: nn.Module, optimizer: torch.optim.Optimizer, identity: Mapping[str, Any]
 ) -> tuple[MetaResult, dict[str, Tensor]]:
     parts, record = read_run(path, identity)
-    load_state(meta, parts["model"], str(path))
-    load_optimizer(optimizer, parts.get("optimizer", {}))
-    return MetaResult(**record["result"]), parts["best"]
+    with told(path, AGAIN):
+        result, best = MetaResult(**record["result"]), parts["best"]
+        load_state(meta, parts["model"], str(path))
+        load_optimizer(optimizer, parts.get("optimizer", {}))
+    return result, best

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import nn
 
+from graphs.calls.running import seeded
 from graphs.tools.registry import unknown
 from training.config import called
 from training.networks.registry import ARCHITECTURES
@@ -43,8 +43,7 @@ def from_family(
     if family not in (*ARCHITECTURES, *FAMILIES):
         raise ValueError(unknown("family", family, (*ARCHITECTURES, *FAMILIES)))
     if family in ARCHITECTURES:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with seeded(seed):
             model = called(ARCHITECTURES[family], options, f"model {family!r}")
     else:
         if shape is None or outputs is None:

@@ -22,7 +22,7 @@ def from_transformers(
     """
     import transformers
 
-    config = transformers.AutoConfig.from_pretrained(path)
+    config = transformers.AutoConfig.from_pretrained(path, trust_remote_code=False)
     names = list(config.architectures or [])
     cls = getattr(transformers, names[0], None) if names else None
     config.use_cache = False  # a cache is a second output, which no analysis needs
@@ -36,4 +36,5 @@ def from_transformers(
         dtype=getattr(torch, dtype),
         attn_implementation=attention,
         use_safetensors=True,
+        trust_remote_code=False,
     )

@@ -16,10 +16,12 @@ from typing import Any
 
 import torch
 
+from graphs.tools.documents import FileError, parse_json, read_json, read_text, reason
 from graphs.tools.files import write_text
 from pruners.curves import Curve, SumOfLosses
 
 CASE, JOURNAL = "case.json", "journal.jsonl"
+REMEDY = "delete the folder and run `metaprune triples` again"
 
 
 @dataclass(frozen=True)
@@ -74,9 +76,9 @@ def read_case(folder: Path) -> Triples:
         ValueError: its files are damaged, or not of one case.
     """
     try:
-        about = json.loads((folder / CASE).read_text(encoding="utf-8"))
-        lines = (folder / JOURNAL).read_text(encoding="utf-8").splitlines()
-        rows = [json.loads(line) for line in lines[1:]]
+        about = read_json(folder / CASE, REMEDY, below=folder)
+        lines = read_text(folder / JOURNAL, REMEDY, below=folder).splitlines()
+        rows = [parse_json(line) for line in lines[1:]]
         if max(about["named"].values(), default=0) >= len(rows):
             raise ValueError(f"a journal of {len(rows)} budgets lacks some that are named")
         choices = torch.tensor([row["choice"] for row in rows], dtype=torch.int64)
@@ -93,15 +95,14 @@ def read_case(folder: Path) -> Triples:
             damage=torch.tensor([row["loss"] for row in rows], dtype=torch.float64),
             record=about,
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{str(folder)!r} holds no triples that can be read ({error}); delete the folder and "
-            "run `metaprune triples` again"
+    except Exception as error:  # whatever damaged files make a reader raise
+        raise FileError(
+            f"{str(folder)!r} holds no triples that can be read ({reason(error)}); {REMEDY}"
         ) from error
     if found.choices.shape[1] != len(found.dials):
-        raise ValueError(
+        raise FileError(
             f"{str(folder)!r} holds a journal of {found.choices.shape[1]} dials and a case of "
-            f"{len(found.dials)}; delete the folder and run `metaprune triples` again"
+            f"{len(found.dials)}; {REMEDY}"
         )
     return found
 

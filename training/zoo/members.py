@@ -16,11 +16,16 @@ from typing import Any
 
 from torch import nn
 
+from graphs.tools.bounds import check_size
+from graphs.tools.digests import digest
+from graphs.tools.documents import FileError, read_json, read_text, told
 from graphs.tools.files import read_tensors, write_tensors, write_text
 from training.store import load_state, state_of
 from training.zoo.registry import Spec, build
 
 PARTS = ("train", "held_out")
+SPEC, MODEL, METRICS = "spec.json", "model.safetensors", "metrics.json"
+REMEDY = "delete the folder and run `metaprune zoo` again"
 
 
 @dataclass(frozen=True)
@@ -48,9 +53,14 @@ class Member:
         Raises:
             ValueError: if its weights are damaged or do not fit its specification.
         """
-        path = self.folder / "model.safetensors"
-        model = build(self.spec)
-        load_state(model, read_tensors(path)[0], str(path))
+        path = self.folder / MODEL
+        tensors, record = read_tensors(path)
+        with told(path, REMEDY):
+            if record is not None and record.get("spec") != digest(self.spec.to_json()):
+                raise ValueError(f"its weights are of another specification than {SPEC!r}")
+            check_size(lambda: build(self.spec), tensors, times=1)
+            model = build(self.spec)
+        load_state(model, tensors, str(path))
         return model.eval()
 
 
@@ -62,17 +72,17 @@ def load_member(folder: str | Path) -> Member:
         ValueError: if its specification cannot be read.
     """
     folder = Path(folder)
-    missing = [
-        name
-        for name in ("spec.json", "model.safetensors", "metrics.json")
-        if not (folder / name).is_file()
-    ]
+    missing = [name for name in (SPEC, MODEL, METRICS) if not (folder / name).exists()]
     if missing:
         raise FileNotFoundError(
             f"{str(folder)!r} is not a complete zoo member: it lacks {', '.join(missing)}"
         )
-    spec = Spec.from_json((folder / "spec.json").read_text())
-    return Member(folder, spec, json.loads((folder / "metrics.json").read_text()))
+    with told(folder / SPEC, REMEDY):
+        spec = Spec.from_json(read_text(folder / SPEC, REMEDY, below=folder))
+    metrics = read_json(folder / METRICS, REMEDY, below=folder)
+    if not isinstance(metrics, dict):
+        raise FileError(f"{str(folder / METRICS)!r} is damaged: it is no object; {REMEDY}")
+    return Member(folder, spec, metrics)
 
 
 def save_member(
@@ -80,9 +90,9 @@ def save_member(
 ) -> Member:
     """Write a member's folder; a crash leaves no folder that passes for a member."""
     folder = Path(folder)
-    write_text(folder / "spec.json", spec.to_json())
-    write_tensors(folder / "model.safetensors", state_of(model))
-    write_text(folder / "metrics.json", json.dumps(dict(metrics), indent=2))
+    write_text(folder / SPEC, spec.to_json())
+    write_tensors(folder / MODEL, state_of(model), {"spec": digest(spec.to_json())})
+    write_text(folder / METRICS, json.dumps(dict(metrics), indent=2))
     return Member(folder, spec, metrics)
 
 
@@ -98,7 +108,7 @@ def members(zoo: str | Path, part: str = "train") -> list[Member]:
     """
     if part not in PARTS:
         raise ValueError(f"part must be one of {', '.join(PARTS)} (got {part!r})")
-    found = sorted(path.parent for path in Path(zoo).glob(f"{part}/*/metrics.json"))
+    found = sorted(path.parent for path in Path(zoo).glob(f"{part}/*/{METRICS}"))
     if not found:
         raise FileNotFoundError(
             f"{str(zoo)!r} holds no {part} members; make some with `metaprune zoo`"

@@ -11,9 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import torch
 from torch import nn
 
+from graphs.calls.running import seeded
+from graphs.tools.documents import parse_json
 from graphs.tools.registry import Registry
 from training.config import from_mapping
 
@@ -56,7 +57,7 @@ class Spec:
             ValueError: if it is not a specification.
         """
         try:
-            return from_mapping(cls, json.loads(text))
+            return from_mapping(cls, parse_json(text))
         except ValueError as error:
             raise ValueError(f"not the specification of a zoo member: {error}") from error
 
@@ -147,8 +148,7 @@ def build(spec: Spec) -> nn.Module:
         ValueError: if the family is unknown or its builder does not take these options.
     """
     builder = FAMILIES.find(spec.family).builder
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(spec.seed)
+    with seeded(spec.seed):
         try:
             return builder(tuple(spec.shape), spec.outputs, **spec.options)
         except TypeError as error:

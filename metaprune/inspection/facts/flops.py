@@ -16,7 +16,7 @@ from torch.utils import _pytree as pytree
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from graphs import Network
-from graphs.calls.running import as_inputs, as_written, forward, quiet_evaluation
+from graphs.calls.running import IN_STEPS, as_inputs, as_written, forward, quiet_evaluation
 from graphs.cost import macs_by_module
 from graphs.rules.registry import lookup, operator_name
 from metaprune.inspection.schema import Check, Difference
@@ -97,15 +97,13 @@ def _by_torch(model: nn.Module, example_inputs: Any) -> Counts:
 @contextmanager
 def _countable(model: nn.Module) -> Iterator[None]:
     """Attention in its own steps, and parameters without gradients, on which the counter fails."""
-    fused = torch.backends.mha.get_fastpath_enabled()
     wanted = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    torch.backends.mha.set_fastpath_enabled(False)
     for parameter in wanted:
         parameter.requires_grad_(False)
     try:
-        yield
+        with IN_STEPS:
+            yield
     finally:
-        torch.backends.mha.set_fastpath_enabled(fused)
         for parameter in wanted:
             parameter.requires_grad_(True)
 

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from graphs.tools.digests import digest
+from graphs.tools.documents import FileError, parse_json, read_text
 from graphs.tools.files import write_text
 from pruners.budgets.problems.problem import Choice, finite
 
@@ -143,17 +144,17 @@ def _read(path: Path, subject: str) -> dict[Choice, float]:
     head = json.dumps({"search": subject}) + "\n"
     found: dict[Choice, float] = {}
     try:
-        text = path.read_text(encoding="utf-8") if path.exists() else ""
+        text = read_text(path, "give another file, or delete it") if path.exists() else ""
         if head != text and head.startswith(text):  # new, or interrupted before its first line
             path.parent.mkdir(parents=True, exist_ok=True)
             write_text(path, head)
             return {}
         whole = text[: text.rfind("\n") + 1]
-        first, *lines = [json.loads(line) for line in whole.splitlines()]
+        first, *lines = [parse_json(line) for line in whole.splitlines()]
         begun = first["search"]
         found = {tuple(line["choice"]): float(line["loss"]) for line in lines}
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(
+    except Exception as error:  # whatever a damaged line makes of a choice
+        raise FileError(
             f"{str(path)!r} is not the journal of a search; give another file, or delete it"
         ) from error
     if begun != subject:

@@ -180,3 +180,71 @@ def test_padding_is_cut_off():
     assert [tuple(one["input_ids"].shape) for one in found.model_inputs] == [(2, 4), (2, 6)]
     with pytest.raises(ValueError, match="every token of the calibration is padding"):
         given(Tagger(), [batch | {"attention_mask": torch.zeros_like(mask)}])
+
+
+def loud(x=X, y=Y):
+    """A generator that fails in the middle."""
+    yield (x[:8], y[:8])
+    raise KeyError("the disk is gone")
+
+
+BROKEN = {
+    "empty generator": ((b for b in ()), "at least one batch"),
+    "zero examples": ([(X[:0], Y[:0])], "at least one example"),
+    "a generator that fails": (loud(), r"batch 2 of the generator cannot be made: KeyError"),
+    "another shape": ([(X[:8], Y[:8]), (X[:8, :5], Y[:8])], "does not run on batch 2"),
+    "another dtype": ([(X[:8], Y[:8]), (X[:8].double(), Y[:8])], "does not run on batch 2"),
+    "NaN in a batch": ([(X[:8],), (X[:8] / 0 * 0,)], r"batch 2 .* its input \[0\] holds NaN"),
+    "NaN in labels": ([(X[:8], X[:8] / 0 * 0)], "batch 1 .* its labels hold NaN"),
+    "a class too many": ([(X[:8], Y[:8]), (X[:8], Y[:8] + 3)], "labels of batch 2"),
+    "labels of another kind": ([(X[:8], Y[:8]), (X[:8], X[:8])], "labels of batch 2"),
+}
+
+
+@pytest.mark.parametrize(("source", "said"), BROKEN.values(), ids=BROKEN)
+@pytest.mark.parametrize("verb", ["prune", "inspect"])
+def test_broken_data_are_named_before_any_work(source, said, verb, monkeypatch):
+    monkeypatch.setattr(f"metaprune.{'job' if verb == 'prune' else 'inspection.api'}.trace", None)
+    source = loud() if said.startswith("batch 2 of the gen") else source
+    options = {"target": {"params": "60%"}} if verb == "prune" else {}
+    with pytest.raises(ValueError, match=said):
+        getattr(metaprune, verb)(mlp(), (X[:2],), calibration=source, **options)
+
+
+@pytest.mark.parametrize("place", ["weight", "bias", "running_var"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_the_tensor_that_is_not_finite_is_named(place, value):
+    model = nn.Sequential(nn.Linear(8, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 3)).eval()
+    model[1].state_dict()[place][2] = value
+    for calibration in (None, [X[:8]]):
+        with pytest.raises(ValueError, match=f'"1.{place}" holds NaN or infinity'):
+            metaprune.prune(model, (X[:2],), calibration=calibration, pattern="2:4")
+
+
+def test_empty_batches_among_others_are_left_out():
+    batches = [(X[:0], Y[:0]), (X[:32], Y[:32])]
+    found = given(mlp(), (X[:2],), calibration=batches)
+    assert [len(batch.labels) for batch in found.calibration.batches] == [32]
+
+
+@pytest.mark.parametrize(
+    "mode",
+    [torch.no_grad, torch.inference_mode, lambda: torch.autocast("cpu", torch.bfloat16)],
+    ids=["no_grad", "inference_mode", "autocast"],
+)
+def test_modes_around_the_call_change_nothing(mode, tmp_path):
+    model, batches = mlp(), [(X[:32], Y[:32])]
+
+    def pruned(folder):
+        result = metaprune.prune(model, (X[:2],), calibration=batches, target={"params": "60%"})
+        return result, metaprune.load(result.save(folder))
+
+    expected = pruned(tmp_path / "plain")
+    with mode():
+        found = pruned(tmp_path / "mode")
+    for one, other in zip(expected, found, strict=True):
+        state = getattr(other, "model", other).state_dict()
+        for name, value in getattr(one, "model", one).state_dict().items():
+            assert torch.equal(value, state[name])
+            assert not state[name].is_inference()
+    found[0].model(X).sum().backward()

@@ -10,7 +10,7 @@ from torch import nn
 
 import metaprune
 from metaprune.saving import export
-from metaprune.saving.archive import load_program
+from metaprune.saving.archive import written_program
 from tests.metaprune.networks import cnn, images
 from tests.oracles.networks.families import build
 
@@ -34,7 +34,7 @@ def run(model, *inputs):
 def test_a_program_runs_without_its_class(tmp_path, name):
     result = pruned(name)
     path = result.export(tmp_path / "model.pt2")
-    program = load_program(path)
+    program = written_program(path)
     x = torch.randn(5, *result.example_inputs[0].shape[1:])
     torch.testing.assert_close(run(program, x), run(result.model, x))
     assert [file.name for file in tmp_path.iterdir()] == ["model.pt2"]
@@ -75,7 +75,7 @@ def test_sizes_that_a_program_is_wrong_for_are_refused(tmp_path, kind):
     model, inputs = Large(), torch.randn(2, 3, 8, 8)
     path = export.export_model(model, (inputs,), tmp_path / f"model.{kind}")
     if kind == "pt2":
-        program = load_program(path)
+        program = written_program(path)
     else:
         import onnxruntime
 
@@ -113,7 +113,7 @@ def test_large_weights_lie_beside_the_file(tmp_path, monkeypatch):
 def test_a_program_that_computes_something_else_is_not_written(tmp_path, monkeypatch):
     result = pruned()
     wrong = cnn(seed=1)
-    monkeypatch.setattr(export, "load_program", lambda path: wrong)
+    monkeypatch.setattr(export, "written_program", lambda path: wrong)
     with pytest.raises(ValueError, match="does not compute"):
         result.export(tmp_path / "model.pt2")
     assert list(tmp_path.iterdir()) == []

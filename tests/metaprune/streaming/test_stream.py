@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch.utils.data import DataLoader, TensorDataset
 from transformers import AutoModelForCausalLM
 
 import metaprune
@@ -213,10 +214,10 @@ def test_an_output_that_is_there_is_left_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("x", "words"),
     [
-        (torch.full((2, 5), 40), "the tokenizer that belongs to it"),
-        (torch.full((2, 5), -1), "the tokenizer that belongs to it"),
+        (torch.full((2, 5), 40), "use the tokenizer of this model"),
+        (torch.full((2, 5), -1), "use the tokenizer of this model"),
         (torch.zeros(2, 33, dtype=torch.int64), "32 positions"),
-        (torch.full((2, 5), 40, dtype=torch.int32), "the tokenizer that belongs to it"),
+        (torch.full((2, 5), 40, dtype=torch.int32), "use the tokenizer of this model"),
         (torch.zeros(0, 5, dtype=torch.int64), "at least one batch"),
         (torch.zeros(5, dtype=torch.int64), "token ids are whole numbers"),
         (torch.zeros(2, 5), "float32 of shape"),
@@ -341,3 +342,27 @@ def test_two_runs_at_once_do_not_mix(tmp_path: Path) -> None:
     found = streamed(tmp_path / "dense", tmp_path / "pruned", pattern="2:4", tell=another)
     alone = streamed(tmp_path / "dense", tmp_path / "alone", pattern="2:4")
     assert all(torch.equal(found[name], alone[name]) for name in alone)
+
+
+def test_data_and_weights_are_checked_before_anything_is_pruned(tmp_path):
+    model = saved("llama", tmp_path / "dense")
+    ids = tokens()
+    loader = DataLoader(TensorDataset(ids, torch.zeros(len(ids), dtype=torch.long)), batch_size=4)
+    options = {**QUICK, **WAYS["uniform"]}
+    metaprune.stream(tmp_path / "dense", tmp_path / "by loader", loader, **options)
+    metaprune.stream(tmp_path / "dense", tmp_path / "by tensor", ids, **options)
+    name = "model-00001-of-00004.safetensors"
+    pair = [load_file(tmp_path / which / name) for which in ("by loader", "by tensor")]
+    assert all(torch.equal(value, pair[1][key]) for key, value in pair[0].items())
+    with pytest.raises(ValueError, match=r"batch 1 .* has the token 99, .* knows 0 to 39"):
+        metaprune.stream(
+            tmp_path / "dense", tmp_path / "words", ids.masked_fill(ids == 3, 99), **options
+        )
+    with pytest.raises(ValueError, match="at least one batch"):
+        metaprune.stream(tmp_path / "dense", tmp_path / "none", ids[:0], **options)
+    with torch.no_grad():
+        model.model.layers[1].mlp.up_proj.weight[0, 0] = float("nan")
+    model.save_pretrained(tmp_path / "diverged")
+    with pytest.raises(ValueError, match=r'"model.layers.1.mlp.up_proj.weight" holds NaN'):
+        metaprune.stream(tmp_path / "diverged", tmp_path / "pruned", ids, **options)
+    assert not (tmp_path / "pruned").exists()

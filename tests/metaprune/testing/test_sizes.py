@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+import metaprune
 from graphs import trace
 from graphs.build.compare import other_sizes
 from graphs.build.rebuild import rebuild
@@ -111,3 +112,13 @@ def test_dimensions_of_one_size_change_together():
     assert found == [
         *((2, (n, 6), (n, 6)) for n in (1, 3)), *((6, (2, n), (2, n)) for n in (5, 7, 12))
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", [Halved, Large])
+def test_a_graph_that_was_saved_refuses_them_too(kind, tmp_path):
+    result = metaprune.prune(kind(), (IMAGES,), target={"macs": "60%"}, metanet=None)
+    opened = metaprune.load(result.save(tmp_path / "saved"))
+    assert torch.equal(opened(IMAGES), result.model(IMAGES))
+    assert opened(torch.randn(5, 3, 8, 8)).shape == (5, 5)
+    with pytest.raises(AssertionError, match="Guard failed"):
+        opened(torch.randn(2, 3, 8, 12))
