@@ -16,7 +16,6 @@ import stat
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from glob import escape
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -101,6 +100,19 @@ def write_safetensors(
             full = re.search(r"os error (\d+)", str(error))
             number = int(full[1]) if full else errno.EIO
             raise OSError(number, f"{str(path)!r} cannot be written ({error})") from error
+        _in_order(temporary)
+
+
+def _in_order(path: Path) -> None:
+    """Write the texts of a header in their order: safetensors writes them in one of chance."""
+    with path.open("r+b") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        if len(text) <= length:
+            file.seek(8)
+            file.write(text.ljust(length))
 
 
 def read_tensors(
@@ -212,8 +224,8 @@ def whole_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
 def workplace(target: Path) -> Iterator[Path]:
     """A hidden folder beside a file or folder that is being made; nothing of it stays.
 
-    Its maker holds a lock on it, which ends with the process: what killed ones left of the same
-    target is told by that, whatever process has their number now, and removed.
+    Its maker holds a lock on it, which ends with the process: what killed ones left is told by
+    that, whatever process has their number now, and removed (`sweep`).
 
     Args:
         target: what is made.
@@ -222,11 +234,8 @@ def workplace(target: Path) -> Iterator[Path]:
         OSError: there is no place for it, or it cannot be written; names the target.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
+    sweep(target.parent)
     start = f".{target.name[:LONGEST]}."
-    for left in target.parent.glob(f"{escape(start)}*{UNFINISHED}"):
-        with _locked(left) as dead:
-            if dead:
-                shutil.rmtree(left, ignore_errors=True)
     place = Path(tempfile.mkdtemp(UNFINISHED, start, target.parent))
     try:
         with _locked(place):
@@ -241,6 +250,14 @@ def workplace(target: Path) -> Iterator[Path]:
         raise
     finally:
         shutil.rmtree(place, ignore_errors=True)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed processes left in a folder; what is being made there now stays."""
+    for left in folder.glob(f".*{UNFINISHED}"):
+        with _locked(left) as dead:
+            if dead:
+                shutil.rmtree(left, ignore_errors=True)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ same name in `conf/`. Errors are one sentence without a traceback; HYDRA_FULL_ER
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
@@ -52,6 +53,9 @@ HYDRA_FULL_ERROR=1 shows the traceback of an error."""
 
 FLAGS = {"--json": "json=true"}
 """Plain flags, and the override each stands for."""
+
+CONTINUE = ("stream", "zoo", "triples", "train")
+"""Commands that continue in the folder that their settings name."""
 
 IMPORT = "--import"
 """The flag before the name of a module that registers something of the user's own."""
@@ -165,19 +169,45 @@ def _run(command: str, overrides: list[str]) -> None:
     sweep.register()
     sys.argv = [f"metaprune {command}", *overrides]
     start = hydra.main(version_base="1.3", config_path=str(CONF), config_name=command)
+    signal.signal(signal.SIGTERM, _stop)
     try:
         start(_guarded(command))()
-    except KeyboardInterrupt:
-        sys.stderr.write(f"metaprune {command}: interrupted\n")
-        raise SystemExit(130) from None
+    except KeyboardInterrupt as error:
+        word, code = ("stopped", 143) if isinstance(error, Stopped) else ("interrupted", 130)
+        sys.stderr.write(f"metaprune {command}: {word}; nothing is half-written{_again(command)}\n")
+        raise SystemExit(code) from None
+
+
+class Stopped(KeyboardInterrupt):
+    """The process was asked to end (SIGTERM); unlike Ctrl-C not by a person at the keyboard."""
+
+
+def _stop(_number: int, _frame: Any) -> None:
+    raise Stopped
+
+
+FOLDERS: list[str] = []
+"""Folders of the runs of this process."""
+
+
+def _again(command: str) -> str:
+    """How an interrupted command continues, as the end of a sentence."""
+    if command in CONTINUE:
+        return ", and the same command continues"
+    if command == "prune" and FOLDERS:
+        return f", and the same command continues with hydra.run.dir='{FOLDERS[-1]}'"
+    return ""
 
 
 def _guarded(command: str) -> Callable[[Any], Any]:
     """The command's function, with errors as sentences; one point of a sweep ends no others."""
 
     def task(config: Any) -> Any:
+        from hydra.core.hydra_config import HydraConfig
+
         from metaprune.cli import sweep
 
+        FOLDERS.append(HydraConfig.get().runtime.output_dir)
         try:
             found = import_module(f"metaprune.cli.commands.{command}").run(config)
         except Exception as error:

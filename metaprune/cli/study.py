@@ -184,7 +184,11 @@ class Study:
                 target.check(self.job.net)
         if folder is not None:
             for target in wanted:
-                refuse_filled(folder / _folder_name(target.asked if target else {}))
+                asked = target.asked if target else {}
+                # What an interrupted run of the same command has saved is whole, and stays.
+                kept = self._kept(chosen[0], asked)
+                if kept is None or not kept.is_dir():
+                    refuse_filled(folder / _folder_name(asked))
         for kind in self.measuring.export:
             check_format(kind)
         if len(wanted) > 1 and any("journal" in _options(method.budget) for method in chosen):
@@ -220,7 +224,7 @@ class Study:
         after: dict[str, float] = {}
         if late:
             with self.steps.step(f"recovering: {', '.join(each.name for each in late)}"):
-                found = recover(found, run.job, late)
+                found = recover(found, run.job, late, self._checkpoints(settings, method))
                 after = self.measure(found.model)
         result = Result.of(found)
         name = None
@@ -228,7 +232,8 @@ class Study:
         if folder is not None:
             name = _folder_name(reached)
             with self.steps.step("saving the pruned network"):
-                result.save(folder / name, source=self.source)
+                if not (folder / name).exists():
+                    result.save(folder / name, source=self.source)
             result.plan.save(folder / f"{name.replace('model', 'plan', 1)}.json")
             result = self._exported(result, folder / name)
         report = result.report
@@ -256,9 +261,11 @@ class Study:
 
     def _checkpoints(self, settings: Settings, method: Method) -> Path | None:
         """Where the steps of a method to a target are kept."""
+        return self._kept(method, {} if settings.wanted is None else settings.wanted.asked)
+
+    def _kept(self, method: Method, asked: Mapping[str, Any]) -> Path | None:
         if self.checkpoints is None:
             return None
-        asked = {} if settings.wanted is None else settings.wanted.asked
         return self.checkpoints / f"{method.name}-{_folder_name(asked)}"
 
     def _exported(self, result: Result, folder: Path) -> Result:

@@ -50,8 +50,8 @@ def run_schedule(
         job: what is pruned.
         settings: how.
         methods: of recovery; those of the settings when None.
-        checkpoints: folder that keeps what a transformation found, the plan of every step, the
-            steps of several, and what methods that train write; a call with the same settings,
+        checkpoints: folder that keeps what a transformation found, the plan of every step, every
+            step that is done, and what methods that train write; a call with the same settings,
             weights and data continues from it, to the same result.
         inplace: whether the result is to be put into the very module: refused before any work
             where it cannot be.
@@ -89,7 +89,7 @@ def run_schedule(
             one = replace(one, budget=_of_step(settings.budget, number))
         if found is not None:
             one = replace(one, transform=None)  # masks of the last step would not turn
-        done = None if steps is None or not several else steps.kept(number, job)
+        done = None if steps is None else steps.kept(number, job)
         if done is None:
             make = partial(plan_job, job, one)
             try:
@@ -102,7 +102,7 @@ def run_schedule(
             if steps is not None and several:
                 inside = steps.folder / f"training-{number:02d}"
             done = apply_step(job, plan, methods, inside)
-            if steps is not None and several:
+            if steps is not None:
                 steps.keep(number, done)
         found = done
         repaired += repairs(found)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import os
+import signal
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -136,11 +139,13 @@ def build_zoo(config: ZooConfig | Mapping[str, Any]) -> list[Member]:
     if config.workers <= 1:
         return [train_member(folder, spec, data, config) for folder, spec in plans]
     context = multiprocessing.get_context("spawn")  # tensors of `data` travel as shared memory
-    with context.Pool(config.workers, _start_worker, (data, config, _homes())) as pool:
+    with context.Pool(config.workers, _start_worker, (data, config, _homes(), os.getpid())) as pool:
         return pool.starmap(_work, plans, chunksize=1)
 
 
 _worker: dict[str, Any] = {}
+WATCH = 1.0
+"""Seconds between two looks of a worker after its parent."""
 
 
 def _homes() -> list[str]:
@@ -148,11 +153,20 @@ def _homes() -> list[str]:
     return sorted({family.builder.__module__ for family in FAMILIES.values()} - {"__main__"})
 
 
-def _start_worker(data: Data, config: ZooConfig, homes: list[str]) -> None:
+def _start_worker(data: Data, config: ZooConfig, homes: list[str], parent: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it too, and ends its workers
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     for home in homes:
         importlib.import_module(home)
     torch.set_num_threads(1)
     _worker.update(data=data, config=config)
+
+
+def _end_with(parent: int) -> None:
+    """End this process once its parent is gone, however that ended: nobody waits for its work."""
+    while os.getppid() == parent:
+        time.sleep(WATCH)
+    os._exit(1)
 
 
 def _work(folder: Path, spec: Spec) -> Member:

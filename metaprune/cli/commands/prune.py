@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -30,6 +31,9 @@ from pruners.targets import METRICS
 from training import FinetuneConfig
 from training.config import check_names, from_mapping
 
+UNDONE = ".undone"
+"""Folder in that of a run, which keeps what is done until all is."""
+
 
 @dataclass(frozen=True)
 class PruneConfig:
@@ -51,7 +55,7 @@ class PruneConfig:
 
 
 def run(config: DictConfig) -> float:
-    """Prune, measure, compare, report.
+    """Prune, measure, compare, report; the same command in the same folder continues.
 
     Returns:
         The score of the first method, the mean over all targets: what sweepers may improve.
@@ -83,6 +87,8 @@ def run(config: DictConfig) -> float:
         data = load_data(own.data)
     with steps.step("loading the network"):
         model = load_model(own.model)
+    folder = run_folder(content)
+    undone = folder / UNDONE
     study = Study(
         model,
         data,
@@ -96,11 +102,10 @@ def run(config: DictConfig) -> float:
             latency_repeats=own.latency.repeats,
         ),
         architecture(own.model),
-        None if own.checkpoints is None else Path(own.checkpoints),
+        undone if own.checkpoints is None else Path(own.checkpoints),
         console,
         own.progress,
     )
-    folder = run_folder(content)
     study.run(targets, chosen, folder if own.save else None)
     report = study.report(own.title, "prune", content, own.seed)
     if remark is not None:
@@ -108,6 +113,7 @@ def run(config: DictConfig) -> float:
         report = replace(report, entries=said)
     print_table(report, console)
     _, page = write(report, folder)
+    shutil.rmtree(undone, ignore_errors=True)
     console.print(f"report: {page}", highlight=False, soft_wrap=True)
     scores = [e.final[report.score] for e in report.entries if e.method == chosen[0].name]
     return sum(scores) / len(scores)
