@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -67,6 +68,15 @@ def run_folder(content: Mapping[str, Any]) -> Path:
     folder = Path(HydraConfig.get().runtime.output_dir)
     write_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(dict(content))))
     return folder
+
+
+def typed_command() -> str:
+    """The command of this run as it is typed, quoted for shells; of a sweep, that of its point."""
+    from hydra.core.hydra_config import HydraConfig
+
+    own = HydraConfig.get()
+    place = [one for one in own.overrides.hydra if one.startswith("hydra.run.dir=")]
+    return shlex.join(["metaprune", str(own.job.name), *own.overrides.task, *place])
 
 
 def load_data(settings: Mapping[str, Any]) -> Data:

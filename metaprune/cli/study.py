@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 from torch import nn
 
@@ -16,20 +17,23 @@ from metaprune.advice import find
 from metaprune.applying import recover
 from metaprune.calibration import Calibration
 from metaprune.cli.progress import Progress
+from metaprune.cli.settings import LatencySettings
 from metaprune.job import Job
 from metaprune.patterns import parse
 from metaprune.planning import check_choices, ignored, recovery_methods
 from metaprune.report import Entry, Layer, Report, words
 from metaprune.report.outline import outline
 from metaprune.result import Result
-from metaprune.results.provenance import machine, versions
+from metaprune.results.provenance import machine, today, versions
 from metaprune.saving.export import check as check_format
 from metaprune.schedules import parse as parse_schedule
 from metaprune.schedules.run import run_schedule
 from metaprune.settings import Settings
 from pruners import Target, budgets, fingerprint, measure
-from training import compare_latency, evaluate
+from training import evaluate
 from training.data.core import Data
+from training.fitting.evaluate import device_of
+from training.fitting.latency import Latency
 
 SHIPPED = "default"
 """The metanetwork that comes with the package."""
@@ -57,15 +61,13 @@ class Measuring:
         export: formats (`metaprune.saving.export`) in which saved networks are written too.
         split: part of the data that is reported.
         limit: examples of it, None for all.
-        latency_batch: examples in the timed forward pass; 0 measures none.
-        latency_repeats: timed passes of every network, in turns.
+        latency: how forward passes are timed.
     """
 
     export: Sequence[str] = ()
     split: str = "test"
     limit: int | None = None
-    latency_batch: int = 16
-    latency_repeats: int = 30
+    latency: LatencySettings = field(default_factory=LatencySettings)
 
 
 def methods(
@@ -288,14 +290,17 @@ class Study:
         """Metrics on the reported split."""
         return evaluate(model, self.data, self.measuring.split, limit=self.measuring.limit)
 
-    def report(self, title: str, command: str, config: Mapping[str, Any], seed: int) -> Report:
+    def report(
+        self, title: str, command: str, config: Mapping[str, Any], seed: int, typed: str
+    ) -> Report:
         """Everything found out, with measured latencies.
 
         Args:
             title: of the report.
-            command: that made it.
+            command: that made it: "prune".
             config: its settings.
             seed: of the run.
+            typed: the whole command, as it is typed.
         """
         with self.steps.step("timing forward passes"):
             latencies = self._latencies()
@@ -317,15 +322,18 @@ class Study:
             dense=dense,
             examples=len(self.data.split(self.measuring.split).take(self.measuring.limit)),
             cost=measure(self.job.net),
-            latency_ms=latencies[0],
+            **_told(latencies.get("dense")),
+            timing=self._timing(latencies),
             entries=tuple(
-                replace(entry, latency_ms=value)
-                for entry, value in zip(self.entries, latencies[1:], strict=True)
+                replace(entry, **_told(latencies.get(str(i))))
+                for i, entry in enumerate(self.entries)
             ),
             nodes=nodes,
             edges=edges,
             config=config,
             provenance={
+                "command": typed,
+                "date": today(),
                 "seed": seed,
                 "fingerprints": {**digests, **advisors},
                 "versions": versions(),
@@ -333,16 +341,27 @@ class Study:
             },
         )
 
-    def _latencies(self) -> list[float | None]:
-        """Milliseconds of the dense network, then of every result; all measured in turns."""
-        models = [self.model, *(result.model for result in self.results)]
-        size = self.measuring.latency_batch
-        if size == 0:
-            return [None] * len(models)
-        inputs = self.data.example_inputs(size)
-        found = compare_latency(
-            {str(i): model for i, model in enumerate(models)},
-            inputs,
-            repeats=self.measuring.latency_repeats,
-        )
-        return [1e3 * found[str(i)].median for i in range(len(models))]
+    def _latencies(self) -> dict[str, Latency]:
+        """Of "dense" and of every result by its place, all measured in turns; or nothing."""
+        networks = {str(place): result.model for place, result in enumerate(self.results)}
+        return self.measuring.latency.compare({"dense": self.model, **networks}, self.data)
+
+    def _timing(self, latencies: Mapping[str, Latency]) -> dict[str, Any]:
+        """How latencies were measured; nothing where none were."""
+        if not latencies:
+            return {}
+        device = device_of(self.model).type
+        return {
+            "repeats": latencies["dense"].repeats,
+            "batch_size": self.measuring.latency.batch_size,
+            "device": device,
+            **({"threads": torch.get_num_threads()} if device == "cpu" else {}),
+        }
+
+
+def _told(latency: Latency | None) -> dict[str, Any]:
+    """A latency as reports hold it, in milliseconds: median and quartiles."""
+    if latency is None:
+        return {}
+    low, median, high = (1e3 * x for x in (latency.low, latency.median, latency.high))
+    return {"latency_ms": median, "latency_range_ms": (low, high)}

@@ -21,11 +21,13 @@ class Layer:
         name: of the axis or tensor.
         of: units or weights before.
         kept: units or weights after.
+        form: what took a weight's place: "mask", "factors", "mask and factors"; "" for units.
     """
 
     name: str
     of: int
     kept: int
+    form: str = ""
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,8 @@ class Entry:
         achieved: macs, params, units (counts), size_mb (10⁶ bytes), speedup, sparsity.
         before: metrics before finetuning.
         after: metrics after finetuning; empty without one.
-        latency_ms: of one forward pass; None where it was not measured.
+        latency_ms: of one forward pass, the median; None where it was not measured.
+        latency_range_ms: its quartiles; None where it was not measured.
         layers: the budget, axis by axis or tensor by tensor.
         notes: sentences about what was done and what was not.
         seconds: step → duration.
@@ -55,6 +58,7 @@ class Entry:
     before: Mapping[str, float]
     after: Mapping[str, float] = field(default_factory=dict)
     latency_ms: float | None = None
+    latency_range_ms: tuple[float, float] | None = None
     layers: tuple[Layer, ...] = ()
     notes: tuple[str, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
@@ -108,7 +112,9 @@ class Report:
         split: the part of the data that was measured.
         dense: metrics of the network before pruning.
         cost: macs, params, size_mb of the network before pruning.
-        latency_ms: of the network before pruning; None where it was not measured.
+        latency_ms: of the network before pruning, the median; None where it was not measured.
+        latency_range_ms: its quartiles; None where it was not measured.
+        timing: how: repeats, batch_size, device, threads; empty where it was not.
         examples: that every score was measured on; None where it is not known.
         entries: the pruned networks.
         nodes: axes of the network, in order.
@@ -126,6 +132,8 @@ class Report:
     dense: Mapping[str, float]
     cost: Mapping[str, float]
     latency_ms: float | None = None
+    latency_range_ms: tuple[float, float] | None = None
+    timing: Mapping[str, Any] = field(default_factory=dict)
     examples: int | None = None
     entries: tuple[Entry, ...] = ()
     nodes: tuple[Node, ...] = ()

@@ -20,6 +20,7 @@ from metaprune.cli.config import (
     load_model,
     run_folder,
     typed,
+    typed_command,
 )
 from metaprune.cli.settings import CalibrationSettings, LatencySettings
 from metaprune.cli.study import Measuring, Study, check_methods, methods
@@ -76,16 +77,13 @@ def run(config: DictConfig) -> None:
         data,
         settings.calibration.of(data, settings.seed),
         pruning,
-        Measuring(
-            latency_batch=settings.latency.batch_size,
-            latency_repeats=settings.latency.repeats,
-        ),
+        Measuring(latency=settings.latency),
         architecture(settings.model),
         console=console,
     )
     folder = run_folder(content)
     study.run(targets, chosen, folder)
-    report = study.report(settings.title, "demo", content, settings.seed)
+    report = study.report(settings.title, "demo", content, settings.seed, typed_command())
     print_table(report, console)
     _, page = write(report, folder)
     console.print(

@@ -17,6 +17,7 @@ from metaprune.cli.config import (
     load_model,
     plain,
     run_folder,
+    typed_command,
     untrained,
 )
 from metaprune.cli.progress import Progress
@@ -92,8 +93,7 @@ def run(config: DictConfig) -> float:
             export=_listed(own.export),
             split=own.evaluate.split,
             limit=own.evaluate.limit,
-            latency_batch=own.latency.batch_size,
-            latency_repeats=own.latency.repeats,
+            latency=own.latency,
         ),
         architecture(own.model),
         None if own.checkpoints is None else Path(own.checkpoints),
@@ -102,7 +102,7 @@ def run(config: DictConfig) -> float:
     )
     folder = run_folder(content)
     study.run(targets, chosen, folder if own.save else None)
-    report = study.report(own.title, "prune", content, own.seed)
+    report = study.report(own.title, "prune", content, own.seed, typed_command())
     if remark is not None:
         said = tuple(replace(each, notes=(remark, *each.notes)) for each in report.entries)
         report = replace(report, entries=said)

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from html import escape
+from markupsafe import Markup
 
-from metaprune.report import words
+from metaprune.report import markup, words
 from metaprune.report.ranking import by_target, gives_up_little, interval, leaders, recommended
 from metaprune.report.schema import Entry, Report
 
 NOTHING = "No network was saved (save=false), so there is none to recommend."
 
 
-def recommendation(report: Report) -> str:
+def recommendation(report: Report) -> Markup:
     """The section, as HTML."""
     entry = recommended(report)
     if entry is None:
-        return f"<p>{NOTHING}</p>" if report.entries else "<p>Nothing was pruned.</p>"
-    said = "".join(f"<p>{escape(sentence)}</p>" for sentence in sentences(report, entry))
+        nothing = [NOTHING if report.entries else "Nothing was pruned."]
+        return markup.render("sections/recommendation.html", sentences=nothing, code=None)
     own = report.config.get("model", {}).get("source") != "function"
-    return f"{said}<pre>{escape(code(entry, trust=not own))}</pre>"
+    return markup.render(
+        "sections/recommendation.html",
+        sentences=sentences(report, entry),
+        code=code(entry, trust=not own),
+    )
 
 
 def sentences(report: Report, entry: Entry) -> list[str]:
@@ -49,16 +53,18 @@ def sentences(report: Report, entry: Entry) -> list[str]:
     return found
 
 
-def code(entry: Entry, trust: bool = False) -> str:
+def code(entry: Entry, trust: bool = False, inside: str | None = None) -> str:
     """Python that opens the network, from the folder of the report.
 
     Args:
         entry: of the network.
         trust: whether opening it runs a function of the user's.
+        inside: folder of the point of a sweep that it is of; None outside of one.
     """
     trusted = ", trust=True" if trust else ""
+    place = entry.folder if inside is None else f"{inside}/{entry.folder}"
     return (
         "import metaprune  # in the folder of this report\n"
-        f'model = metaprune.load("{entry.folder}"{trusted})\n'
+        f'model = metaprune.load("{place}"{trusted})\n'
         "outputs = model(inputs)"
     )

@@ -207,6 +207,8 @@ def test_zoo_then_train_then_prune(run):
     assert code == 0, errors
     record = json.loads(Path("meta/training.json").read_text())
     assert record["networks"] == {"train": 1, "held_out": 1}
+    assert {one["rule"] for one in record["comparisons"]} == {"base", "advised"}
+    assert "Damage by family" in Path("meta/training.html").read_text()
     assert record["history"][-1]["step"] == 2
     assert "1 held-out" in Path("meta/README.md").read_text()
     before = Path("meta/metanet.safetensors").read_bytes()
@@ -243,7 +245,9 @@ def test_triples_of_a_zoo_then_a_value_of_them(run):
         "train", "zoos=[zoo]", "triples=[found]", "folder=value", "value.epochs=1"
     )
     assert code == 0, errors
-    assert json.loads(Path("value/training.json").read_text())["budgets"] == 6
+    record = json.loads(Path("value/training.json").read_text())
+    assert record["budgets"] == 6
+    assert "A value of budgets, fitted to" in Path("value/training.html").read_text()
     assert "6 budgets of 2 networks" in Path("value/README.md").read_text()
     pruned = ["prune", "metanet=value/metanet.safetensors", "save=false", *FAST, *TINY]
     code, _, errors = run(*pruned, "target.macs=50%")
