@@ -40,9 +40,7 @@ batches = [{"input_ids": torch.randint(0, size, (4, 32))} for _ in range(4)]
 # %% Masks: two weights of four in a row stay
 # `ignore` leaves the head dense. Masks leave shapes as they are, so the file opens with plain
 # transformers.
-sparse = metaprune.prune(
-    model, batches[0], pattern="2:4", calibration=batches, ignore=["lm_head"]
-)
+sparse = metaprune.prune(model, batches[0], pattern="2:4", calibration=batches, ignore=["lm_head"])
 print(sparse)
 
 # %% Fewer channels, the same number in every layer

@@ -50,6 +50,11 @@ class Entry:
         transform: what was done to the network before (`metaprune.transforming.told`); empty where
             nothing was asked.
         folder: where the pruned network is, relative to the report; None where it was not saved.
+        held_out: metrics of what it is in the end on the split that methods were chosen by; empty
+            where there was nothing to choose.
+        interval: the score that 95 % of draws of the examples lie in, of what it is in the end;
+            None where it is not known.
+        behind: methods at the same target, and "dense", that are better by more than chance.
     """
 
     method: str
@@ -65,6 +70,9 @@ class Entry:
     expected: Mapping[str, Any] = field(default_factory=dict)
     transform: Mapping[str, Any] = field(default_factory=dict)
     folder: str | None = None
+    held_out: Mapping[str, float] = field(default_factory=dict)
+    interval: tuple[float, float] | None = None
+    behind: tuple[str, ...] = ()
 
     @property
     def final(self) -> Mapping[str, float]:
@@ -116,6 +124,9 @@ class Report:
         latency_range_ms: its quartiles; None where it was not measured.
         timing: how: repeats, batch_size, device, threads; empty where it was not.
         examples: that every score was measured on; None where it is not known.
+        interval: of the network before pruning, as of an entry.
+        chosen_by: split and number of examples that the networks which were saved were chosen by;
+            empty where there was nothing to choose.
         entries: the pruned networks.
         nodes: axes of the network, in order.
         edges: weights of the network, in order.
@@ -135,6 +146,8 @@ class Report:
     latency_range_ms: tuple[float, float] | None = None
     timing: Mapping[str, Any] = field(default_factory=dict)
     examples: int | None = None
+    interval: tuple[float, float] | None = None
+    chosen_by: Mapping[str, Any] = field(default_factory=dict)
     entries: tuple[Entry, ...] = ()
     nodes: tuple[Node, ...] = ()
     edges: tuple[Edge, ...] = ()

@@ -22,8 +22,9 @@ from metaprune.cli.config import (
     typed,
     typed_command,
 )
+from metaprune.cli.methods import check_methods, methods
 from metaprune.cli.settings import CalibrationSettings, LatencySettings
-from metaprune.cli.study import Measuring, Study, check_methods, methods
+from metaprune.cli.study import Measuring, Study
 from metaprune.report import print_table, words, write
 from metaprune.settings import Settings
 from training import FitConfig, fit

@@ -20,9 +20,10 @@ from metaprune.cli.config import (
     typed_command,
     untrained,
 )
+from metaprune.cli.methods import check_methods, methods
 from metaprune.cli.progress import Progress
 from metaprune.cli.settings import CalibrationSettings, EvaluationSettings, LatencySettings
-from metaprune.cli.study import Measuring, Study, check_methods, methods
+from metaprune.cli.study import Measuring, Study
 from metaprune.patterns import parse
 from metaprune.report import print_table, write
 from metaprune.saving.export import check as check_format

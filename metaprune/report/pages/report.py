@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from metaprune.report import markup, theme, words
 from metaprune.report.network.names import folded
-from metaprune.report.ranking import by_target, interval, leaders, leading
+from metaprune.report.ranking import by_target, leaders, leading
 from metaprune.report.schema import Report
 from metaprune.report.sections.budgets import budgets
 from metaprune.report.sections.expected import expected
@@ -62,10 +62,11 @@ def _summary(report: Report) -> str:
         asked = words.asked(best.asked) or "the pattern"
         after = " after finetuning" if best.after else ""
         parts.append(f"At {asked}{leads}: {value}{after} with {smaller}.")
-    if report.examples and interval(report, report.dense) is not None:
+    if report.examples and report.interval is not None:
         parts.append(
-            f"Scores are of {report.examples:,} examples, dense ± "
-            f"{words.metric(report.score, interval(report, report.dense) or 0.0)} (95 %), one seed."
+            f"Scores are of {report.examples:,} examples; as many drawn with replacement give the "
+            f"dense network {words.within(report.score, report.interval)} in 95 % of draws. One "
+            "seed."
         )
     return " ".join(parts)
 
@@ -86,14 +87,18 @@ def _tiles(report: Report) -> list[tuple[str, str]]:
 def _table(report: Report) -> tuple[list[str], list[markup.Row]]:
     """Head and rows of the results; a line above each target, what leads it in bold."""
     head, (dense, *body) = rows(report)
-    lines = [markup.Row(dense, "dense")]
+    known = report.interval is not None
+    lines = [
+        markup.Row([*dense, *([words.within(report.score, report.interval)] * known)], "dense")
+    ]
     previous = None
     for row, entry, leads in zip(body, report.entries, leading(report), strict=True):
         kinds = ["first"] * (dict(entry.asked) != previous) + ["best"] * leads
         previous = dict(entry.asked)
         colour = theme.series(report.methods.index(entry.method))
-        lines.append(markup.Row(row, " ".join(kinds), colour))
-    return head, lines
+        sure = [words.within(report.score, entry.interval)] * known
+        lines.append(markup.Row([*row, *sure], " ".join(kinds), colour))
+    return [*head, *(["95 % of draws"] * known)], lines
 
 
 def _notes(report: Report) -> list[markup.Row]:

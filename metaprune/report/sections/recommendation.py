@@ -5,7 +5,7 @@ from __future__ import annotations
 from markupsafe import Markup
 
 from metaprune.report import markup, words
-from metaprune.report.ranking import by_target, gives_up_little, interval, leaders, recommended
+from metaprune.report.ranking import by_target, gives_up_little, leaders, recommended
 from metaprune.report.schema import Entry, Report
 
 NOTHING = "No network was saved (save=false), so there is none to recommend."
@@ -26,30 +26,42 @@ def recommendation(report: Report) -> Markup:
 
 
 def sentences(report: Report, entry: Entry) -> list[str]:
-    """What the network is, how good, where; and what is better than it, if anything is."""
+    """What the network is, how good, where, and by what it was chosen among others."""
     score = report.score
     dense, own = (words.metric(score, m[score]) for m in (report.dense, entry.final))
-    error = interval(report, entry.final)
-    sure = "" if error is None else f" ± {words.metric(score, error)}"
+    sure = words.within(score, entry.interval)
     after = " after finetuning" if entry.after else ""
     smaller = words.saved(entry.achieved, report.cost["params"])
     asked = words.asked(entry.asked)
     found = [
-        f"Take {entry.folder}: {entry.method} at {asked}, {score} {own}{sure}{after} (dense "
-        f"{dense}), {smaller}."
+        f"Take {entry.folder}: {entry.method} at {asked}, {score} {own}"
+        f"{f' ({sure})' if sure else ''}{after} (dense {dense}), {smaller}."
     ]
     if not gives_up_little(report, entry):
         found.append(
             "All networks that were saved give up much: finetuning, or a milder target, would help."
         )
     group = next(entries for entries in by_target(report) if entry in entries)
+    if entry.held_out:
+        others = ", ".join(
+            f"{one.method} {words.metric(score, one.held_out[score])}"
+            for one in group
+            if one is not entry
+        )
+        found.append(
+            f"Of the methods at this target it is the best on {report.chosen_by['examples']:,} "
+            f"{report.chosen_by['split']} examples, which the scores above are not of: "
+            f"{words.metric(score, entry.held_out[score])}, {others}."
+            if report.chosen_by["split"] != report.split
+            else f"Of the methods at this target it has the best score: {others}."
+        )
     best = leaders(report, group)
+    if entry in best and len(best) > 1:
+        names = " and ".join(one.method for one in best if one is not entry)
+        found.append(f"On the {report.split} split {names} differ from it by no more than chance.")
     if entry not in best:
         names = " and ".join(one.method for one in best)
-        found.append(
-            f"{names} did better at this target, and only networks of the first method are saved: "
-            f"prune with it first, such as budget={best[0].method}."
-        )
+        found.append(f"On the {report.split} split {names} did better.")
     return found
 
 

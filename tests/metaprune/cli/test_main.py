@@ -129,15 +129,21 @@ def test_prune_writes_a_run_folder_that_loads(run):
     assert (folder / "report.html").is_file()
     saved = [entry.folder for entry in report.entries if entry.folder]
     assert len(saved) == 2
+    for group in (report.entries[:3], report.entries[3:]):
+        (best,) = (entry for entry in group if entry.folder)
+        assert best.held_out["accuracy"] == max(e.held_out["accuracy"] for e in group)
+    assert report.chosen_by == {"split": "validation", "examples": 350}
+    for entry in report.entries:
+        assert entry.interval[0] <= entry.final["accuracy"] <= entry.interval[1]
     model = metaprune.load(folder / saved[1])
-    assert sum(p.numel() for p in model.parameters()) == report.entries[3].achieved["params"]
+    assert sum(p.numel() for p in model.parameters()) == best.achieved["params"]
     code, out, errors = run(
         "evaluate", "--json", "model=pruned", f"model.path={folder / saved[1]}", *FAST[::2]
     )
     assert code == 0, errors
     measured = json.loads(out)
-    assert measured["metrics"] == dict(report.entries[3].before)
-    assert measured["cost"]["macs"] == report.entries[3].achieved["macs"]
+    assert measured["metrics"] == dict(best.before)
+    assert measured["cost"]["macs"] == best.achieved["macs"]
 
 
 def test_multirun_makes_a_folder_for_each_job(run):
