@@ -38,6 +38,7 @@ from training.data.core import Data
 from training.fitting.chance import behind, drawn_means, interval
 from training.fitting.evaluate import Measured, device_of, measured
 from training.fitting.latency import Latency
+from training.fitting.tracking import within
 
 CHOSEN_BY = "validation"
 """The split by which the network of a target is chosen among methods."""
@@ -145,6 +146,11 @@ class Study:
                 self._save_best(first, folder)
 
     def _one(self, settings: Settings, method: Method, judged: bool) -> None:
+        asked = {} if settings.wanted is None else settings.wanted.asked
+        with within(f"{method.name}-{_folder_name(asked).removeprefix('model-')}"):
+            self._pruned(settings, method, judged)
+
+    def _pruned(self, settings: Settings, method: Method, judged: bool) -> None:
         started = time.perf_counter()
         every = recovery_methods(self.job, settings)
         # What trains comes after the first measurement, so that one shot and finetuned both show.

@@ -19,10 +19,11 @@ import metanet
 from graphs.tools.files import write_text
 from graphs.tools.words import counted
 from metaprune.cli.commands import value
-from metaprune.cli.config import run_folder, typed, typed_command
+from metaprune.cli.config import listed, run_folder, tracked, typed, typed_command
 from metaprune.report.pages.training import page
 from metaprune.results.provenance import machine, today, versions
 from training.config import from_mapping
+from training.fitting import tracking
 from training.meta import (
     Judgement,
     MetaConfig,
@@ -45,6 +46,7 @@ class TrainConfig:
     metanet: Mapping[str, Any]
     start: str | None
     meta: Mapping[str, Any]
+    track: str | Sequence[str] | None
     threads: int | None
 
 
@@ -55,6 +57,7 @@ def run(config: DictConfig) -> None:
     if settings.triples is not None:
         value.run(settings.folder, settings.zoos, settings.triples, settings.value, content)
         return
+    tracking.check(listed(settings.track))
     meta_config = from_mapping(MetaConfig, settings.meta, "meta")
     meta = metanet.load(settings.start) if settings.start else metanet.build(settings.metanet)
     meta.train()
@@ -65,7 +68,7 @@ def run(config: DictConfig) -> None:
     console.print(f"{len(train)} networks to learn from, {len(held_out)} to judge by")
     run_folder(content)
     folder = Path(settings.folder)
-    with _bar(console) as bar:
+    with _bar(console) as bar, tracked(settings.track, folder, content):
         row = bar.add_task("train", total=meta_config.steps)
 
         def report(step: int, loss: float, judgement: Judgement | None) -> None:
