@@ -42,11 +42,12 @@ lint: $(READY) ## style
 types: $(READY) ## static types
 	$(BIN)/mypy
 
-docs: $(READY) ## every generated page and picture, from the records of what was measured
+docs: $(READY) ## the documentation: pages from the records of what was measured, then the site (site/index.html)
 	$(BIN)/python -m benchmarks.pages
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 bench: $(READY) ## benchmarks, results on the screen
 	$(BIN)/python benchmarks/metanet_speed.py
 
 clean: ## remove the environment and every cache
-	rm -rf $(VENV) *.egg-info build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) *.egg-info build site .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -23,11 +23,13 @@ PACKAGES = ("graphs", "metanet", "pruners", "training", "metaprune")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 DATA = [
     file.relative_to(ROOT).as_posix()
-    for pattern in ("conf/**/*.yaml", "metaprune/pretrained/*", "metaprune/templates/*")
+    for pattern in ("conf/**/*.yaml", "metaprune/pretrained/*", "metaprune/templates/**/*")
     for file in sorted(ROOT.glob(pattern))
+    if file.is_file()
 ]
 DISTRIBUTIONS = {"sklearn": "scikit-learn", "PIL": "pillow", "hydra": "hydra-core",
-                 "omegaconf": "hydra-core", "yaml": "hydra-core"}  # fmt: skip
+                 "omegaconf": "hydra-core", "yaml": "hydra-core",
+                 "markupsafe": "jinja2"}  # fmt: skip
 """Module → what is installed for it, where the names differ or it comes with another."""
 
 BUILD = """

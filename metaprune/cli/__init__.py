@@ -2,5 +2,5 @@
 
 `main` finds the command and hands it to hydra, `overrides` checks names before, `help` shows what
 can be set. `config` turns composed YAML into typed values, those that commands share are in
-`settings`. `study` is what `prune` and `demo` have in common.
+`settings`. `study` is what `prune` and `demo` have in common, `methods` what they compare.
 """

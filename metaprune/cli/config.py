@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,6 +17,7 @@ from training import data as datasets
 from training import sources
 from training.config import from_mapping
 from training.data.core import Data
+from training.fitting.tracking import tracking
 from training.sources import source
 
 T = TypeVar("T")
@@ -67,6 +70,35 @@ def run_folder(content: Mapping[str, Any]) -> Path:
     folder = Path(HydraConfig.get().runtime.output_dir)
     write_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(dict(content))))
     return folder
+
+
+def typed_command() -> str:
+    """The command of this run as it is typed, quoted for shells; of a sweep, that of its point."""
+    from hydra.core.hydra_config import HydraConfig
+
+    own = HydraConfig.get()
+    place = [one for one in own.overrides.hydra if one.startswith("hydra.run.dir=")]
+    return shlex.join(["metaprune", str(own.job.name), *own.overrides.task, *place])
+
+
+@contextmanager
+def tracked(
+    track: str | Sequence[str] | None, folder: Path, content: Mapping[str, Any]
+) -> Iterator[None]:
+    """Log what is trained inside to trackers.
+
+    Args:
+        track: their names, or one; None for none.
+        folder: of the run, for those that write files.
+        content: all settings.
+    """
+    with tracking(listed(track), folder, content):
+        yield
+
+
+def listed(value: str | Sequence[str] | None) -> tuple[str, ...]:
+    """A setting that is a name or several, as several."""
+    return (value,) if isinstance(value, str) else tuple(value or ())
 
 
 def load_data(settings: Mapping[str, Any]) -> Data:

@@ -166,7 +166,6 @@ def _run(command: str, overrides: list[str]) -> None:
         raise SystemExit(1) from None
     if set(SEVERAL) & set(overrides):
         overrides = [*overrides, sweep.naming(fixed_names(overrides))]
-    sweep.register()
     sys.argv = [f"metaprune {command}", *overrides]
     start = hydra.main(version_base="1.3", config_path=str(CONF), config_name=command)
     signal.signal(signal.SIGTERM, _stop)

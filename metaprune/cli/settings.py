@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
+
+from torch import nn
 
 from metaprune.calibration import Calibration
 from training.config import check_positive
 from training.data.core import Data
+from training.fitting.latency import Latency, compare_latency
 
 
 @dataclass(frozen=True)
@@ -60,13 +64,30 @@ class LatencySettings:
 
     Args:
         batch_size: examples in a pass; 0 times none.
-        repeats: timed passes of every network, in turns.
+        repeats: timed passes of every network, in turns, at least.
+        within: passes go on until every median is known to this share of itself (95 %),
+        seconds: or this time is over.
     """
 
     batch_size: int = 16
     repeats: int = 30
+    within: float = 0.02
+    seconds: float = 10.0
 
     def __post_init__(self) -> None:
         check_positive(self, "repeats")
-        if self.batch_size < 0:
-            raise ValueError(f"batch_size must be at least 0 (got {self.batch_size})")
+        for name in ("batch_size", "within", "seconds"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be at least 0 (got {getattr(self, name)})")
+
+    def compare(self, models: Mapping[str, nn.Module], data: Data) -> dict[str, Latency]:
+        """Latencies of networks, measured in turns; nothing for a batch of none."""
+        if self.batch_size == 0:
+            return {}
+        return compare_latency(
+            models,
+            data.example_inputs(self.batch_size),
+            repeats=self.repeats,
+            within=self.within,
+            seconds=self.seconds,
+        )

@@ -5,48 +5,43 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
+from math import inf, isnan
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
-from torch import nn
+from torch import Tensor, nn
 
 from graphs.tools.files import refuse_filled
-from metaprune.advice import find
 from metaprune.applying import recover
 from metaprune.calibration import Calibration
+from metaprune.cli.methods import Method, options_of
 from metaprune.cli.progress import Progress
+from metaprune.cli.settings import LatencySettings
 from metaprune.job import Job
 from metaprune.patterns import parse
-from metaprune.planning import check_choices, ignored, recovery_methods
+from metaprune.planning import ignored, recovery_methods
 from metaprune.report import Entry, Layer, Report, words
 from metaprune.report.outline import outline
+from metaprune.report.ranking import DENSE
 from metaprune.result import Result
-from metaprune.results.provenance import machine, versions
+from metaprune.results.provenance import machine, today, versions
 from metaprune.saving.export import check as check_format
 from metaprune.schedules import parse as parse_schedule
 from metaprune.schedules.run import run_schedule
 from metaprune.settings import Settings
-from pruners import Target, budgets, fingerprint, measure
-from training import compare_latency, evaluate
+from pruners import Target, fingerprint, measure
+from training import evaluate
 from training.data.core import Data
+from training.fitting.chance import behind, drawn_means, interval
+from training.fitting.evaluate import Measured, device_of, measured
+from training.fitting.latency import Latency
+from training.fitting.tracking import within
 
-SHIPPED = "default"
-"""The metanetwork that comes with the package."""
-
-
-@dataclass(frozen=True)
-class Method:
-    """A way to prune: its name in the report, its metanetwork (or None), its budget."""
-
-    name: str
-    metanet: str | None
-    budget: str | Mapping[str, Any]
-
-    @property
-    def choice(self) -> dict[str, Any]:
-        """The settings that make it this method."""
-        return {"metanet": self.metanet, "budget": self.budget}
+CHOSEN_BY = "validation"
+"""The split by which the network of a target is chosen among methods."""
 
 
 @dataclass(frozen=True)
@@ -57,72 +52,13 @@ class Measuring:
         export: formats (`metaprune.saving.export`) in which saved networks are written too.
         split: part of the data that is reported.
         limit: examples of it, None for all.
-        latency_batch: examples in the timed forward pass; 0 measures none.
-        latency_repeats: timed passes of every network, in turns.
+        latency: how forward passes are timed.
     """
 
     export: Sequence[str] = ()
     split: str = "test"
     limit: int | None = None
-    latency_batch: int = 16
-    latency_repeats: int = 30
-
-
-def methods(
-    settings: Settings, compare: Sequence[str | Mapping[str, Any]], measured: bool = True
-) -> list[Method]:
-    """The method that was asked for, then the baselines, which see no metanetwork.
-
-    Args:
-        settings: of the pruning.
-        compare: budgets of the baselines; those that cannot divide the pattern are left out where
-            it leaves only one. "metanet" is the metanetwork of the settings, or the shipped one.
-        measured: whether there is calibration data.
-    """
-    pattern = parse(settings.pattern)
-    metanet = settings.metanet if pattern.advised else None
-    first = settings.budget or ("metanet" if metanet else pattern.default_budget(measured))
-    found = [Method(budgets.named(first)[0], metanet, first)]
-    if len(pattern.budgets()) == 1:
-        return found
-    for rule in compare:
-        name = budgets.named(rule)[0]
-        advised = name == "metanet"
-        if advised and not pattern.advised:
-            continue
-        other = Method(name, (settings.metanet or SHIPPED) if advised else None, rule)
-        if all((other.name, other.metanet) != (m.name, m.metanet) for m in found):
-            found.append(other)
-    return found
-
-
-def check_methods(
-    settings: Settings,
-    targets: Sequence[Mapping[str, Any]],
-    chosen: Sequence[Method],
-    measured: bool,
-) -> None:
-    """Refuse what does not fit together, before a network or data are loaded.
-
-    Args:
-        settings: of every point, without what the point is.
-        targets: see `Study.run`.
-        chosen: the methods.
-        measured: whether there will be calibration.
-
-    Raises:
-        ValueError: a name or an option that nothing answers to, or an amount that is none.
-        FileNotFoundError: a metanetwork that is not there.
-    """
-    for method in chosen:
-        if method.metanet is not None:
-            find(method.metanet)
-        for target in targets:
-            check_choices(replace(settings, target=target or None, **method.choice), measured)
-
-
-def _options(budget: str | Mapping[str, Any]) -> Mapping[str, Any]:
-    return budget if isinstance(budget, Mapping) else {}
+    latency: LatencySettings = field(default_factory=LatencySettings)
 
 
 def _folder_name(asked: Mapping[str, Any]) -> str:
@@ -157,6 +93,7 @@ class Study:
     progress: bool = True
     entries: list[Entry] = field(default_factory=list)
     results: list[Result] = field(default_factory=list)
+    outcomes: list[Tensor] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.steps = Progress(self.console, self.progress)
@@ -174,7 +111,7 @@ class Study:
 
         Args:
             targets: mappings that `Target.parse` reads; for N:M patterns one empty mapping.
-            chosen: the methods; the first one's networks are saved.
+            chosen: the methods; of each target the network that is best on held-out data is saved.
             folder: for the networks; None saves nothing.
         """
         wanted = [Target.parse(target) if target else None for target in targets]
@@ -191,22 +128,33 @@ class Study:
                     refuse_filled(folder / _folder_name(asked))
         for kind in self.measuring.export:
             check_format(kind)
-        if len(wanted) > 1 and any("journal" in _options(method.budget) for method in chosen):
+        if len(wanted) > 1 and any("journal" in options_of(method.budget) for method in chosen):
             raise ValueError(
                 f"a journal is of one search, and {len(wanted)} targets are asked: leave "
                 "budget.journal out, or run each target by itself"
             )
         points = [
-            (replace(self.settings, target=target and target.asked, **method.choice), method)
+            [
+                (replace(self.settings, target=target and target.asked, **method.choice), method)
+                for method in chosen
+            ]
             for target in wanted
-            for method in chosen
         ]
-        for settings, _ in points:
+        for settings, _ in chain.from_iterable(points):
             recovery_methods(self.job, settings)
-        for settings, method in points:
-            self._one(settings, method, folder if method is chosen[0] else None)
+        for together in points:
+            first = len(self.entries)
+            for settings, method in together:
+                self._one(settings, method, judged=len(together) > 1)
+            if folder is not None:
+                self._save_best(first, folder)
 
-    def _one(self, settings: Settings, method: Method, folder: Path | None) -> None:
+    def _one(self, settings: Settings, method: Method, judged: bool) -> None:
+        asked = {} if settings.wanted is None else settings.wanted.asked
+        with within(f"{method.name}-{_folder_name(asked).removeprefix('model-')}"):
+            self._pruned(settings, method, judged)
+
+    def _pruned(self, settings: Settings, method: Method, judged: bool) -> None:
         started = time.perf_counter()
         every = recovery_methods(self.job, settings)
         # What trains comes after the first measurement, so that one shot and finetuned both show.
@@ -220,26 +168,18 @@ class Study:
         seconds = dict(found.report["seconds"])
         planned = round(max(0.0, took - sum(seconds.values())), 4)
         with self.steps.step("measuring the pruned network"):
-            before = self.measure(found.model)
-        after: dict[str, float] = {}
+            last = self.measure(found.model)
+        before, after = last.metrics, {}
         if late:
             with self.steps.step(f"recovering: {', '.join(each.name for each in late)}"):
                 found = recover(found, run.job, late, self._checkpoints(settings, method))
-                after = self.measure(found.model)
+                last = self.measure(found.model)
+            after = last.metrics
         result = Result.of(found)
-        name = None
-        reached = result.report["asked"]
-        if folder is not None:
-            name = _folder_name(reached)
-            with self.steps.step("saving the pruned network"):
-                if not (folder / name).exists():
-                    result.save(folder / name, source=self.source)
-            result.plan.save(folder / f"{name.replace('model', 'plan', 1)}.json")
-            result = self._exported(result, folder / name)
         report = result.report
         entry = Entry(
             method=method.name,
-            asked=dict(reached) or {"pattern": result.plan.pattern},
+            asked=dict(report["asked"]) or {"pattern": result.plan.pattern},
             achieved=report["achieved"],
             before=before,
             after=after,
@@ -248,11 +188,46 @@ class Study:
             seconds={"plan": planned, **report["seconds"]},
             expected=report.get("expected_loss", {}),
             transform=report.get("transform", {}),
-            folder=name,
+            held_out=self._held_out(found.model, last) if judged else {},
         )
         self.entries.append(entry)
         self.results.append(result)
+        self.outcomes.append(last.outcomes)
         self._tell(entry)
+
+    def _held_out(self, model: nn.Module, last: Measured) -> dict[str, float]:
+        """Metrics that methods are chosen by, of data that nothing was fitted to."""
+        if self.measuring.split == CHOSEN_BY:
+            return last.metrics
+        with self.steps.step("measuring on held-out data"):
+            return evaluate(model, self.data, CHOSEN_BY, limit=self.measuring.limit)
+
+    def _save_best(self, first: int, folder: Path) -> None:
+        """Save the network of a target that is best on held-out data, whichever method made it.
+
+        Args:
+            first: place of the first entry of the target.
+            folder: for the networks.
+        """
+        score, sign = self.data.task.score, 1 if self.data.task.higher_is_better else -1
+
+        def good(place: int) -> float:
+            held_out = self.entries[place].held_out or self.entries[place].final
+            return -inf if isnan(held_out[score]) else sign * held_out[score]
+
+        place = max(range(first, len(self.entries)), key=good)
+        result, entry = self.results[place], self.entries[place]
+        name = _folder_name(result.report["asked"])
+        with self.steps.step("saving the pruned network"):
+            if not (folder / name).exists():
+                result.save(folder / name, source=self.source)
+        result.plan.save(folder / f"{name.replace('model', 'plan', 1)}.json")
+        result = self._exported(result, folder / name)
+        self.results[place] = result
+        self.entries[place] = replace(entry, folder=name, notes=tuple(result.report["notes"]))
+        if entry.held_out:
+            said = f"{name}: {entry.method}, the best on the {CHOSEN_BY} split"
+            self.console.print(said, highlight=False)
 
     def _at_once(self, settings: Settings) -> bool:
         """Whether a schedule is a single pruning."""
@@ -291,23 +266,28 @@ class Study:
             highlight=False,
         )
 
-    def measure(self, model: nn.Module) -> dict[str, float]:
-        """Metrics on the reported split."""
-        return evaluate(model, self.data, self.measuring.split, limit=self.measuring.limit)
+    def measure(self, model: nn.Module) -> Measured:
+        """Metrics on the reported split, and what each example adds to the score."""
+        split = self.data.split(self.measuring.split).take(self.measuring.limit)
+        return measured(model, split, self.data.task)
 
-    def report(self, title: str, command: str, config: Mapping[str, Any], seed: int) -> Report:
+    def report(
+        self, title: str, command: str, config: Mapping[str, Any], seed: int, typed: str
+    ) -> Report:
         """Everything found out, with measured latencies.
 
         Args:
             title: of the report.
-            command: that made it.
+            command: that made it: "prune".
             config: its settings.
             seed: of the run.
+            typed: the whole command, as it is typed.
         """
         with self.steps.step("timing forward passes"):
             latencies = self._latencies()
         with self.steps.step("measuring the dense network"):
             dense = self.measure(self.model)
+        own, entries = self._drawn(dense.outcomes)
         nodes, edges = outline(self.job.net)
         digests = {**fingerprint(self.job.net), "data": self.data.fingerprint[:16]}
         advisors = {
@@ -321,18 +301,22 @@ class Study:
             score=self.data.task.score,
             higher_is_better=self.data.task.higher_is_better,
             split=self.measuring.split,
-            dense=dense,
+            dense=dense.metrics,
+            interval=own,
+            chosen_by=self._chosen_by(),
             examples=len(self.data.split(self.measuring.split).take(self.measuring.limit)),
             cost=measure(self.job.net),
-            latency_ms=latencies[0],
+            **_told(latencies.get("dense")),
+            timing=self._timing(latencies),
             entries=tuple(
-                replace(entry, latency_ms=value)
-                for entry, value in zip(self.entries, latencies[1:], strict=True)
+                replace(entry, **_told(latencies.get(str(i)))) for i, entry in enumerate(entries)
             ),
             nodes=nodes,
             edges=edges,
             config=config,
             provenance={
+                "command": typed,
+                "date": today(),
                 "seed": seed,
                 "fingerprints": {**digests, **advisors},
                 "versions": versions(),
@@ -340,16 +324,58 @@ class Study:
             },
         )
 
-    def _latencies(self) -> list[float | None]:
-        """Milliseconds of the dense network, then of every result; all measured in turns."""
-        models = [self.model, *(result.model for result in self.results)]
-        size = self.measuring.latency_batch
-        if size == 0:
-            return [None] * len(models)
-        inputs = self.data.example_inputs(size)
-        found = compare_latency(
-            {str(i): model for i, model in enumerate(models)},
-            inputs,
-            repeats=self.measuring.latency_repeats,
-        )
-        return [1e3 * found[str(i)].median for i in range(len(models))]
+    def _drawn(self, dense: Tensor) -> tuple[tuple[float, float], list[Entry]]:
+        """The interval of the dense network, and the entries with what chance could do to them."""
+        task = self.data.task
+
+        def scores(means: Tensor) -> tuple[float, float]:
+            low, high = interval(means)
+            return task.score_of(low), task.score_of(high)
+
+        means = drawn_means([dense, *self.outcomes]).T
+        own = {DENSE: means[0]}
+        entries = []
+        for entry, mean in zip(self.entries, means[1:], strict=True):
+            rivals = own | {
+                other.method: drawn
+                for other, drawn in zip(self.entries, means[1:], strict=True)
+                if other.asked == entry.asked and other is not entry
+            }
+            better = [
+                name
+                for name, drawn in rivals.items()
+                if behind(mean, drawn, higher_is_better=task.higher_is_better)
+            ]
+            entries.append(replace(entry, interval=scores(mean), behind=tuple(better)))
+        return scores(means[0]), entries
+
+    def _chosen_by(self) -> dict[str, Any]:
+        if not any(entry.held_out for entry in self.entries):
+            return {}
+        split = self.data.split(CHOSEN_BY).take(self.measuring.limit)
+        return {"split": CHOSEN_BY, "examples": len(split)}
+
+    def _latencies(self) -> dict[str, Latency]:
+        """Of "dense" and of every result by its place, all measured in turns; or nothing."""
+        networks = {str(place): result.model for place, result in enumerate(self.results)}
+        return self.measuring.latency.compare({"dense": self.model, **networks}, self.data)
+
+    def _timing(self, latencies: Mapping[str, Latency]) -> dict[str, Any]:
+        """How latencies were measured; nothing where none were."""
+        if not latencies:
+            return {}
+        device = device_of(self.model).type
+        return {
+            "repeats": latencies["dense"].repeats,
+            "batch_size": self.measuring.latency.batch_size,
+            "device": device,
+            **({"threads": torch.get_num_threads()} if device == "cpu" else {}),
+        }
+
+
+def _told(latency: Latency | None) -> dict[str, Any]:
+    """A latency as reports hold it, in milliseconds: median and quartiles."""
+    if latency is None:
+        return {}
+    low, median, high = (1e3 * x for x in (latency.low, latency.median, latency.high))
+    return {"latency_ms": median, "latency_range_ms": (low, high)}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,17 +19,16 @@ from rich.console import Console
 from rich.table import Table
 
 from graphs.tools.documents import read_json
+from graphs.tools.files import write_text
+from metaprune.report import Report
+from metaprune.report.pages.sweep import Point, page
+from metaprune.results.provenance import today
 
 AGAIN = "run this point again"
 POINT = "point.json"
-SUMMARY = "summary.json"
+SUMMARY, PAGE = "summary.json", "summary.html"
 LONGEST = 40
 """Characters of a folder's name behind its number."""
-
-
-def register() -> None:
-    """Make `${short:...}` known, by which folders of a sweep are named."""
-    OmegaConf.register_new_resolver("short", short, replace=True)
 
 
 def short(overrides: str) -> str:
@@ -41,6 +41,10 @@ def short(overrides: str) -> str:
     names = [f"{key.rpartition('.')[2]}{equals}{value}" for key, equals, value in parts]
     told = re.sub(r"[^\w.=%-]+", "_", ",".join(names).replace(",", "-")).strip("_.-")
     return f"-{told[:LONGEST]}" if told else ""
+
+
+# Registered by the import, so that processes of a launcher, which unpickle `Summary`, know it too.
+OmegaConf.register_new_resolver("short", short, replace=True)
 
 
 def naming(fixed: Sequence[str]) -> str:
@@ -73,39 +77,42 @@ def note(error: str | None) -> None:
     (folder / POINT).write_text(json.dumps(point, indent=2) + "\n", encoding="utf-8")
 
 
-def points(folder: Path) -> list[dict[str, Any]]:
-    """All points of a sweep by their number, each with its folder and its report, if it has one."""
+def points(folder: Path) -> list[Point]:
+    """All points of a sweep by their number, each with its report, if it has one."""
     found = []
     for file in folder.glob(f"*/{POINT}"):
-        point = read_json(file, AGAIN)
-        report = file.parent / "report.json"
-        told = read_json(report, AGAIN) if report.is_file() else None
-        found.append({**point, "folder": file.parent.name, "report": told})
-    return sorted(found, key=lambda point: point["number"])
+        told = read_json(file, AGAIN)
+        written = file.parent / "report.json"
+        report = None
+        if told["error"] is None and written.is_file():
+            report = Report.from_json(written.read_text(encoding="utf-8"))
+        point = Point(file.parent.name, tuple(told["settings"]), report, told["error"])
+        found.append((told["number"], point))
+    return [point for _, point in sorted(found, key=lambda pair: pair[0])]
 
 
-def lines(found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def lines(found: Sequence[Point]) -> list[dict[str, Any]]:
     """A line for every network of every point; one with its error for a point that failed."""
     listed = []
     for point in found:
-        own = {"point": point["folder"], "settings": " ".join(point["settings"])}
-        if point["error"] is not None or point["report"] is None:
-            listed.append({**own, "error": point["error"]})
+        own: dict[str, Any] = {"point": point.folder, "settings": " ".join(point.settings)}
+        report = point.report
+        if report is None:
+            listed.append({**own, "error": point.error})
             continue
-        score = point["report"]["score"]
-        for entry in point["report"]["entries"]:
-            achieved = entry["achieved"]
+        score = report.score
+        for entry in report.entries:
             listed.append({
                 **own,
-                "method": entry["method"],
-                "asked": " ".join(f"{name} {value}" for name, value in entry["asked"].items()),
-                "speedup": achieved["speedup"],
-                "sparsity": achieved["sparsity"],
+                "method": entry.method,
+                "asked": " ".join(f"{name} {value}" for name, value in entry.asked.items()),
+                "speedup": entry.achieved["speedup"],
+                "sparsity": entry.achieved["sparsity"],
                 "score": score,
-                "dense": point["report"]["dense"][score],
-                "one_shot": entry["before"][score],
-                "finetuned": entry["after"].get(score),
-                "latency_ms": entry["latency_ms"],
+                "dense": report.dense[score],
+                "one_shot": entry.before[score],
+                "finetuned": entry.after.get(score),
+                "latency_ms": entry.latency_ms,
             })  # fmt: skip
     return listed
 
@@ -129,10 +136,10 @@ def table(listed: Sequence[dict[str, Any]]) -> Table:
 
 
 class Summary(Callback):
-    """One table over all points of a sweep, when the last of them is over."""
+    """One page and one table over all points of a sweep, when the last of them is over."""
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Write `summary.json` and print the table.
+        """Write `summary.json` and `summary.html`, and print the table.
 
         Raises:
             SystemExit: a point failed; code 1.
@@ -141,16 +148,22 @@ class Summary(Callback):
         found = points(folder)
         listed = lines(found)
         text = json.dumps(listed, indent=2, ensure_ascii=False)
-        (folder / SUMMARY).write_text(text + "\n", encoding="utf-8")
+        write_text(folder / SUMMARY, text + "\n")
+        typed = shlex.join(["metaprune", config.hydra.job.name, "-m", *config.hydra.overrides.task])
+        title = f"A sweep of metaprune {config.hydra.job.name}"
+        reported = any(point.report is not None for point in found)
+        if reported:
+            write_text(folder / PAGE, page(found, title, typed, today()))
         console = Console()
         if any("method" in line for line in listed):
             console.print(table(listed))
         for point in found:
-            if point["error"] is not None:
-                console.out(f"{point['folder']} failed: {point['error']}", highlight=False)
-        failed = sum(point["error"] is not None for point in found)
+            if point.error is not None:
+                console.out(f"{point.folder} failed: {point.error}", highlight=False)
+        failed = sum(point.error is not None for point in found)
+        written = folder / (PAGE if reported else SUMMARY)
         console.print(
-            f"{len(found) - failed} of {len(found)} points done; summary: {folder / SUMMARY}",
+            f"{len(found) - failed} of {len(found)} points done; summary: {written}",
             highlight=False,
             soft_wrap=True,
         )

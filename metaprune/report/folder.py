@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from graphs.tools.files import write_text
-from metaprune.report.page import page
+from metaprune.report.pages.report import page
 from metaprune.report.schema import Report
 
 

@@ -1,37 +1,57 @@
-"""Pieces of pages and pictures: a filled template, tiles, tables, lists and text in a drawing."""
+"""Pages and pieces of them: templates of Jinja2, rows of tables, and text in a drawing."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
 from html import escape
-from importlib.resources import files
-from string import Template
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 
-def fill(template: str, **parts: str) -> str:
-    """A page: the template of this name with the common style sheet and its parts filled in."""
-    folder = files("metaprune").joinpath("templates")
-    text = Template(folder.joinpath(template).read_text("utf-8"))
-    return text.substitute(style=folder.joinpath("style.css").read_text("utf-8"), **parts)
+@dataclass(frozen=True)
+class Row:
+    """A row of a table.
+
+    Args:
+        cells: plain text, or `Markup`.
+        kinds: classes of the style sheet.
+        colour: of the dot before the first cell; None for no dot.
+    """
+
+    cells: Sequence[str]
+    kinds: str = ""
+    colour: str | None = None
 
 
-def tiles(figures: Iterable[tuple[str, str]]) -> str:
-    """Large figures with their names, as plain text."""
-    return "".join(
-        f'<div class="tile"><span>{escape(name)}</span><b>{escape(value)}</b></div>'
-        for name, value in figures
+@cache
+def _templates() -> Environment:
+    # A name that a template knows and nobody gives is a mistake, and text is never HTML by itself.
+    return Environment(
+        loader=PackageLoader("metaprune"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
 
 
-def table(head: Sequence[str], rows: Iterable[str]) -> str:
-    """The inside of a table: column titles as plain text, rows as HTML."""
-    cells = "".join(f"<th>{escape(text)}</th>" for text in head)
-    return f"<thead><tr>{cells}</tr></thead><tbody>{''.join(rows)}</tbody>"
+def whole_page(template: str, **values: Any) -> str:
+    """A page.
+
+    Args:
+        template: file in `metaprune/templates`.
+        values: for the names in it; text is escaped, `Markup` is not.
+    """
+    return _templates().get_template(template).render(**values)
 
 
-def items(lines: Iterable[str]) -> str:
-    """The inside of a list, of lines of HTML."""
-    return "".join(f"<li>{line}</li>" for line in lines)
+def render(template: str, **values: Any) -> Markup:
+    """A piece of a page, to be a value of another template; see `whole_page`."""
+    return Markup(whole_page(template, **values))
 
 
 def drawn_text(x: float, y: float, text: str, kind: str) -> str:

@@ -7,6 +7,8 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from markupsafe import Markup
+
 from metaprune.report import theme
 
 if TYPE_CHECKING:
@@ -25,7 +27,7 @@ STYLE: Any = {  # a mapping; matplotlib types its keys one by one
     "svg.fonttype": "none",
     "svg.hashsalt": "metaprune",
     "font.family": "sans-serif",
-    "font.size": 10,
+    "font.size": 11,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.edgecolor": BY_THEME[theme.RULE],
@@ -37,13 +39,15 @@ STYLE: Any = {  # a mapping; matplotlib types its keys one by one
 }
 
 
-def plot(draw: Callable[[Axes], None], label: str, size: tuple[float, float] = (10.4, 4.8)) -> str:
+def plot(
+    draw: Callable[[Axes], None], label: str, size: tuple[float, float] = (5.2, 3.8)
+) -> Markup:
     """What is drawn into a pair of axes, as an SVG element.
 
     Args:
         draw: fills the axes; colours are those of `BY_THEME`.
         label: what the plot shows, for those who do not see it.
-        size: in inches, for the proportions.
+        size: in inches: no wider than what a telephone shows without letters that are too small.
     """
     # Imported here because it takes a second, which no other part of a report needs.
     import matplotlib
@@ -54,7 +58,7 @@ def plot(draw: Callable[[Axes], None], label: str, size: tuple[float, float] = (
         draw(figure.add_subplot())
         text = io.StringIO()
         figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
-    return _themed(text.getvalue(), label)
+    return Markup(_themed(text.getvalue(), label))
 
 
 def _themed(svg: str, label: str) -> str:

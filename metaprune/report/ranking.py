@@ -1,28 +1,27 @@
 """Which entries compete, which of them lead, and what a run recommends.
 
-A score that is a share of examples has an error: of n examples, two networks that are right with
-the chances p and q differ by chance by up to 1.96 · √(p (1 − p) / n + q (1 − q) / n) in 95 of 100
-draws (they are right on the same examples, so this is rather too much). Less than that is no lead.
-Of other scores the error is not known here, and the better number leads.
+Whether one network is worse than another by more than chance was drawn when they were measured
+(`Entry.behind`): 95 % of draws of the examples with replacement, the same for both, must agree.
+Less than that is no lead. Where nothing was drawn, the better number leads.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from math import isnan, sqrt
+from collections.abc import Sequence
+from math import isnan
 
 from metaprune.report.schema import Entry, Report
 from metaprune.report.words import PERCENT
-
-SURE = 1.96
-"""Standard deviations that hold 95 of 100 draws of a normal variable."""
 
 GIVEN_UP = 0.01
 """Of a share (accuracy), what may go for a smaller network to be recommended."""
 
 WORSE = 0.05
 """Of any other score, the relative change that may be."""
+
+DENSE = "dense"
+"""What the network before pruning is called in `Entry.behind`."""
 
 
 def by_target(report: Report) -> list[list[Entry]]:
@@ -33,21 +32,19 @@ def by_target(report: Report) -> list[list[Entry]]:
     return list(groups.values())
 
 
-def interval(report: Report, metrics: Mapping[str, float]) -> float | None:
-    """Half the width of the 95 % interval of a score; None where it is not known."""
-    share = metrics[report.score]
-    if report.score not in PERCENT or not report.examples or isnan(share):
-        return None
-    return SURE * sqrt(share * (1 - share) / report.examples)
+def worse(report: Report, one: Entry, other: Entry | None) -> bool:
+    """Whether a network is worse than another of its target by more than chance.
 
-
-def worse(report: Report, one: Mapping[str, float], other: Mapping[str, float]) -> bool:
-    """Whether a score is worse than another by more than chance."""
-    sign = 1 if report.higher_is_better else -1
-    behind = sign * (other[report.score] - one[report.score])
-    errors = [interval(report, metrics) for metrics in (one, other)]
-    margin = sqrt(sum((error or 0.0) ** 2 for error in errors))
-    return behind > margin
+    Args:
+        report: of both.
+        one: the network.
+        other: another; None for the dense one.
+    """
+    if one.interval is not None:
+        return (DENSE if other is None else other.method) in one.behind
+    there = (report.dense if other is None else other.final)[report.score]
+    here = one.final[report.score]
+    return there > here if report.higher_is_better else there < here
 
 
 def leaders(report: Report, entries: Sequence[Entry]) -> list[Entry]:
@@ -61,7 +58,7 @@ def leaders(report: Report, entries: Sequence[Entry]) -> list[Entry]:
     known = [entry for entry in entries if not isnan(entry.final[report.score])] or entries
     choose = max if report.higher_is_better else min
     best = choose(known, key=lambda entry: entry.final[report.score])
-    return [entry for entry in known if entry is best or not worse(report, entry.final, best.final)]
+    return [entry for entry in known if entry is best or not worse(report, entry, best)]
 
 
 def leading(report: Report) -> list[bool]:
@@ -99,4 +96,4 @@ def gives_up_little(report: Report, entry: Entry) -> bool:
     dense, score = report.dense[report.score], entry.final[report.score]
     lost = dense - score if report.higher_is_better else score - dense
     allowed = GIVEN_UP if report.score in PERCENT else WORSE * abs(dense)
-    return lost <= allowed or not worse(report, entry.final, report.dense)
+    return lost <= allowed or not worse(report, entry, None)

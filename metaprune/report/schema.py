@@ -21,11 +21,13 @@ class Layer:
         name: of the axis or tensor.
         of: units or weights before.
         kept: units or weights after.
+        form: what took a weight's place: "mask", "factors", "mask and factors"; "" for units.
     """
 
     name: str
     of: int
     kept: int
+    form: str = ""
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,8 @@ class Entry:
         achieved: macs, params, units (counts), size_mb (10⁶ bytes), speedup, sparsity.
         before: metrics before finetuning.
         after: metrics after finetuning; empty without one.
-        latency_ms: of one forward pass; None where it was not measured.
+        latency_ms: of one forward pass, the median; None where it was not measured.
+        latency_range_ms: its quartiles; None where it was not measured.
         layers: the budget, axis by axis or tensor by tensor.
         notes: sentences about what was done and what was not.
         seconds: step → duration.
@@ -47,6 +50,11 @@ class Entry:
         transform: what was done to the network before (`metaprune.transforming.told`); empty where
             nothing was asked.
         folder: where the pruned network is, relative to the report; None where it was not saved.
+        held_out: metrics of what it is in the end on the split that methods were chosen by; empty
+            where there was nothing to choose.
+        interval: the score that 95 % of draws of the examples lie in, of what it is in the end;
+            None where it is not known.
+        behind: methods at the same target, and "dense", that are better by more than chance.
     """
 
     method: str
@@ -55,12 +63,16 @@ class Entry:
     before: Mapping[str, float]
     after: Mapping[str, float] = field(default_factory=dict)
     latency_ms: float | None = None
+    latency_range_ms: tuple[float, float] | None = None
     layers: tuple[Layer, ...] = ()
     notes: tuple[str, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
     expected: Mapping[str, Any] = field(default_factory=dict)
     transform: Mapping[str, Any] = field(default_factory=dict)
     folder: str | None = None
+    held_out: Mapping[str, float] = field(default_factory=dict)
+    interval: tuple[float, float] | None = None
+    behind: tuple[str, ...] = ()
 
     @property
     def final(self) -> Mapping[str, float]:
@@ -108,8 +120,13 @@ class Report:
         split: the part of the data that was measured.
         dense: metrics of the network before pruning.
         cost: macs, params, size_mb of the network before pruning.
-        latency_ms: of the network before pruning; None where it was not measured.
+        latency_ms: of the network before pruning, the median; None where it was not measured.
+        latency_range_ms: its quartiles; None where it was not measured.
+        timing: how: repeats, batch_size, device, threads; empty where it was not.
         examples: that every score was measured on; None where it is not known.
+        interval: of the network before pruning, as of an entry.
+        chosen_by: split and number of examples that the networks which were saved were chosen by;
+            empty where there was nothing to choose.
         entries: the pruned networks.
         nodes: axes of the network, in order.
         edges: weights of the network, in order.
@@ -126,7 +143,11 @@ class Report:
     dense: Mapping[str, float]
     cost: Mapping[str, float]
     latency_ms: float | None = None
+    latency_range_ms: tuple[float, float] | None = None
+    timing: Mapping[str, Any] = field(default_factory=dict)
     examples: int | None = None
+    interval: tuple[float, float] | None = None
+    chosen_by: Mapping[str, Any] = field(default_factory=dict)
     entries: tuple[Entry, ...] = ()
     nodes: tuple[Node, ...] = ()
     edges: tuple[Edge, ...] = ()

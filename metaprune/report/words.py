@@ -14,6 +14,16 @@ def metric(name: str, value: float) -> str:
     return f"{100 * value:.2f} %" if name in PERCENT else f"{value:.4g}"
 
 
+def within(name: str, interval: tuple[float, float] | None) -> str:
+    """An interval of a metric: "96.2 to 98.9 %"; empty where it is not known."""
+    if interval is None:
+        return ""
+    low, high = interval
+    if name in PERCENT:
+        return f"{100 * low:.1f} to {100 * high:.1f} %"
+    return f"{low:.4g} to {high:.4g}"
+
+
 def label(name: str) -> str:
     """A metric's name with its unit."""
     return f"{name} (%)" if name in PERCENT else name.replace("_", " ")

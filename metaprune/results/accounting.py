@@ -110,7 +110,12 @@ def layers(
     if mixed:
         names = list(dense.weights)
     found: list[dict[str, Any]] = [
-        {"name": name, "of": dense.weights[name], "kept": _left(pruned, name, masks)}
+        {
+            "name": name,
+            "of": dense.weights[name],
+            "kept": _left(pruned, name, masks),
+            "form": _form(plan, name),
+        }
         for name in names
     ]
     return [x for x in found if x["kept"] < x["of"]] if mixed else found
@@ -125,6 +130,15 @@ def _mixed(plan: Plan, dense: Dense) -> bool:
 def _changed(plan: Plan) -> list[str]:
     """Weights that any step of a chain gives a mask or factors."""
     return list(dict.fromkeys(n for step in plan.steps for n in (*step.rank, *step.density)))
+
+
+def _form(plan: Plan, name: str) -> str:
+    """What a chain gave a weight; empty for nothing."""
+    given = {
+        "mask": any(name in step.density for step in plan.steps),
+        "factors": any(name in step.rank for step in plan.steps),
+    }
+    return " and ".join(kind for kind, there in given.items() if there)
 
 
 def _left(pruned: nn.Module, name: str, masks: Masks) -> int:

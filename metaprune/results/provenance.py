@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import sys
+from datetime import date
 from functools import cache
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from typing import Any
@@ -38,6 +39,11 @@ def _version(package: Distribution) -> str:
     lines = (package.read_text("METADATA") or "").splitlines()
     stated = (line.partition(":")[2].strip() for line in lines if line.startswith("Version:"))
     return next(stated, None) or package.version
+
+
+def today() -> str:
+    """The date, as 2026-01-31."""
+    return date.today().isoformat()
 
 
 def machine() -> dict[str, Any]:

@@ -1,12 +1,17 @@
-"""The command line, run inside the process."""
+"""The command line, run inside the process, and two inspections that several folders read."""
 
 from __future__ import annotations
 
 import sys
 
 import pytest
+import torch
 
+import metaprune
 from metaprune.cli import main as cli
+from metaprune.inspection import Inspection
+from tests.oracles.networks.families import build
+from training.networks import cifar_resnet
 
 
 @pytest.fixture
@@ -29,3 +34,13 @@ def run(tmp_path, monkeypatch, capfd):
         return code, out, errors
 
     return call
+
+
+@pytest.fixture(scope="session")
+def resnet() -> Inspection:
+    return metaprune.inspect(cifar_resnet(20), (torch.randn(2, 3, 32, 32),))
+
+
+@pytest.fixture(scope="session")
+def llama() -> Inspection:
+    return metaprune.inspect(*build("llama"))

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import metaprune
-from metaprune.cli.study import methods
+from metaprune.cli.methods import methods
 from pruners import budgets
 from tests.metaprune.networks import cnn, images, mlp, restless_metanet
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -48,6 +49,12 @@ class Task(Protocol):
 
     def metrics(self, split: Split) -> Metrics:
         """Return fresh metrics for a pass over the split."""
+
+    def outcomes(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """Return (B, 2) float64: the sum and the count whose totals' ratio the score is made of."""
+
+    def score_of(self, mean: float) -> float:
+        """Return the score of such a ratio; the larger the mean, the larger the score."""
 
     def example_inputs(self, batch: Batch) -> tuple[Tensor, ...] | dict[str, Tensor]:
         """Return the model's arguments: a tuple, or a mapping of keyword arguments."""
@@ -96,6 +103,15 @@ class Classification:
         """Return running accuracy (in [0, 1]) and loss."""
         return _ClassificationMetrics(self.classes)
 
+    def outcomes(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """Return 1 for a right answer, of 1."""
+        right = (outputs.argmax(-1) == batch[1]).double().cpu()
+        return torch.stack([right, torch.ones_like(right)], 1)
+
+    def score_of(self, mean: float) -> float:
+        """Return the share of right answers."""
+        return mean
+
     def example_inputs(self, batch: Batch) -> tuple[Tensor, ...]:
         """Return the inputs as the one positional argument."""
         return (batch[0],)
@@ -125,6 +141,18 @@ class LanguageModelling:
     def metrics(self, split: Split) -> Metrics:
         """Return running perplexity, loss and, where the split knows it, bits per byte."""
         return _LanguageMetrics(split.bytes_per_token)
+
+    def outcomes(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """Return the nats of a window, of its tokens."""
+        each = F.cross_entropy(
+            outputs.float().movedim(-1, 1), batch[1], ignore_index=IGNORED, reduction="none"
+        )
+        counts = (batch[1] != IGNORED).sum(1)
+        return torch.stack([each.double().sum(1).cpu(), counts.double().cpu()], 1)
+
+    def score_of(self, mean: float) -> float:
+        """Return the perplexity."""
+        return math.exp(min(mean, 700.0))
 
     def example_inputs(self, batch: Batch) -> dict[str, Tensor]:
         """Return the token ids under the keyword of transformers models."""

@@ -20,6 +20,7 @@ from training.data.split import Batch, to_device
 from training.fitting.evaluate import device_of, evaluate_split
 from training.fitting.optim import learning_rate, optimizer
 from training.fitting.settings import FitConfig, FitResult
+from training.fitting.tracking import log
 from training.store import (
     AGAIN,
     CHECKPOINT,
@@ -32,6 +33,10 @@ from training.store import (
 )
 
 LossFunction: TypeAlias = Callable[[nn.Module, Batch], Tensor]
+
+
+LOGGED_EVERY = 10
+"""Steps between the losses that trackers are told."""
 
 
 class Run:
@@ -107,6 +112,8 @@ class Run:
         self.optimizer.zero_grad()
         self.result.steps += 1
         self.losses.append(number)
+        if self.result.steps % LOGGED_EVERY == 0:
+            log({"loss": number, "lr": rate}, self.result.steps)
         return number
 
     def evaluate(self, epoch: int) -> None:
@@ -117,6 +124,7 @@ class Run:
         mean = sum(self.losses) / max(1, len(self.losses))
         result.history.append({"epoch": epoch, "train_loss": mean, **figures})
         result.last, self.losses = figures, []
+        log({f"validation/{name}": value for name, value in figures.items()}, result.steps)
         sign = 1 if task.higher_is_better else -1
         if not result.best or sign * (figures[task.score] - result.best[task.score]) > 0:
             result.best, result.best_epoch = figures, epoch

@@ -5,17 +5,19 @@ registered function), `loop` the training and `judge` the figure it is chosen by
 decisions a gradient.
 """
 
-from training.meta.judge import Judgement, judge
+from training.meta.judge import Comparison, Judgement, compare, judge
 from training.meta.loop import MetaConfig, MetaResult, meta_train
 from training.meta.objectives import OBJECTIVES, objective
 from training.meta.subjects import Subject, subjects_of
 
 __all__ = [
     "OBJECTIVES",
+    "Comparison",
     "Judgement",
     "MetaConfig",
     "MetaResult",
     "Subject",
+    "compare",
     "judge",
     "meta_train",
     "objective",

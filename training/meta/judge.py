@@ -34,7 +34,26 @@ class Judgement:
     wins: float
 
 
-@torch.no_grad()
+@dataclass(frozen=True)
+class Comparison:
+    """One network pruned to one share of its MACs: KL(dense ‖ pruned) on validation.
+
+    Args:
+        network, family: of the subject.
+        data: fingerprint of its data.
+        share: of the MACs that stays.
+        advised: with the metanetwork's advice.
+        base: by the rule that it corrects.
+    """
+
+    network: str
+    family: str
+    data: str
+    share: float
+    advised: float
+    base: float
+
+
 def judge(
     meta: nn.Module,
     subjects: Sequence[Subject],
@@ -43,8 +62,37 @@ def judge(
     evidence: bool = True,
     examples: int = 256,
 ) -> Judgement:
-    """Prune every subject to every share of its MACs, one shot, and compare with the base rule."""
+    """What `compare` finds, in three numbers."""
     found: dict[str, list[tuple[float, float]]] = {}
+    for one in compare(meta, subjects, shares, evidence=evidence, examples=examples):
+        found.setdefault(one.data, []).append((log(one.advised), log(one.base)))
+    zoos = list(found.values())
+    return Judgement(
+        exp(_mean([_mean([a for a, _ in pairs]) for pairs in zoos])),
+        exp(_mean([_mean([b for _, b in pairs]) for pairs in zoos])),
+        _mean([_mean([float(a < b) for a, b in pairs]) for pairs in zoos]),
+    )
+
+
+@torch.no_grad()
+def compare(
+    meta: nn.Module,
+    subjects: Sequence[Subject],
+    shares: Sequence[float] = (0.66, 0.5, 0.33),
+    *,
+    evidence: bool = True,
+    examples: int = 256,
+) -> list[Comparison]:
+    """Prune every subject to every share of its MACs, one shot, with the advice and without.
+
+    Args:
+        meta: gives the advice.
+        subjects: networks that it did not learn from.
+        shares: of the MACs that stay.
+        evidence: whether it sees calibration evidence.
+        examples: of the validation split that are measured.
+    """
+    found = []
     for subject in subjects:
         batch = subject.data.validation.batch(
             torch.arange(min(examples, len(subject.data.validation)))
@@ -52,16 +100,12 @@ def judge(
         dense = subject.data.task.forward(subject.model, batch)
         for share in shares:
             advice = meta(subject.net, subject.evidence(0) if evidence else None, share)
-            pair = tuple(
+            advised, base = (
                 _divergence(subject, given, share, batch, dense) for given in (advice, None)
             )
-            found.setdefault(subject.data.fingerprint, []).append((log(pair[0]), log(pair[1])))
-    zoos = list(found.values())
-    return Judgement(
-        exp(_mean([_mean([a for a, _ in pairs]) for pairs in zoos])),
-        exp(_mean([_mean([b for _, b in pairs]) for pairs in zoos])),
-        _mean([_mean([float(a < b) for a, b in pairs]) for pairs in zoos]),
-    )
+            about = subject.name, subject.family, subject.data.fingerprint
+            found.append(Comparison(*about, share, advised, base))
+    return found
 
 
 SHRINKAGE = (1.0, 0.75, 0.5, 0.25)

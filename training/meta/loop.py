@@ -20,6 +20,7 @@ from graphs.calls.modes import own_modes
 from graphs.tools.documents import told
 from training.config import from_mapping
 from training.fitting.optim import generator, learning_rate
+from training.fitting.tracking import log
 from training.meta.judge import Judgement, judge, shrink
 from training.meta.objectives import OBJECTIVES
 from training.meta.subjects import Subject
@@ -149,6 +150,9 @@ def meta_train(
             if not result.best or judgement.advised < result.best["advised"]:
                 result.best = asdict(judgement) | {"step": step + 1}
                 best = {name: value.clone() for name, value in state_of(meta).items()}
+        log({"loss": result.history[-1]["loss"] if judgement else losses[-1], "lr": rate}, step + 1)
+        if judgement is not None:
+            log({f"held out/{name}": value for name, value in asdict(judgement).items()}, step + 1)
         if report:
             report(step, losses[-1] if losses else result.history[-1]["loss"], judgement)
         if path and accelerator.is_main_process and (step + 1) % config.checkpoint_every == 0:

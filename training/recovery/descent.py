@@ -17,6 +17,7 @@ from pruners.curves.trial import left_out
 from pruners.statistics import microbatches
 from training.config import check_positive
 from training.fitting.optim import generator, learning_rate
+from training.fitting.tracking import log
 
 
 @dataclass(frozen=True)
@@ -103,11 +104,13 @@ def descend(
         for group in optimizer.param_groups:
             group["lr"] = rate
         optimizer.zero_grad()
-        loss(pieces[order[place]]).backward()
+        value = loss(pieces[order[place]])
+        value.backward()
         optimizer.step()
         restore()
         if (step + 1) % settings.judge_every == 0 or step + 1 == settings.steps:
             found = judge()
+            log({"loss": float(value.detach()), "left out": found, "lr": rate}, step + 1)
             if found < best:
                 best, kept = found, [leaf.detach().clone() for leaf in leaves]
     with torch.no_grad():

@@ -15,6 +15,7 @@ from training.data.core import Data
 from training.fitting.evaluate import device_of
 from training.fitting.fit import fit
 from training.fitting.settings import FitConfig, FitResult
+from training.fitting.tracking import within
 from training.recovery.distilled import imitate
 from training.recovery.masked import keep_masks
 from training.recovery.partial import Part, partly_trained
@@ -103,7 +104,10 @@ def finetune(
         tag += f" {config.part} {config.rank}"
     home = device_of(teacher) if teacher is not None else None
     try:
-        with partly_trained(model, config.part, masks or {}, config.rank, config.fit.seed) as kept:
+        with (
+            within("finetune"),
+            partly_trained(model, config.part, masks or {}, config.rank, config.fit.seed) as kept,
+        ):
             restore = keep_masks(model, kept)
             return fit(
                 model, data, config.fit, folder=folder, loss=loss, after_step=restore, tag=tag

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -23,6 +23,8 @@ class Standing:
         of_sum: the same of the sum of expected losses.
         picked: damage of the budget with the least foreseen one, by that of the least sum.
         best: the least damage of all budgets, by that of the least sum.
+        target: what was asked, as a person writes it.
+        rules: name → damage of its budget, by that of the least sum.
     """
 
     member: str
@@ -32,6 +34,8 @@ class Standing:
     of_sum: float
     picked: float
     best: float
+    target: str
+    rules: Mapping[str, float]
 
 
 def left_out_families(cases: Sequence[Known], config: ValueConfig | None = None) -> list[Standing]:
@@ -66,6 +70,8 @@ def left_out_families(cases: Sequence[Known], config: ValueConfig | None = None)
                         spearman(sums, damage),
                         float(damage[foreseen.argmin()] / first),
                         float(damage.min() / first),
+                        " ".join(f"{name} {amount}" for name, amount in one.asked.items()),
+                        {name: float(damage[i] / first) for name, i in one.named.items()},
                     )
                 )
     return found

@@ -20,6 +20,7 @@ from training.data.core import Data
 from training.data.registry import load_settings
 from training.fitting.fit import fit
 from training.fitting.settings import FitConfig
+from training.fitting.tracking import log, within
 from training.store import CHECKPOINT
 from training.zoo.members import Member, load_member, save_member
 from training.zoo.registry import FAMILIES, Spec, build, families, sample
@@ -103,7 +104,8 @@ def train_member(folder: Path, spec: Spec, data: Data, config: ZooConfig) -> Mem
     fit_config = fit_settings(config, spec)
     started = time.perf_counter()
     model = build(spec)
-    result = fit(model, data, fit_config, folder=folder)
+    with within(folder.name):
+        result = fit(model, data, fit_config, folder=folder)
     metrics = {
         "best": result.best,
         "last": result.last,
@@ -137,10 +139,18 @@ def build_zoo(config: ZooConfig | Mapping[str, Any]) -> list[Member]:
     for _, spec in plans:
         fit_settings(config, spec)  # a mistake is found before the first training
     if config.workers <= 1:
-        return [train_member(folder, spec, data, config) for folder, spec in plans]
+        found = (train_member(folder, spec, data, config) for folder, spec in plans)
+        return [_logged(place, member) for place, member in enumerate(found)]
     context = multiprocessing.get_context("spawn")  # tensors of `data` travel as shared memory
     with context.Pool(config.workers, _start_worker, (data, config, _homes(), os.getpid())) as pool:
-        return pool.starmap(_work, plans, chunksize=1)
+        found = pool.imap(_work, plans, chunksize=1)
+        return [_logged(place, member) for place, member in enumerate(found)]
+
+
+def _logged(place: int, member: Member) -> Member:
+    """The member, whose figures trackers are told: processes of a pool have none."""
+    log({f"members/{name}": value for name, value in member.metrics["best"].items()}, place)
+    return member
 
 
 _worker: dict[str, Any] = {}
@@ -169,5 +179,6 @@ def _end_with(parent: int) -> None:
     os._exit(1)
 
 
-def _work(folder: Path, spec: Spec) -> Member:
+def _work(plan: tuple[Path, Spec]) -> Member:
+    folder, spec = plan
     return train_member(folder, spec, _worker["data"], _worker["config"])

@@ -28,8 +28,7 @@ from metaprune.planning import made
 from metaprune.report import words
 from metaprune.result import Result
 from pruners import Plan
-from training import compare_latency, evaluate
-from training.data.core import Data
+from training import evaluate
 
 FOLDER = "model"
 """Of the pruned network, inside of the folder of the run."""
@@ -79,7 +78,8 @@ def run(config: DictConfig) -> None:
             name: evaluate(net, data, settings.evaluate.split, limit=settings.evaluate.limit)
             for name, net in networks.items()
         }
-        latency_ms = _latencies(networks, data, settings.latency)
+        timed = settings.latency.compare(networks, data)
+        latency_ms = {name: 1e3 * one.median for name, one in timed.items()}
     found = {
         "figures": figures,
         "latency_ms": latency_ms,
@@ -96,17 +96,6 @@ def run(config: DictConfig) -> None:
         console.print(note, highlight=False)
     if settings.save:
         console.print(f"saved: {folder / FOLDER}", highlight=False, soft_wrap=True)
-
-
-def _latencies(
-    networks: Mapping[str, Any], data: Data, settings: LatencySettings
-) -> dict[str, float]:
-    """Milliseconds of a forward pass, measured in turns; nothing for a batch of none."""
-    if not settings.batch_size:
-        return {}
-    inputs = data.example_inputs(settings.batch_size)
-    timed = compare_latency(dict(networks), inputs, repeats=settings.repeats)
-    return {name: 1e3 * one.median for name, one in timed.items()}
 
 
 def _table(

@@ -20,9 +20,11 @@ from metaprune.cli.config import (
     load_model,
     run_folder,
     typed,
+    typed_command,
 )
+from metaprune.cli.methods import check_methods, methods
 from metaprune.cli.settings import CalibrationSettings, LatencySettings
-from metaprune.cli.study import Measuring, Study, check_methods, methods
+from metaprune.cli.study import Measuring, Study
 from metaprune.report import print_table, words, write
 from metaprune.settings import Settings
 from training import FitConfig, fit
@@ -76,16 +78,13 @@ def run(config: DictConfig) -> None:
         data,
         settings.calibration.of(data, settings.seed),
         pruning,
-        Measuring(
-            latency_batch=settings.latency.batch_size,
-            latency_repeats=settings.latency.repeats,
-        ),
+        Measuring(latency=settings.latency),
         architecture(settings.model),
         console=console,
     )
     folder = run_folder(content)
     study.run(targets, chosen, folder)
-    report = study.report(settings.title, "demo", content, settings.seed)
+    report = study.report(settings.title, "demo", content, settings.seed, typed_command())
     print_table(report, console)
     _, page = write(report, folder)
     console.print(

@@ -19,7 +19,7 @@ from metaprune.cli.settings import EvaluationSettings, LatencySettings
 from metaprune.report import words
 from metaprune.results.provenance import machine, versions
 from pruners import fingerprint, measure
-from training import compare_latency, evaluate
+from training import evaluate
 from training.config import check_positive
 
 
@@ -56,11 +56,10 @@ def run(config: DictConfig) -> None:
         )
         net = trace(model, data.example_inputs())
     cost = {name: measure(net)[name] for name in ("macs", "params", "size_mb")}
-    size, repeats = settings.latency.batch_size, settings.latency.repeats
+    timed = settings.latency.compare({"model": model}, data).get("model")
     latency = None
-    if size:
-        timed = compare_latency({"model": model}, data.example_inputs(size), repeats=repeats)
-        latency = 1e3 * timed["model"].median
+    if timed is not None:
+        latency = {name: 1e3 * getattr(timed, name) for name in ("median", "low", "high")}
     found = {
         "split": settings.split,
         "metrics": metrics,
@@ -80,17 +79,17 @@ def run(config: DictConfig) -> None:
         console.out(text, highlight=False)
         return
     title = f"{type(model).__name__} on {data.name}, {settings.split} split"
-    console.print(_table(title, metrics, cost, latency, size))
+    console.print(_table(title, metrics, cost, latency, settings.latency.batch_size))
 
 
 def _table(
     title: str,
     metrics: Mapping[str, float],
     cost: Mapping[str, float],
-    latency: float | None,
+    latency: Mapping[str, float] | None,
     batch_size: int,
 ) -> Table:
-    """What was measured, a line each; latency in milliseconds."""
+    """What was measured, a line each; latency in milliseconds, the median and the quartiles."""
     table = Table(title=title)
     table.add_column("")
     table.add_column("", justify="right")
@@ -100,6 +99,8 @@ def _table(
     table.add_row("parameters", words.count(cost["params"]))
     table.add_row("size", f"{cost['size_mb']:.3g} MB")
     if latency is not None:
-        table.add_row(f"latency, batch of {batch_size}", words.duration(latency))
+        low, high = latency["low"], latency["high"]
+        told = f"{words.duration(latency['median'])} ({low:.3g} to {high:.3g})"
+        table.add_row(f"latency, batch of {batch_size}", told)
     table.show_header = False
     return table

@@ -14,15 +14,19 @@ from rich.console import Console
 from metaprune.cli.config import (
     architecture,
     check_groups,
+    listed,
     load_data,
     load_model,
     plain,
     run_folder,
+    tracked,
+    typed_command,
     untrained,
 )
+from metaprune.cli.methods import check_methods, methods
 from metaprune.cli.progress import Progress
 from metaprune.cli.settings import CalibrationSettings, EvaluationSettings, LatencySettings
-from metaprune.cli.study import Measuring, Study, check_methods, methods
+from metaprune.cli.study import Measuring, Study
 from metaprune.patterns import parse
 from metaprune.report import print_table, write
 from metaprune.saving.export import check as check_format
@@ -30,6 +34,7 @@ from metaprune.settings import Settings
 from pruners.targets import METRICS
 from training import FinetuneConfig
 from training.config import check_names, from_mapping
+from training.fitting import tracking
 
 UNDONE = ".undone"
 """Folder in that of a run, which keeps what is done until all is."""
@@ -49,6 +54,7 @@ class PruneConfig:
     save: bool
     export: str | Sequence[str] | None
     checkpoints: str | None
+    track: str | Sequence[str] | None
     progress: bool
     seed: int
     finetune: Mapping[str, Any] | None = None
@@ -76,8 +82,9 @@ def run(config: DictConfig) -> float:
     measured = own.calibration.examples > 0
     chosen = methods(settings, own.compare, measured)
     check_methods(settings, targets, chosen, measured)
-    for kind in _listed(own.export):
+    for kind in listed(own.export):
         check_format(kind)
+    tracking.check(listed(own.track))
     check_groups(own.model, own.data)
     console = Console()
     if (remark := untrained(own.model)) is not None:
@@ -95,19 +102,19 @@ def run(config: DictConfig) -> float:
         own.calibration.of(data, own.seed),
         settings,
         Measuring(
-            export=_listed(own.export),
+            export=listed(own.export),
             split=own.evaluate.split,
             limit=own.evaluate.limit,
-            latency_batch=own.latency.batch_size,
-            latency_repeats=own.latency.repeats,
+            latency=own.latency,
         ),
         architecture(own.model),
         undone if own.checkpoints is None else Path(own.checkpoints),
         console,
         own.progress,
     )
-    study.run(targets, chosen, folder if own.save else None)
-    report = study.report(own.title, "prune", content, own.seed)
+    with tracked(own.track, folder, content):
+        study.run(targets, chosen, folder if own.save else None)
+    report = study.report(own.title, "prune", content, own.seed, typed_command())
     if remark is not None:
         said = tuple(replace(each, notes=(remark, *each.notes)) for each in report.entries)
         report = replace(report, entries=said)
@@ -146,7 +153,3 @@ def spread(target: Mapping[str, Any] | None, pattern: str = "channels") -> list[
         {name: value[i] if isinstance(value, list) else value for name, value in asked.items()}
         for i in range(lengths.pop())
     ]
-
-
-def _listed(value: str | Sequence[str] | None) -> tuple[str, ...]:
-    return (value,) if isinstance(value, str) else tuple(value or ())

@@ -14,9 +14,11 @@ from graphs.tools.files import write_text
 from metaprune.cli.config import (
     architecture,
     check_groups,
+    listed,
     load_data,
     load_model,
     run_folder,
+    tracked,
     typed,
 )
 from metaprune.cli.progress import Progress
@@ -25,6 +27,7 @@ from metaprune.planning import made
 from metaprune.recovering import recover
 from metaprune.report import words
 from training import evaluate, sources
+from training.fitting import tracking
 
 FOLDER = "model"
 """Of the recovered network, inside of the folder of the run."""
@@ -42,6 +45,7 @@ class RecoverConfig:
     evaluate: EvaluationSettings
     checkpoints: str | None
     save: bool
+    track: str | Sequence[str] | None
     progress: bool
     seed: int
 
@@ -50,6 +54,7 @@ def run(config: DictConfig) -> None:
     """Recover, measure, save; the run folder gets `recovered.json`."""
     settings, content = typed(RecoverConfig, config)
     learners = [method.name for method in made(settings.recovery) if "teacher" in method.needs]
+    tracking.check(listed(settings.track))
     check_groups(settings.model, settings.data)
     if settings.teacher is not None:
         sources.check_settings(settings.teacher, "teacher")
@@ -65,7 +70,8 @@ def run(config: DictConfig) -> None:
     with steps.step("loading the network"):
         model = load_model(settings.model)
         teacher = None if settings.teacher is None else load_model(settings.teacher)
-    with steps.step("recovering"):
+    folder = run_folder(content)
+    with steps.step("recovering"), tracked(settings.track, folder, content):
         result = recover(
             model,
             data.example_inputs(),
@@ -84,7 +90,6 @@ def run(config: DictConfig) -> None:
             name: evaluate(net, data, settings.evaluate.split, limit=settings.evaluate.limit)
             for name, net in networks.items()
         }
-    folder = run_folder(content)
     found = {"figures": figures, "report": result.report, "config": content}
     write_text(folder / "recovered.json", json.dumps(found, indent=2, ensure_ascii=False) + "\n")
     if settings.save:

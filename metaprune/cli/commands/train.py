@@ -13,14 +13,26 @@ import torch
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import nn
 
 import metanet
 from graphs.tools.files import write_text
+from graphs.tools.words import counted
 from metaprune.cli.commands import value
-from metaprune.cli.config import run_folder, typed
-from metaprune.results.provenance import machine, versions
+from metaprune.cli.config import listed, run_folder, tracked, typed, typed_command
+from metaprune.report.pages.training import page
+from metaprune.results.provenance import machine, today, versions
 from training.config import from_mapping
-from training.meta import Judgement, MetaConfig, MetaResult, meta_train, subjects_of
+from training.fitting import tracking
+from training.meta import (
+    Judgement,
+    MetaConfig,
+    MetaResult,
+    Subject,
+    compare,
+    meta_train,
+    subjects_of,
+)
 
 
 @dataclass(frozen=True)
@@ -34,16 +46,18 @@ class TrainConfig:
     metanet: Mapping[str, Any]
     start: str | None
     meta: Mapping[str, Any]
+    track: str | Sequence[str] | None
     threads: int | None
 
 
 def run(config: DictConfig) -> None:
-    """Train; the folder gets `metanet.safetensors`, `training.json` and a card."""
+    """Train; the folder gets `metanet.safetensors`, `training.json`, a page and a card."""
     started = time.perf_counter()
     settings, content = typed(TrainConfig, config)
     if settings.triples is not None:
         value.run(settings.folder, settings.zoos, settings.triples, settings.value, content)
         return
+    tracking.check(listed(settings.track))
     meta_config = from_mapping(MetaConfig, settings.meta, "meta")
     meta = metanet.load(settings.start) if settings.start else metanet.build(settings.metanet)
     meta.train()
@@ -54,7 +68,7 @@ def run(config: DictConfig) -> None:
     console.print(f"{len(train)} networks to learn from, {len(held_out)} to judge by")
     run_folder(content)
     folder = Path(settings.folder)
-    with _bar(console) as bar:
+    with _bar(console) as bar, tracked(settings.track, folder, content):
         row = bar.add_task("train", total=meta_config.steps)
 
         def report(step: int, loss: float, judgement: Judgement | None) -> None:
@@ -66,6 +80,17 @@ def run(config: DictConfig) -> None:
     seconds = time.perf_counter() - started
     metanet.save(meta.eval(), folder / "metanet.safetensors")
     record = {
+        "title": f"A metanetwork, trained on {counted(len(train), 'network')}",
+        "command": typed_command(),
+        "date": today(),
+        "figures": {
+            "steps": result.steps,
+            "networks to learn from": len(train),
+            "held-out networks": len(held_out),
+            "minutes": round(seconds / 60, 1),
+        },
+        "base": "the rule that it corrects",
+        "comparisons": compared(meta, held_out),
         "best": result.best,
         "history": result.history,
         "seconds": round(seconds, 1),
@@ -78,8 +103,25 @@ def run(config: DictConfig) -> None:
         "config": content,
     }
     write_text(folder / "training.json", json.dumps(record, indent=2) + "\n")
+    write_text(folder / "training.html", page(record))
     write_text(folder / "README.md", card(result, record))
     console.print(f"{sentence(result.best)}\nmetanetwork: {folder / 'metanet.safetensors'}")
+
+
+def compared(meta: nn.Module, held_out: Sequence[Subject]) -> list[dict[str, Any]]:
+    """Damages on held-out networks by that of the base rule, as `training.json` holds them."""
+    return [
+        {
+            "network": f"{one.data[:8]}/{one.network}",
+            "family": one.family,
+            "pattern": "channels",
+            "target": f"macs {100 * one.share:.0f}%",
+            "rule": rule,
+            "damage": damage / one.base,
+        }
+        for one in compare(meta, held_out)
+        for rule, damage in (("base", one.base), ("advised", one.advised))
+    ]
 
 
 def sentence(judged: Mapping[str, float]) -> str:

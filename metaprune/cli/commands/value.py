@@ -13,8 +13,9 @@ from rich.console import Console
 import metanet
 from graphs.tools.files import write_text
 from graphs.tools.words import counted
-from metaprune.cli.config import run_folder
-from metaprune.results.provenance import machine, versions
+from metaprune.cli.config import run_folder, typed_command
+from metaprune.report.pages.training import page
+from metaprune.results.provenance import machine, today, versions
 from training.config import from_mapping
 from training.triples import triples
 from training.values import ValueConfig, fit_value, known_of, left_out_families
@@ -28,7 +29,7 @@ def run(
     value: Mapping[str, Any],
     content: Mapping[str, Any],
 ) -> None:
-    """Fit; the folder gets `metanet.safetensors`, `training.json` and a card.
+    """Fit; the folder gets `metanet.safetensors`, `training.json`, a page and a card.
 
     Args:
         folder: where they go.
@@ -55,20 +56,53 @@ def run(
     place = Path(folder)
     place.mkdir(parents=True, exist_ok=True)
     metanet.save(network, place / "metanet.safetensors")
+    seconds = round(time.perf_counter() - started, 1)
+    networks = sorted({case.triples.member for case in cases})
+    budgets = sum(len(case.triples.damage) for case in cases)
     record = {
+        "title": f"A value of budgets, fitted to {counted(len(networks), 'network')}",
+        "command": typed_command(),
+        "date": today(),
+        "figures": {
+            "networks": len(networks),
+            "cases": len(cases),
+            "budgets": budgets,
+            "minutes": round(seconds / 60, 1),
+        },
+        "base": "the least sum of expected losses",
+        "comparisons": compared(standings),
         "standings": [vars(one) for one in standings],
-        "networks": sorted({case.triples.member for case in cases}),
+        "networks": networks,
         "passed_over": idle,
-        "budgets": sum(len(case.triples.damage) for case in cases),
+        "budgets": budgets,
         "data": sorted({str(case.triples.record["data"]) for case in cases}),
-        "seconds": round(time.perf_counter() - started, 1),
+        "seconds": seconds,
         "versions": versions(),
         "machine": machine(),
         "config": dict(content),
     }
     write_text(place / "training.json", json.dumps(record, indent=2) + "\n")
+    write_text(place / "training.html", page(record))
     write_text(place / "README.md", card(record, standings))
     console.print(f"{table(standings)}\nmetanetwork: {place / 'metanet.safetensors'}")
+
+
+def compared(standings: Sequence[Standing]) -> list[dict[str, Any]]:
+    """Damages on families left out by that of the least sum, as `training.json` holds them."""
+    return [
+        {
+            "network": one.member,
+            "family": one.family,
+            "pattern": "channels",
+            "target": one.target,
+            "rule": rule,
+            "damage": damage,
+        }
+        for one in standings
+        for rule, damage in {
+            **one.rules, "this value": one.picked, "best of all measured": one.best
+        }.items()
+    ]  # fmt: skip
 
 
 def table(standings: Sequence[Standing]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,11 +11,12 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-from metaprune.cli.config import run_folder, typed
+from metaprune.cli.config import listed, run_folder, tracked, typed
 from metaprune.report import words
 from training import FitConfig
 from training.config import from_mapping
 from training.data import check_settings as check_data
+from training.fitting import tracking
 from training.zoo import ZooConfig, build_zoo
 
 
@@ -24,6 +25,7 @@ class ZooCommandConfig:
     """Settings of `conf/zoo.yaml`."""
 
     zoo: Mapping[str, Any]
+    track: str | Sequence[str] | None
 
 
 def run(config: DictConfig) -> None:
@@ -33,8 +35,9 @@ def run(config: DictConfig) -> None:
     check_data(asked.data, "zoo.data")
     for own in ({}, *asked.overrides.values()):
         from_mapping(FitConfig, {**asked.fit, **own}, "zoo.fit")
-    found = build_zoo(asked)
-    run_folder(content)
+    tracking.check(listed(settings.track))
+    with tracked(settings.track, run_folder(content), content):
+        found = build_zoo(asked)
     table = Table("family", "members", "score", title=f"{len(found)} networks")
     families = Counter(member.spec.family for member in found)
     for family, count in sorted(families.items()):

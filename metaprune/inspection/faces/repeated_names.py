@@ -6,8 +6,8 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
-from metaprune.inspection.faces.names import folded, numberless
 from metaprune.inspection.schema import Findings, Group, Module, Turning
+from metaprune.report.network.names import folded, numberless
 
 T = TypeVar("T")
 

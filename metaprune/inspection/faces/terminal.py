@@ -11,10 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from metaprune.inspection.faces import repeated_names, sentences
-from metaprune.inspection.faces.names import folded
 from metaprune.inspection.faces.sentences import counted, shortened
 from metaprune.inspection.schema import Findings
 from metaprune.report import words
+from metaprune.report.network.names import folded
 
 ROWS = 20
 """Lines of the table of modules; the JSON has them all."""

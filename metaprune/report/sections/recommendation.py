@@ -2,63 +2,81 @@
 
 from __future__ import annotations
 
-from html import escape
+from markupsafe import Markup
 
-from metaprune.report import words
-from metaprune.report.ranking import by_target, gives_up_little, interval, leaders, recommended
+from metaprune.report import markup, words
+from metaprune.report.ranking import by_target, gives_up_little, leaders, recommended
 from metaprune.report.schema import Entry, Report
 
 NOTHING = "No network was saved (save=false), so there is none to recommend."
 
 
-def recommendation(report: Report) -> str:
+def recommendation(report: Report) -> Markup:
     """The section, as HTML."""
     entry = recommended(report)
     if entry is None:
-        return f"<p>{NOTHING}</p>" if report.entries else "<p>Nothing was pruned.</p>"
-    said = "".join(f"<p>{escape(sentence)}</p>" for sentence in sentences(report, entry))
+        nothing = [NOTHING if report.entries else "Nothing was pruned."]
+        return markup.render("sections/recommendation.html", sentences=nothing, code=None)
     own = report.config.get("model", {}).get("source") != "function"
-    return f"{said}<pre>{escape(code(entry, trust=not own))}</pre>"
+    return markup.render(
+        "sections/recommendation.html",
+        sentences=sentences(report, entry),
+        code=code(entry, trust=not own),
+    )
 
 
 def sentences(report: Report, entry: Entry) -> list[str]:
-    """What the network is, how good, where; and what is better than it, if anything is."""
+    """What the network is, how good, where, and by what it was chosen among others."""
     score = report.score
     dense, own = (words.metric(score, m[score]) for m in (report.dense, entry.final))
-    error = interval(report, entry.final)
-    sure = "" if error is None else f" ± {words.metric(score, error)}"
+    sure = words.within(score, entry.interval)
     after = " after finetuning" if entry.after else ""
     smaller = words.saved(entry.achieved, report.cost["params"])
     asked = words.asked(entry.asked)
     found = [
-        f"Take {entry.folder}: {entry.method} at {asked}, {score} {own}{sure}{after} (dense "
-        f"{dense}), {smaller}."
+        f"Take {entry.folder}: {entry.method} at {asked}, {score} {own}"
+        f"{f' ({sure})' if sure else ''}{after} (dense {dense}), {smaller}."
     ]
     if not gives_up_little(report, entry):
         found.append(
             "All networks that were saved give up much: finetuning, or a milder target, would help."
         )
     group = next(entries for entries in by_target(report) if entry in entries)
+    if entry.held_out:
+        others = ", ".join(
+            f"{one.method} {words.metric(score, one.held_out[score])}"
+            for one in group
+            if one is not entry
+        )
+        found.append(
+            f"Of the methods at this target it is the best on {report.chosen_by['examples']:,} "
+            f"{report.chosen_by['split']} examples, which the scores above are not of: "
+            f"{words.metric(score, entry.held_out[score])}, {others}."
+            if report.chosen_by["split"] != report.split
+            else f"Of the methods at this target it has the best score: {others}."
+        )
     best = leaders(report, group)
+    if entry in best and len(best) > 1:
+        names = " and ".join(one.method for one in best if one is not entry)
+        found.append(f"On the {report.split} split {names} differ from it by no more than chance.")
     if entry not in best:
         names = " and ".join(one.method for one in best)
-        found.append(
-            f"{names} did better at this target, and only networks of the first method are saved: "
-            f"prune with it first, such as budget={best[0].method}."
-        )
+        found.append(f"On the {report.split} split {names} did better.")
     return found
 
 
-def code(entry: Entry, trust: bool = False) -> str:
+def code(entry: Entry, trust: bool = False, inside: str | None = None) -> str:
     """Python that opens the network, from the folder of the report.
 
     Args:
         entry: of the network.
         trust: whether opening it runs a function of the user's.
+        inside: folder of the point of a sweep that it is of; None outside of one.
     """
     trusted = ", trust=True" if trust else ""
+    place = entry.folder if inside is None else f"{inside}/{entry.folder}"
     return (
         "import metaprune  # in the folder of this report\n"
-        f'model = metaprune.load("{entry.folder}"{trusted})\n'
+        f'model = metaprune.load("{place}"{trusted})\n'
         "outputs = model(inputs)"
     )

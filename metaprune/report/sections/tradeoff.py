@@ -1,99 +1,150 @@
-"""Score against speed-up or sparsity, before and after finetuning, one curve a method."""
+"""Score against what is saved and against measured latency, before and after finetuning."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from metaprune.report import theme, words
+from markupsafe import Markup
+
+from metaprune.report import markup, theme, words
 from metaprune.report.plots import BY_THEME, plot
 from metaprune.report.schema import Entry, Report
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+LATENCY = "latency_ms"
+LABELS = {"speedup": "speed-up (MACs before / after)", LATENCY: "latency (ms)"}
 
-def tradeoff(report: Report) -> str:
-    """The plot as an SVG element whose colours are those of the page around it.
 
-    Solid lines and full marks are after finetuning, dashed lines and empty marks before; where
-    nothing was finetuned, lines are solid. The dense network is a horizontal rule.
+def tradeoff(report: Report) -> Markup:
+    """The section, as HTML: a plot against MACs or sparsity, and one against latency.
+
+    Every method is a curve of its networks as they are in the end. Where they were finetuned, empty
+    marks are one shot, and an arrow leads to what became of it. The dense network is a diamond.
     """
-    return plot(lambda axes: _draw(axes, report), f"score by {_across(report)}")
-
-
-def _draw(axes: Axes, report: Report) -> None:
-    dense = words.scaled(report.score, report.dense[report.score])
-    axes.axhline(dense, color=BY_THEME[theme.MUTED], linewidth=1, linestyle=(0, (1, 2)))
-    axes.annotate(
-        f"dense {words.metric(report.score, report.dense[report.score])}",
-        (1.0, dense),
-        xycoords=("axes fraction", "data"),
-        xytext=(0, 4),
-        textcoords="offset points",
-        ha="right",
-        color=BY_THEME[theme.MUTED],
+    if not report.entries:
+        return Markup()
+    timed = report.latency_ms is not None
+    return markup.render(
+        "sections/tradeoff.html",
+        methods=[(name, theme.series(i)) for i, name in enumerate(report.methods)],
+        finetuned=report.finetuned,
+        plots=[picture(report, across) for across in (saving(report), *([LATENCY] * timed))],
+        untimed=not timed,
+        timing=timing(report),
     )
+
+
+def timing(report: Report) -> str:
+    """How latency was measured, in a sentence; empty where it is not known."""
+    found = report.timing
+    if not found:
+        return ""
+    threads = found.get("threads")
+    return (
+        f"Latency: median and quartiles of {found['repeats']} forward passes of each network in "
+        f"turns, batches of {found['batch_size']} on {found['device']}"
+        + (f", {threads} thread{'s' * (threads != 1)}." if threads else ".")
+    )
+
+
+def picture(report: Report, across: str) -> Markup:
+    """A plot as an SVG element whose colours are those of the page around it.
+
+    Args:
+        report: with entries.
+        across: the horizontal axis: "speedup", "sparsity" or "latency_ms".
+    """
+    return plot(lambda axes: _draw(axes, report, across), f"{report.score} by {across}")
+
+
+def saving(report: Report) -> str:
+    """What networks save: the speed-up, or where masks give none, the sparsity."""
+    faster = any(entry.achieved["speedup"] > 1 for entry in report.entries)
+    return "speedup" if faster or not report.entries else "sparsity"
+
+
+def _draw(axes: Axes, report: Report, across: str) -> None:
+    dense = words.scaled(report.score, report.dense[report.score])
+    start = {"speedup": 1.0, "sparsity": 0.0, LATENCY: report.latency_ms or 0.0}[across]
+    axes.axhline(dense, color=BY_THEME[theme.MUTED], linewidth=1, linestyle=(0, (1, 2)))
+    if across == LATENCY and report.latency_range_ms:
+        axes.plot(report.latency_range_ms, [dense] * 2, color=BY_THEME[theme.INK], linewidth=1)
+    axes.plot([start], [dense], "D", color=BY_THEME[theme.INK], markersize=6, zorder=4)
     for index, method in enumerate(report.methods):
-        colour = BY_THEME[theme.series(index)]
         entries = [entry for entry in report.entries if entry.method == method]
-        _curve(axes, report, [(e, e.before) for e in entries], colour, method, report.finetuned)
-        finetuned = [(entry, entry.after) for entry in entries if entry.after]
-        if finetuned:
-            _curve(axes, report, finetuned, colour, f"{method}, finetuned", False)
-    across = _across(report)
-    axes.set_xlabel("speed-up (MACs before / after)" if across == "speedup" else across)
+        _curve(axes, report, across, entries, BY_THEME[theme.series(index)])
+    axes.set_xlabel(LABELS.get(across, across))
     axes.set_ylabel(words.label(report.score))
     if not report.higher_is_better and _span(report) > 20:
         axes.set_yscale("log")
     axes.grid(axis="y", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.tick_params(length=0)
+    forms = {"speedup": "{:g}×", LATENCY: "{:g}"}
     axes.xaxis.set_major_formatter(
-        lambda value, _: f"{value:g}×" if across == "speedup" else f"{100 * value:g} %"
+        lambda value, _: forms[across].format(value) if across in forms else f"{100 * value:g} %"
     )
     axes.margins(x=0.06, y=0.12)
     # From the dense network on, so that a single target has a scale as well.
-    dense_cost = 1.0 if across == "speedup" else 0.0
-    most = max([dense_cost, *(entry.achieved[across] for entry in report.entries)])
-    room = 0.06 * (most - dense_cost or 1.0)
-    axes.set_xlim(dense_cost - room, most + room)
-    columns = max(1, len(report.methods))
-    legend = axes.legend(
-        frameon=False, ncols=columns, fontsize=9, loc="lower left", bbox_to_anchor=(0, 1)
+    every = (report.latency_range_ms, *(entry.latency_range_ms for entry in report.entries))
+    ranges = [range_ for range_ in every if range_ is not None]
+    spread = [edge for range_ in ranges for edge in range_] if across == LATENCY else []
+    places = [
+        start,
+        *spread,
+        *(place for e in report.entries if (place := _place(e, across)) is not None),
+    ]
+    room = 0.06 * (max(places) - min(places) or 1.0)
+    axes.set_xlim(min(places) - room, max(places) + room)
+    # Its name, on the side where the picture goes on.
+    right = start <= (max(places) + min(places)) / 2
+    axes.annotate(
+        f"dense {words.metric(report.score, report.dense[report.score])}",
+        (start, dense),
+        xytext=(8 if right else -8, 5),
+        textcoords="offset points",
+        ha="left" if right else "right",
+        color=BY_THEME[theme.MUTED],
+        fontsize=9,
     )
-    legend.set_zorder(1)
 
 
-def _curve(
-    axes: Axes,
-    report: Report,
-    points: list[tuple[Entry, dict]] | list,
-    colour: str,
-    label: str,
-    hollow: bool,
-) -> None:
-    across = _across(report)
-    points = sorted(points, key=lambda point: point[0].achieved[across])
+def _place(entry: Entry, across: str) -> float | None:
+    return entry.latency_ms if across == LATENCY else entry.achieved[across]
+
+
+def _curve(axes: Axes, report: Report, across: str, entries: list[Entry], colour: str) -> None:
+    placed = [(place, e) for e in entries if (place := _place(e, across)) is not None]
+    placed.sort(key=lambda pair: pair[0])
+
+    def height(metrics: Mapping[str, float]) -> float:
+        return words.scaled(report.score, metrics[report.score])
+
+    for place, entry in placed:
+        if not entry.after:
+            continue
+        before, after = height(entry.before), height(entry.after)
+        axes.plot(
+            [place], [before], "o", color=colour, markersize=5.5, zorder=3,
+            markerfacecolor=BY_THEME[theme.PAPER], markeredgewidth=1.4,
+        )  # fmt: skip
+        if before != after:
+            axes.annotate(
+                "", (place, after), (place, before),
+                arrowprops={"arrowstyle": "-|>", "color": colour, "linewidth": 1, "shrinkB": 4},
+            )  # fmt: skip
+    if across == LATENCY:
+        for place, entry in placed:
+            low, high = entry.latency_range_ms or (place, place)
+            axes.plot([low, high], [height(entry.final)] * 2, color=colour, linewidth=1)
     axes.plot(
-        [entry.achieved[across] for entry, _ in points],
-        [words.scaled(report.score, metrics[report.score]) for _, metrics in points],
-        color=colour,
-        label=label,
-        linewidth=2 if not hollow else 1.4,
-        linestyle=(0, (4, 3)) if hollow else "-",
-        marker="o",
-        markersize=6.5,
-        markerfacecolor=BY_THEME[theme.PAPER] if hollow else colour,
-        markeredgecolor=colour,
-        markeredgewidth=1.6,
-        zorder=3,
-    )
-
-
-def _across(report: Report) -> str:
-    """The metric of the horizontal axis: the speed-up, or where masks give none, the sparsity."""
-    faster = any(entry.achieved["speedup"] > 1 for entry in report.entries)
-    return "speedup" if faster or not report.entries else "sparsity"
+        [place for place, _ in placed],
+        [height(entry.final) for _, entry in placed],
+        "o-", color=colour, linewidth=1.8, markersize=5.5, zorder=3,
+    )  # fmt: skip
 
 
 def _span(report: Report) -> float:

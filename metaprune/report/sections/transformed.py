@@ -3,44 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from html import escape
 from typing import Any
 
-from metaprune.report import words
-from metaprune.report.markup import items, table
+from markupsafe import Markup
+
+from metaprune.report import markup, words
 from metaprune.report.schema import Report
 from pruners.curves import in_words
 
-ABOUT = (
-    "The network is another one of the same function: its weights were turned or reordered so that "
-    "fewer of them matter. Ways that were tried are judged by the divergence that pruning with "
-    "equal shares leaves on calibration examples left out."
-)
 HEAD = ("method", "asked", "turned", "reordered", "more parameters", "divergence left")
 
 
-def transformed(report: Report) -> str:
+def transformed(report: Report) -> Markup:
     """A table of what was done for every pruned network, and sentences; one where nothing was."""
     entries = [entry for entry in report.entries if entry.transform]
-    if not entries:
-        return '<p class="muted">The network was pruned as it was given.</p>'
-    rows = []
-    for entry in entries:
-        found = entry.transform
-        cells = (
-            entry.method,
-            words.asked(entry.asked),
-            _axes(found.get("turned", {})),
-            _axes(found.get("reordered", {})),
-            f"{found.get('parameters', 0):,}",
-            _judged(found),
+    rows = [
+        markup.Row(
+            (
+                entry.method,
+                words.asked(entry.asked),
+                _axes(entry.transform.get("turned", {})),
+                _axes(entry.transform.get("reordered", {})),
+                f"{entry.transform.get('parameters', 0):,}",
+                _judged(entry.transform),
+            )
         )
-        rows.append("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>")
+        for entry in entries
+    ]
     notes = dict.fromkeys(note for entry in entries for note in entry.transform.get("notes", ()))
-    return (
-        f'<p class="muted">{ABOUT}</p><div class="scroll"><table>{table(HEAD, rows)}</table></div>'
-        f"<ul>{items(map(escape, notes))}</ul>"
-    )
+    return markup.render("sections/transformed.html", head=HEAD, rows=rows, notes=list(notes))
 
 
 def _axes(axes: Mapping[str, Any]) -> str:

@@ -129,15 +129,21 @@ def test_prune_writes_a_run_folder_that_loads(run):
     assert (folder / "report.html").is_file()
     saved = [entry.folder for entry in report.entries if entry.folder]
     assert len(saved) == 2
+    for group in (report.entries[:3], report.entries[3:]):
+        (best,) = (entry for entry in group if entry.folder)
+        assert best.held_out["accuracy"] == max(e.held_out["accuracy"] for e in group)
+    assert report.chosen_by == {"split": "validation", "examples": 350}
+    for entry in report.entries:
+        assert entry.interval[0] <= entry.final["accuracy"] <= entry.interval[1]
     model = metaprune.load(folder / saved[1])
-    assert sum(p.numel() for p in model.parameters()) == report.entries[3].achieved["params"]
+    assert sum(p.numel() for p in model.parameters()) == best.achieved["params"]
     code, out, errors = run(
         "evaluate", "--json", "model=pruned", f"model.path={folder / saved[1]}", *FAST[::2]
     )
     assert code == 0, errors
     measured = json.loads(out)
-    assert measured["metrics"] == dict(report.entries[3].before)
-    assert measured["cost"]["macs"] == report.entries[3].achieved["macs"]
+    assert measured["metrics"] == dict(best.before)
+    assert measured["cost"]["macs"] == best.achieved["macs"]
 
 
 def test_multirun_makes_a_folder_for_each_job(run):
@@ -207,6 +213,8 @@ def test_zoo_then_train_then_prune(run):
     assert code == 0, errors
     record = json.loads(Path("meta/training.json").read_text())
     assert record["networks"] == {"train": 1, "held_out": 1}
+    assert {one["rule"] for one in record["comparisons"]} == {"base", "advised"}
+    assert "Damage by family" in Path("meta/training.html").read_text()
     assert record["history"][-1]["step"] == 2
     assert "1 held-out" in Path("meta/README.md").read_text()
     before = Path("meta/metanet.safetensors").read_bytes()
@@ -243,7 +251,9 @@ def test_triples_of_a_zoo_then_a_value_of_them(run):
         "train", "zoos=[zoo]", "triples=[found]", "folder=value", "value.epochs=1"
     )
     assert code == 0, errors
-    assert json.loads(Path("value/training.json").read_text())["budgets"] == 6
+    record = json.loads(Path("value/training.json").read_text())
+    assert record["budgets"] == 6
+    assert "A value of budgets, fitted to" in Path("value/training.html").read_text()
     assert "6 budgets of 2 networks" in Path("value/README.md").read_text()
     pruned = ["prune", "metanet=value/metanet.safetensors", "save=false", *FAST, *TINY]
     code, _, errors = run(*pruned, "target.macs=50%")

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import metaprune
+from tests.training.fitting.events import scalars
 
 FAST = ["data.train_size=300", "progress=false"]
 
@@ -26,7 +27,7 @@ def saved_by_prune(run) -> Path:
 def test_it_trains_further_and_saves(run) -> None:
     pruned = saved_by_prune(run)
     code, out, errors = run(
-        "recover", f"model.path={pruned}", *FAST,
+        "recover", f"model.path={pruned}", *FAST, "track=tensorboard",
         "recovery=[{finetune: {epochs: 8, distillation: 0, part: low-rank, lr: 0.02,"
         " batch_size: 32}}]",
     )  # fmt: skip
@@ -35,6 +36,9 @@ def test_it_trains_further_and_saves(run) -> None:
     found = json.loads((folder / "recovered.json").read_text())
     assert found["figures"]["recovered"]["loss"] < found["figures"]["pruned"]["loss"]
     assert "Finetuned for" in out
+    logged = scalars(folder)
+    assert {"finetune/loss", "finetune/lr", "finetune/validation/accuracy"} <= set(logged)
+    assert len(logged["finetune/validation/accuracy"]) >= 8
     before, after = metaprune.load(pruned), metaprune.load(folder / "model")
     for (name, was), (_, now) in zip(
         before.named_parameters(), after.named_parameters(), strict=True

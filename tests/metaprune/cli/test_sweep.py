@@ -50,6 +50,11 @@ def test_a_point_that_fails_ends_no_others(run):
     assert [line["point"] for line in lines] == names
     assert [line.get("speedup", 0) >= 1.5 for line in lines] == [True, False, True]
     assert "out of reach" in lines[1]["error"]
+    page = Path("sweep/summary.html").read_text()
+    assert "metaprune prune -m target.speedup=1.5,1e7,2 seed=0" in page
+    assert "1-speedup=10000000.0" in page
+    own = json.loads(Path("sweep/0-speedup=1.5/report.json").read_text())["provenance"]
+    assert own["command"].startswith("metaprune prune target.speedup=1.5 seed=0")
 
 
 def test_points_are_told_by_what_differs(run):

@@ -36,6 +36,7 @@ def test_where_all_tie_nobody_leads():
     found = report(finetuned=False)
     level = [replace(entry, before={"accuracy": 0.8}) for entry in found.entries]
     assert leading(replace(found, entries=tuple(level))) == [False] * 4
-    few = replace(found, examples=50)  # two points of 50 examples are chance
-    assert leading(few) == [False] * 4
-    assert leading(replace(found, examples=10**6)) == [True, False, True, False]
+    drawn = [replace(entry, interval=(0.0, 1.0)) for entry in found.entries]
+    assert leading(replace(found, entries=tuple(drawn))) == [False] * 4  # behind nobody
+    behind = [replace(entry, behind=("metanet",) * (i % 2)) for i, entry in enumerate(drawn)]
+    assert leading(replace(found, entries=tuple(behind))) == [True, False, True, False]

@@ -32,6 +32,22 @@ def test_latency_takes_turns_and_compares():
     assert measured["slow"].median >= 0.008
 
 
+def test_turns_go_on_until_medians_are_known_or_time_is_up(monkeypatch):
+    ticks = iter(range(10**6))
+    draws = torch.rand(10**4, generator=torch.Generator().manual_seed(0)).tolist()
+    monkeypatch.setattr("training.fitting.latency._once", lambda *_: 1.0 + draws[next(ticks)])
+    one = {"one": Sleeper(0)}
+
+    def turns(**settings):
+        return compare_latency(one, (torch.zeros(1),), repeats=10, **settings)["one"]
+
+    known = turns(within=0.05, seconds=60)
+    assert 10 < known.repeats < 1000
+    assert known.error <= 0.05 * known.median
+    assert turns(within=0.05, seconds=0).repeats == 10
+    assert turns(within=10.0, seconds=60).repeats == 10
+
+
 def test_latency_passes_keyword_arguments():
     measured = compare_latency({"one": Sleeper(0)}, {"x": torch.zeros(1)}, repeats=2)
     assert set(measured) == {"one"}

@@ -12,6 +12,7 @@ from pruners.curves import Judge
 from pruners.curves.trial import divergence, in_words, predictions
 from pruners.recovery.base import Pruning, Stage, recovery
 from training.config import from_mapping
+from training.fitting.tracking import within
 from training.recovery.descent import Descent, descend, divided
 from training.recovery.masked import keep_masks
 
@@ -47,7 +48,7 @@ class Imitate:
         model, teacher, settings = pruning.pruned, pruning.teacher, self.settings
         pieces, judging = divided(pruning.batches, settings)
         judge, restore = Judge(teacher, judging), keep_masks(model, pruning.masks)
-        with undisturbed(model), undisturbed(teacher), torch.enable_grad():
+        with within("imitate"), undisturbed(model), undisturbed(teacher), torch.enable_grad():
             parameters = {
                 name: parameter.requires_grad_()
                 for name, parameter in model.named_parameters()

@@ -15,7 +15,7 @@ def limits(found):
     seen = []
 
     def draw(axes):
-        section._draw(axes, found)
+        section._draw(axes, found, section.saving(found))
         seen.append((axes.get_xlim(), axes.get_ylim(), axes.get_xticks()))
 
     plot(draw, "score")

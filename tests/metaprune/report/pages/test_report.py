@@ -9,8 +9,8 @@ from xml.etree import ElementTree
 import pytest
 
 from metaprune.report import page
-from metaprune.report.sections.drawing import drawing
-from metaprune.report.sections.tradeoff import tradeoff
+from metaprune.report.sections.budgets import drawing
+from metaprune.report.sections.tradeoff import picture
 from tests.metaprune.report.reports import report
 
 
@@ -30,10 +30,10 @@ def test_page_shows_everything_and_needs_nothing(score, higher, finetuned):
 
 def test_pictures_are_well_formed_and_follow_the_theme():
     entries = report().entries[:2]
-    for svg in (tradeoff(report()), drawing(report(), entries)):
+    for svg in (picture(report(), "speedup"), drawing(report(), entries)):
         ElementTree.fromstring(svg.replace("xlink:href", "href").replace("&lt;", "lt"))
         assert "var(--" in svg or "class=" in svg
-    plot = tradeoff(report())
+    plot = picture(report(), "speedup")
     assert "var(--series-0)" in plot
     assert "#0101" not in plot  # no stand-in colour is left
     assert drawing(report(), entries).count('class="track"') == 2

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from xml.etree import ElementTree
 
-from metaprune.inspection.faces.lanes import Lane, Stop, lanes
+from metaprune.report.network.lanes import lanes
+from metaprune.report.network.stops import Lane, Stop
 
 
 def test_the_drawing_has_every_layer_and_every_axis(resnet):
@@ -14,7 +15,7 @@ def test_the_drawing_has_every_layer_and_every_axis(resnet):
         for n in resnet.graph["nodes"]
         if n["kind"] == "axis"
     }
-    stops = [Stop(s.name, "", s.reads, s.writes, s.macs, s.params) for s in resnet.layers]
+    stops = [Stop(s.name, "", s.reads, s.writes, (i,)) for i, s in enumerate(resnet.layers)]
     svg = ElementTree.fromstring(lanes(stops, axes))
     touched = {a for s in stops for a in (*s.reads, *s.writes)}
     drawn = [p for p in svg.iter("path") if p.get("class", "").startswith("lane")]

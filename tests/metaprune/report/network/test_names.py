@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from metaprune.inspection.faces.names import folded
+from metaprune.report.network.names import folded
 
 
 @pytest.mark.parametrize(

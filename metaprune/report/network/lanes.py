@@ -8,58 +8,33 @@ long lane that many layers write to; what is inside of a block is short and next
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from html import escape
 from itertools import groupby
 
-from metaprune.report import theme, words
+from metaprune.report import theme
 from metaprune.report.markup import drawn_text
+from metaprune.report.network.stops import Column, Lane, Stop
 
 ROW, HEAD, PITCH, NARROW = 22, 34, 18, 520
-BRACKET, LABEL, SIZES, BAR = 44, 170, 130, 120
+BRACKET, LABEL, SIZES = 44, 170, 130
 LETTER = 6.6
 """Width of a letter of a label."""
 
 
-@dataclass(frozen=True)
-class Lane:
-    """An axis: number of units, what they are, whether it is left alone, and a sentence on it."""
-
-    size: int
-    kind: str
-    frozen: bool
-    words: str
-
-
-@dataclass(frozen=True)
-class Stop:
-    """A layer, or a block's layer that stands for several.
-
-    Args:
-        label: its name.
-        title: a sentence, shown when pointed at.
-        reads, writes: names of lanes.
-        macs, params: of one of them.
-        times: how many it stands for.
-        block: rows in a row with the same text stand in one bracket.
-    """
-
-    label: str
-    title: str
-    reads: tuple[str, ...]
-    writes: tuple[str, ...]
-    macs: int
-    params: int
-    times: int = 1
-    block: str = ""
-
-
-def lanes(stops: Sequence[Stop], axes: Mapping[str, Lane]) -> str:
+def lanes(
+    stops: Sequence[Stop],
+    axes: Mapping[str, Lane],
+    columns: Sequence[Column] = (),
+    *,
+    coloured: bool = True,
+) -> str:
     """An SVG element.
 
     Args:
         stops: in the order of the forward.
         axes: name → lane, for every name that a stop reads or writes.
+        columns: what stands beside names and sizes.
+        coloured: whether kinds of units have colours; not where columns have them.
     """
     spans = _spans(stops)
     places = _places(spans)
@@ -69,32 +44,36 @@ def lanes(stops: Sequence[Stop], axes: Mapping[str, Lane]) -> str:
     xs = {name: left + pitch * (lane + 0.5) for name, lane in places.items()}
     text = left + pitch * count + 12
     label = max(LABEL, LETTER * max((len(s.label) + 5 for s in stops), default=0) + 16)
-    width = text + label + SIZES + 2 * (BAR + 64)
-    height = HEAD + ROW * len(stops) + 6
-    columns = (text, text + label, text + label + SIZES, text + label + SIZES + BAR + 64)
+    edges = [text + label + SIZES]
+    for column in columns:
+        edges.append(edges[-1] + column.width)
+    width, height = edges[-1], HEAD + ROW * len(stops) + 6
     parts = [
         f'<svg class="drawing" role="img" aria-label="the layers of the network and the axes that '
         f'join them" viewBox="0 0 {width:.0f} {height}" style="min-width: {min(width, 900):.0f}px; '
         f'max-width: {width:.0f}px">'
     ]
-    heads = ("layer", "reads → makes", "MACs", "parameters")
-    parts += [
-        drawn_text(x, HEAD - 16, head, "strong") for x, head in zip(columns, heads, strict=True)
-    ]
+    heads = zip(
+        (text, text + label, *edges),
+        ("layer", "reads → makes", *(column.head for column in columns)),
+        strict=False,
+    )
+    parts += [drawn_text(x, HEAD - 16, head, "strong") for x, head in heads]
     parts += [_brackets(stops)]
     parts += [
-        _lane(name, axes[name], xs[name], *spans[name])
+        _lane(name, axes[name], xs[name], *spans[name], _colour(axes[name], coloured))
         for name in sorted(spans, key=lambda name: places[name])
     ]
-    most = (max((s.macs for s in stops), default=0), max((s.params for s in stops), default=0))
     for row, stop in enumerate(stops):
-        parts.append(_stop(stop, row, xs, axes, columns, most))
+        beside = [column.draw(stop, x, _y(row)) for column, x in zip(columns, edges, strict=False)]
+        colours = {name: _colour(axes[name], coloured) for name in (*stop.reads, *stop.writes)}
+        parts.append(_stop(stop, row, xs, axes, colours, (text, text + label), "".join(beside)))
     return "\n".join([*parts, "</svg>"])
 
 
 def legend(axes: Mapping[str, Lane]) -> str:
     """What the colours of the lanes stand for, as HTML."""
-    found = {_colour(lane.kind): lane.kind for lane in axes.values() if not lane.frozen}
+    found = {_kind(lane): lane.kind for lane in axes.values() if not lane.frozen}
     return " ".join(
         f'<span class="muted"><i class="chip" style="background: {theme.series(colour)}"></i>'
         f"{escape(kind)}</span>"
@@ -126,12 +105,12 @@ def _places(spans: Mapping[str, tuple[int, int]]) -> dict[str, int]:
     return places
 
 
-def _lane(name: str, lane: Lane, x: float, start: int, end: int) -> str:
+def _lane(name: str, lane: Lane, x: float, start: int, end: int, colour: str) -> str:
     title = f"{name}: {lane.size} × {lane.kind}; {lane.words}"
     kind = "lane frozen" if lane.frozen else "lane"
-    colour = "" if lane.frozen else f' style="stroke: {theme.series(_colour(lane.kind))}"'
     return (
-        f'<path class="{kind}"{colour} d="M{x:.1f},{_y(start) - 5:.1f}V{_y(end) + 5:.1f}">'
+        f'<path class="{kind}" style="stroke: {colour}" '
+        f'd="M{x:.1f},{_y(start) - 5:.1f}V{_y(end) + 5:.1f}">'
         f"<title>{escape(title)}</title></path>"
     )
 
@@ -140,8 +119,14 @@ KINDS = ("channel", "feature", "head", "head feature", "expert", "unit")
 """Kinds of units, in the order of their colours; others share the last one."""
 
 
-def _colour(kind: str) -> int:
-    return KINDS.index(kind) if kind in KINDS else len(KINDS) - 1
+def _kind(lane: Lane) -> int:
+    return KINDS.index(lane.kind) if lane.kind in KINDS else len(KINDS) - 1
+
+
+def _colour(lane: Lane, coloured: bool) -> str:
+    if lane.frozen:
+        return theme.MUTED
+    return theme.series(_kind(lane)) if coloured else theme.INK
 
 
 def _stop(
@@ -149,8 +134,9 @@ def _stop(
     row: int,
     xs: Mapping[str, float],
     axes: Mapping[str, Lane],
-    columns: tuple[float, ...],
-    most: tuple[int, int],
+    colours: Mapping[str, str],
+    columns: tuple[float, float],
+    beside: str,
 ) -> str:
     y = _y(row)
     passing = {n for n in stop.reads if n in stop.writes and axes[n].frozen}
@@ -165,8 +151,7 @@ def _stop(
             f'<path class="leader" d="M{max(places) + 8:.1f},{y:.1f}H{columns[0] - 6:.1f}"/>'
         )
     for name in dict.fromkeys((*reads, *writes)):
-        lane, made = axes[name], name in writes
-        colour = theme.MUTED if lane.frozen else theme.series(_colour(lane.kind))
+        made, colour = name in writes, colours[name]
         fill = colour if made else theme.PAPER
         parts.append(
             f'<circle cx="{xs[name]:.1f}" cy="{y:.1f}" r="{4.2 if made else 3.6}" '
@@ -176,15 +161,7 @@ def _stop(
     parts.append(drawn_text(columns[0], y, stop.label + times, ""))
     sizes = " → ".join(_sizes([axes[name].size for name in side]) for side in (reads, writes))
     parts.append(drawn_text(columns[1], y, sizes if len(sizes) < 20 else sizes[:18] + "…", "muted"))
-    for x, value, whole in zip(columns[2:], (stop.macs, stop.params), most, strict=True):
-        length = BAR * value / whole if whole else 0.0
-        parts.append(
-            f'<rect class="bar" x="{x:.1f}" y="{y - 5:.1f}" width="{length:.1f}" height="10" '
-            'rx="2"/>'
-        )
-        parts.append(drawn_text(x + length + 6, y, words.count(value) if value else "–", "muted"))
-    parts.append(f"<title>{escape(stop.title)}</title></g>")
-    return "".join(parts)
+    return "".join([*parts, beside, f"<title>{escape(stop.title)}</title></g>"])
 
 
 def _sizes(found: Sequence[int]) -> str:

@@ -1,0 +1,1 @@
+"""Whole pages: of a `report`, of a `sweep` of them, and of the `training` of a metanetwork."""
