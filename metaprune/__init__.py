@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from metaprune.api import apply, plan, prune
     from metaprune.calibration import Calibration
     from metaprune.inspection import Inspection, inspect
+    from metaprune.keeping import keep_masks
+    from metaprune.keeping.adapters import masked_lora
+    from metaprune.keeping.trainer import KeepMasks
     from metaprune.recovering import recover
     from metaprune.result import Result
     from metaprune.saving.folder import load
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Calibration": "metaprune.calibration",
     "Inspection": "metaprune.inspection",
+    "KeepMasks": "metaprune.keeping.trainer",
     "Network": "graphs",
     "Plan": "pruners",
     "PlanError": "pruners",
@@ -41,7 +45,9 @@ _HOMES = {
     "UnreachableTargetError": "pruners",
     "apply": "metaprune.api",
     "inspect": "metaprune.inspection",
+    "keep_masks": "metaprune.keeping",
     "load": "metaprune.saving.folder",
+    "masked_lora": "metaprune.keeping.adapters",
     "plan": "metaprune.api",
     "prune": "metaprune.api",
     "recover": "metaprune.recovering",
@@ -53,6 +59,7 @@ _HOMES = {
 __all__ = [
     "Calibration",
     "Inspection",
+    "KeepMasks",
     "Network",
     "Plan",
     "PlanError",
@@ -64,7 +71,9 @@ __all__ = [
     "__version__",
     "apply",
     "inspect",
+    "keep_masks",
     "load",
+    "masked_lora",
     "plan",
     "prune",
     "recover",

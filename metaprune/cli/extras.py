@@ -11,6 +11,7 @@ EXTRAS: Mapping[str, str] = {
     "transformers": "lm",
     "PIL": "vision",
     "torchvision": "vision",
+    "peft": "peft",
     "onnx": "onnx",
     "onnxruntime": "onnx",
     "onnxscript": "onnx",

@@ -15,7 +15,7 @@ from torch.utils import _pytree as pytree
 from graphs.calls.running import run
 from pruners.statistics.borders import Border, handed_on
 from training.recovery.descent import Descent, descend
-from training.recovery.masked import keep_masks
+from training.recovery.masked import constraint_of
 
 
 @dataclass(frozen=True)
@@ -198,7 +198,7 @@ def imitate_block(
         for name, parameter in block.named_parameters()
         if parameter.is_floating_point() and id(parameter) not in shared
     }
-    restore = keep_masks(block, masks)
+    restore = constraint_of(block, masks)
     with torch.enable_grad():
         found = descend(
             parameters,

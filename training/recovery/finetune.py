@@ -17,7 +17,7 @@ from training.fitting.fit import fit
 from training.fitting.settings import FitConfig, FitResult
 from training.fitting.tracking import within
 from training.recovery.distilled import imitate
-from training.recovery.masked import keep_masks
+from training.recovery.masked import constraint_of
 from training.recovery.partial import Part, partly_trained
 from training.store import state_of
 
@@ -93,7 +93,7 @@ def finetune(
         ValueError: for an unknown setting, or a mask that fits no parameter.
     """
     config = config if isinstance(config, FinetuneConfig) else FinetuneConfig.parse(config)
-    keep_masks(model, masks or {})(model)
+    constraint_of(model, masks or {})(model)
     loss = None
     tag = f"{tensors_digest(sorted((masks or {}).items()))} from {tensors_digest(state_of(model))}"
     if teacher is not None and config.distillation > 0:
@@ -108,7 +108,7 @@ def finetune(
             within("finetune"),
             partly_trained(model, config.part, masks or {}, config.rank, config.fit.seed) as kept,
         ):
-            restore = keep_masks(model, kept)
+            restore = constraint_of(model, kept)
             return fit(
                 model, data, config.fit, folder=folder, loss=loss, after_step=restore, tag=tag
             )

@@ -20,7 +20,7 @@ def masks_of(model: nn.Module) -> dict[str, Tensor]:
     }
 
 
-def keep_masks(model: nn.Module, masks: Mapping[str, Tensor]) -> Callable[[nn.Module], None]:
+def constraint_of(model: nn.Module, masks: Mapping[str, Tensor]) -> Callable[[nn.Module], None]:
     """The constraint that puts the zeros of pruned weights back after an update.
 
     Args:

@@ -10,14 +10,14 @@ from torch import nn
 
 from tests.training.recovery.test_finetune import CONFIG, half_masks
 from training import evaluate, finetune, fit
-from training.recovery.masked import keep_masks
+from training.recovery.masked import constraint_of
 from training.recovery.partial import partly_trained
 
 
 def pruned(network, digits):
     fit(network, digits, {**CONFIG, "epochs": 4, "lr": 0.2})
     masks = half_masks(network)
-    keep_masks(network, masks)(network)
+    constraint_of(network, masks)(network)
     return masks
 
 

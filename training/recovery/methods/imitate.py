@@ -14,7 +14,7 @@ from pruners.recovery.base import Pruning, Stage, recovery
 from training.config import from_mapping
 from training.fitting.tracking import within
 from training.recovery.descent import Descent, descend, divided
-from training.recovery.masked import keep_masks
+from training.recovery.masked import constraint_of
 
 
 @recovery("imitate")
@@ -47,7 +47,7 @@ class Imitate:
         assert pruning.teacher is not None
         model, teacher, settings = pruning.pruned, pruning.teacher, self.settings
         pieces, judging = divided(pruning.batches, settings)
-        judge, restore = Judge(teacher, judging), keep_masks(model, pruning.masks)
+        judge, restore = Judge(teacher, judging), constraint_of(model, pruning.masks)
         with within("imitate"), undisturbed(model), undisturbed(teacher), torch.enable_grad():
             parameters = {
                 name: parameter.requires_grad_()
