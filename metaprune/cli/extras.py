@@ -9,6 +9,7 @@ EXTRAS: Mapping[str, str] = {
     "sklearn": "train",
     "datasets": "lm",
     "transformers": "lm",
+    "huggingface_hub": "lm",
     "PIL": "vision",
     "torchvision": "vision",
     "peft": "peft",

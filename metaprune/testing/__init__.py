@@ -14,7 +14,7 @@ much a network declares. Every law also takes a `Network` in place of a model, w
 it is, weights and dtype included.
 
 `laws` and `certificate` are what users call. Each law has a file: `permutations`, `scales`,
-`matrices`, `removal` (with `masked_statistics`). Below them, `subject` is what is tested,
+`matrices`, `removal` (with `masked_statistics`), and in `copies` those of what comes back. Below them, `subject` is what is tested,
 `alterations` make other networks of it, `checking` compares, and `first_difference` finds where a
 law breaks.
 """

@@ -13,15 +13,15 @@ from graphs import Network, trace
 from graphs.axes.dims import EXACTNESS
 from graphs.calls.running import as_inputs
 from metaprune.testing.checking import Checked
-from metaprune.testing.independence import independence_law
+from metaprune.testing.copies.independence import independence_law
+from metaprune.testing.copies.sizes import sizes_law
+from metaprune.testing.copies.training import training_law
 from metaprune.testing.laws import TOLERANCE, came_back
 from metaprune.testing.matrices import matrix_law
 from metaprune.testing.permutations import group_size, permutation_law, silent_axes
 from metaprune.testing.removal import REPAIRED, removal_law
 from metaprune.testing.scales import scale_law
-from metaprune.testing.sizes import sizes_law
 from metaprune.testing.subject import prepared_from
-from metaprune.testing.training import training_law
 
 
 @dataclass(frozen=True)

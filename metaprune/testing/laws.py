@@ -13,14 +13,14 @@ from graphs.build.rebuild import graph_model
 from graphs.calls.running import as_inputs, outputs
 from metaprune.testing.alterations import reordered
 from metaprune.testing.checking import gap
-from metaprune.testing.independence import independence_law, outputs_of
+from metaprune.testing.copies.independence import independence_law, outputs_of
+from metaprune.testing.copies.sizes import sizes_law
+from metaprune.testing.copies.training import training_law
 from metaprune.testing.matrices import matrix_law
 from metaprune.testing.permutations import batches, orders, permutation_law
 from metaprune.testing.removal import removal_law
 from metaprune.testing.scales import scale_law
-from metaprune.testing.sizes import sizes_law
 from metaprune.testing.subject import prepared
-from metaprune.testing.training import training_law
 
 TOLERANCE = 1e-10
 
@@ -35,9 +35,9 @@ class Metanetwork(Protocol):
 def assert_round_trip(model: nn.Module, example_inputs: Any, *, net: Network | None = None) -> None:
     """A module comes back from its network bit for bit: state, ties, class, function, flags.
 
-    And it trains as the model does, also when it is smaller (`metaprune.testing.training`), is one
-    of its own (`metaprune.testing.independence`), and what was cut is right for every size of
-    inputs that it takes (`metaprune.testing.sizes`).
+    And it trains as the model does, also when it is smaller (`metaprune.testing.copies.training`), is one
+    of its own (`metaprune.testing.copies.independence`), and what was cut is right for every size of
+    inputs that it takes (`metaprune.testing.copies.sizes`).
 
     Args:
         model: any traceable module, in any dtype and on any device.

@@ -15,7 +15,7 @@ from graphs.build.rebuild import rebuild
 from graphs.calls.running import as_inputs
 from graphs.relate import assembly
 from metaprune import testing
-from metaprune.testing.sizes import sizes_law
+from metaprune.testing.copies.sizes import sizes_law
 from tests.oracles.networks import recurrent
 from tests.oracles.networks.families import build
 
