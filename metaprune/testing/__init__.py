@@ -14,9 +14,9 @@ much a network declares. Every law also takes a `Network` in place of a model, w
 it is, weights and dtype included.
 
 `laws` and `certificate` are what users call. Each law has a file: `permutations`, `scales`,
-`matrices`, `removal` (with `masked_statistics`), and in `copies` those of what comes back. Below them, `subject` is what is tested,
-`alterations` make other networks of it, `checking` compares, and `first_difference` finds where a
-law breaks.
+`matrices`, `removal` (with `masked_statistics`); those of what comes back are in `copies`. Below
+them, `subject` is what is tested, `alterations` make other networks of it, `checking` compares, and
+`first_difference` finds where a law breaks.
 """
 
 from metaprune.testing.alterations import kill, lively

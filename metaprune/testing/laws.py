@@ -35,9 +35,8 @@ class Metanetwork(Protocol):
 def assert_round_trip(model: nn.Module, example_inputs: Any, *, net: Network | None = None) -> None:
     """A module comes back from its network bit for bit: state, ties, class, function, flags.
 
-    And it trains as the model does, also when it is smaller (`metaprune.testing.copies.training`), is one
-    of its own (`metaprune.testing.copies.independence`), and what was cut is right for every size of
-    inputs that it takes (`metaprune.testing.copies.sizes`).
+    And it trains as the model does, also when it is smaller, is one of its own, and what was cut is
+    right for every size of inputs that it takes (`metaprune.testing.copies`).
 
     Args:
         model: any traceable module, in any dtype and on any device.
