@@ -53,6 +53,9 @@ HYDRA_FULL_ERROR=1 shows the traceback of an error."""
 FLAGS = {"--json": "json=true"}
 """Plain flags, and the override each stands for."""
 
+COMPLETION, COMPLETE = "--completion", "--complete"
+"""The flag that prints a shell's script of completion, and the one that the scripts ask by."""
+
 IMPORT = "--import"
 """The flag before the name of a module that registers something of the user's own."""
 
@@ -76,6 +79,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     if arguments[0] in ("-V", "--version"):
         sys.stdout.write(f"metaprune {__version__}\n")
         return
+    if arguments[0] in (COMPLETION, COMPLETE):
+        _complete(*arguments)
+        return
     command, *overrides = arguments
     if command in LISTS:
         _list(command, overrides)
@@ -93,7 +99,28 @@ def main(argv: Sequence[str] | None = None) -> None:
     modules, overrides = split_imports(overrides)
     for module in modules:
         _import(command, module)
-    _run(command, [FLAGS.get(argument, argument) for argument in overrides])
+    _run(command, [FLAGS.get(argument, argument) for argument in overrides], modules)
+
+
+def _complete(flag: str, *rest: str) -> None:
+    """Print what a shell reads to complete commands, or what may stand at the end of a line.
+
+    Raises:
+        SystemExit: a shell that there is no script for; code 2.
+    """
+    from metaprune.cli.completion import SCRIPTS, complete
+
+    if flag == COMPLETE:
+        found = complete(" ".join(rest), COMMANDS, LISTS)
+        sys.stdout.write("".join(f"{one}\n" for one in found))
+        return
+    shell = rest[0] if len(rest) == 1 else ""
+    if shell not in SCRIPTS:
+        sys.stderr.write(
+            f"metaprune {COMPLETION} takes one of {', '.join(SCRIPTS)} (got {' '.join(rest)!r})\n"
+        )
+        raise SystemExit(2)
+    sys.stdout.write(SCRIPTS[shell])
 
 
 def _list(name: str, arguments: Sequence[str]) -> None:
@@ -148,7 +175,7 @@ def _import(command: str, module: str) -> None:
         raise SystemExit(2) from None
 
 
-def _run(command: str, overrides: list[str]) -> None:
+def _run(command: str, overrides: list[str], modules: Sequence[str] = ()) -> None:
     """Hand the command to hydra, as its `main` decorator would from a script."""
     import hydra
 
@@ -165,18 +192,25 @@ def _run(command: str, overrides: list[str]) -> None:
     sys.argv = [f"metaprune {command}", *overrides]
     start = hydra.main(version_base="1.3", config_path=str(CONF), config_name=command)
     try:
-        start(_guarded(command))()
+        start(_guarded(command, modules))()
     except KeyboardInterrupt:
         sys.stderr.write(f"metaprune {command}: interrupted\n")
         raise SystemExit(130) from None
 
 
-def _guarded(command: str) -> Callable[[Any], Any]:
-    """The command's function, with errors as sentences; one point of a sweep ends no others."""
+def _guarded(command: str, modules: Sequence[str] = ()) -> Callable[[Any], Any]:
+    """The command's function, with errors as sentences; one point of a sweep ends no others.
+
+    Args:
+        command: its name.
+        modules: of the user's own, which the processes of a launcher import anew.
+    """
 
     def task(config: Any) -> Any:
         from metaprune.cli import sweep
 
+        for module in modules:
+            _import(command, module)
         try:
             found = import_module(f"metaprune.cli.commands.{command}").run(config)
         except Exception as error:
