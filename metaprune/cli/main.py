@@ -57,6 +57,9 @@ FLAGS = {"--json": "json=true"}
 CONTINUE = ("stream", "zoo", "triples", "train")
 """Commands that continue in the folder that their settings name."""
 
+COMPLETION, COMPLETE = "--completion", "--complete"
+"""The flag that prints a shell's script of completion, and the one that the scripts ask by."""
+
 IMPORT = "--import"
 """The flag before the name of a module that registers something of the user's own."""
 
@@ -80,6 +83,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     if arguments[0] in ("-V", "--version"):
         sys.stdout.write(f"metaprune {__version__}\n")
         return
+    if arguments[0] in (COMPLETION, COMPLETE):
+        _complete(*arguments)
+        return
     command, *overrides = arguments
     if command in LISTS:
         _list(command, overrides)
@@ -97,7 +103,28 @@ def main(argv: Sequence[str] | None = None) -> None:
     modules, overrides = split_imports(overrides)
     for module in modules:
         _import(command, module)
-    _run(command, [FLAGS.get(argument, argument) for argument in overrides])
+    _run(command, [FLAGS.get(argument, argument) for argument in overrides], modules)
+
+
+def _complete(flag: str, *rest: str) -> None:
+    """Print what a shell reads to complete commands, or what may stand at the end of a line.
+
+    Raises:
+        SystemExit: a shell that there is no script for; code 2.
+    """
+    from metaprune.cli.completion import SCRIPTS, complete
+
+    if flag == COMPLETE:
+        found = complete(" ".join(rest), COMMANDS, LISTS)
+        sys.stdout.write("".join(f"{one}\n" for one in found))
+        return
+    shell = rest[0] if len(rest) == 1 else ""
+    if shell not in SCRIPTS:
+        sys.stderr.write(
+            f"metaprune {COMPLETION} takes one of {', '.join(SCRIPTS)} (got {' '.join(rest)!r})\n"
+        )
+        raise SystemExit(2)
+    sys.stdout.write(SCRIPTS[shell])
 
 
 def _list(name: str, arguments: Sequence[str]) -> None:
@@ -152,7 +179,7 @@ def _import(command: str, module: str) -> None:
         raise SystemExit(2) from None
 
 
-def _run(command: str, overrides: list[str]) -> None:
+def _run(command: str, overrides: list[str], modules: Sequence[str] = ()) -> None:
     """Hand the command to hydra, as its `main` decorator would from a script."""
     import hydra
 
@@ -170,7 +197,7 @@ def _run(command: str, overrides: list[str]) -> None:
     start = hydra.main(version_base="1.3", config_path=str(CONF), config_name=command)
     signal.signal(signal.SIGTERM, _stop)
     try:
-        start(_guarded(command))()
+        start(_guarded(command, modules))()
     except KeyboardInterrupt as error:
         word, code = ("stopped", 143) if isinstance(error, Stopped) else ("interrupted", 130)
         sys.stderr.write(f"metaprune {command}: {word}; nothing is half-written{_again(command)}\n")
@@ -198,8 +225,13 @@ def _again(command: str) -> str:
     return ""
 
 
-def _guarded(command: str) -> Callable[[Any], Any]:
-    """The command's function, with errors as sentences; one point of a sweep ends no others."""
+def _guarded(command: str, modules: Sequence[str] = ()) -> Callable[[Any], Any]:
+    """The command's function, with errors as sentences; one point of a sweep ends no others.
+
+    Args:
+        command: its name.
+        modules: of the user's own, which the processes of a launcher import anew.
+    """
 
     def task(config: Any) -> Any:
         from hydra.core.hydra_config import HydraConfig
@@ -207,6 +239,8 @@ def _guarded(command: str) -> Callable[[Any], Any]:
         from metaprune.cli import sweep
 
         FOLDERS.append(HydraConfig.get().runtime.output_dir)
+        for module in modules:
+            _import(command, module)
         try:
             found = import_module(f"metaprune.cli.commands.{command}").run(config)
         except Exception as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from hydra import compose, initialize_config_dir
@@ -58,7 +59,7 @@ def check_overrides(command: str, arguments: Sequence[str]) -> None:
     known = list(_names(config))
     for override in found:
         name = override.key_or_group
-        if name.partition(".")[0] == "hydra" or override in groups or name in known:
+        if re.split(r"[./]", name)[0] == "hydra" or override in groups or name in known:
             continue
         _refuse_inside(override, config, given)
         if override.is_add():
