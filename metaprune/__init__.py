@@ -12,6 +12,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from wrapt import register_post_import_hook
+
 from metaprune.packages import check_packages
 from metaprune.version import __version__
 
@@ -83,6 +85,11 @@ __all__ = [
 ]
 
 check_packages()
+
+# What has no place in a configuration of transformers is opened by a method that it has to know.
+register_post_import_hook(
+    lambda _: import_module("metaprune.saving.registered"), "transformers.quantizers.auto"
+)
 
 
 def __getattr__(name: str) -> Any:

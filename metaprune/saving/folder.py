@@ -48,6 +48,7 @@ from metaprune.saving.dtypes import unsaved
 from metaprune.saving.examples import plain, read_example, write_example
 from metaprune.saving.programs import read_program, write_program
 from metaprune.saving.replay import replayed
+from metaprune.saving.shapes import placeholders
 from pruners import Plan, PlanError
 from training import sources
 from training.config import from_mapping
@@ -77,6 +78,7 @@ class How:
         masked: parameters whose zeros are masks.
         unsaved: dtypes of buffers that are not saved.
         plain: whether `save_pretrained` wrote it.
+        absent: names of empty tensors that stand for parameters of the dense model.
         example: what stands around the tensors of the example inputs; None where they are none
             that can be written.
         operators: that its graph calls and that are in no table.
@@ -93,6 +95,7 @@ class How:
     masked: tuple[str, ...]
     unsaved: Mapping[str, str]
     plain: bool = False
+    absent: tuple[str, ...] = ()
     example: Mapping[str, Any] | None = None
     operators: tuple[str, ...] = ()
     tensors: Mapping[str, str] = field(default_factory=dict)
@@ -107,14 +110,15 @@ def save(result: Pruned, folder: Path, source: Mapping[str, Any] | None = None) 
     result = recounted(result)
     model = result.model
     with whole_folder(folder) as inside:
-        if kind == "transformers" and not any(step.rank for step in result.plan.steps):
-            how["plain"] = classes.write(result, inside)
+        if kind == "transformers":
+            absent = classes.write(result, inside)
+            how |= {"plain": absent is None, "absent": absent or []}
         if how.get("plain"):
             written = read_safetensors(inside / MODEL)[0]
             how["tensors"] = {name: tensor_digest(name, t) for name, t in written.items()}
         else:
             state = state_of(model)
-            write_tensors(inside / MODEL, state)
+            write_tensors(inside / MODEL, {**state, **placeholders(how.get("absent", ()))})
             if kind == "exported":
                 places = (inside / PROGRAM, inside / CONSTANTS)
                 how["operators"] = write_program(model, result.example_inputs, *places, state)
@@ -336,7 +340,7 @@ def _read_model(inside: Path, how: How) -> dict[str, torch.Tensor]:
                 f'{str(inside / MODEL)!r} is damaged: the tensor "{name}" is not the one that was '
                 f"written (its digest differs); {classes.AGAIN}"
             )
-    return tensors
+    return {n: tensor for n, tensor in tensors.items() if n not in how.absent or tensor.numel()}
 
 
 def _kernels(dtype: torch.dtype) -> float:

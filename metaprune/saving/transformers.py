@@ -32,6 +32,7 @@ from graphs.tools.documents import FileError, read_json, told
 from graphs.tools.switches import Switch
 from metaprune.results.pruned import Pruned
 from metaprune.saving.dtypes import cast
+from metaprune.saving.shapes import told as told_shapes
 
 CONFIG = "config.json"
 AGAIN = "save the result again"
@@ -98,55 +99,22 @@ def plain_config(net: Network) -> Any | None:
     return None
 
 
-def layer_configs(net: Network) -> dict[int, dict[str, int]] | None:
-    """What differs from layer to layer: layer → {field: value}; None where that does not say it.
-
-    Each layer's own configuration, taken for the whole model, must give that layer its shapes.
-    """
-    model: Any = net.source.model
-    base, varied = _repaired(net, model)
-    found: dict[int, dict[str, int]] = {}
-    for field, values in varied.items():
-        for path, value in values.items():
-            layer = _layer(path)
-            if layer is None or found.setdefault(layer, {}).setdefault(field, value) != value:
-                return None
-    expected = _expected(net)
-    fields = set(varied)
-    built: dict[tuple[tuple[str, int], ...], dict[str, tuple[int, ...]]] = {}
-    for layer, values in found.items():
-        if set(values) != fields:
-            return None
-        key = tuple(sorted(values.items()))
-        if key not in built:
-            config = copy.deepcopy(base)
-            for field, value in values.items():
-                setattr(config, field, value)
-            built[key] = _shapes(_built(type(model), config))
-        shapes = built[key]
-        if any(
-            shapes.get(name) != shape
-            for name, shape in expected.items()
-            if _layer(name) in (layer, None)
-        ):
-            return None
-    return found or None
-
-
-def write(result: Pruned, folder: Path) -> bool:
+def write(result: Pruned, folder: Path) -> list[str] | None:
     """Write a transformers model so that plain `from_pretrained` opens it, if it can be said so.
 
-    Where widths differ between layers, only the configuration is written, with what differs in its
-    `per_layer_config`: transformers 5 reads such a configuration and refuses to build it, which
-    says more than a shape that does not match.
+    Where it cannot, because widths differ between layers or layers are factored, a configuration is
+    written that opens once metaprune is imported (`metaprune.saving.shapes`).
 
     Returns:
-        Whether `from_pretrained` gave a model that computes the same; else no tensors are written.
+        None where `from_pretrained` gave a model that computes the same. Else no tensors are
+        written, and these parameters of the dense model are to be there as empty ones.
     """
     model: Any = result.model
     held = model.config
     config: Any = held
-    if any(step.kept or step.dropped for step in result.plan.steps):
+    if any(step.rank for step in result.plan.steps):
+        config = None
+    elif any(step.kept or step.dropped for step in result.plan.steps):
         config = plain_config(result.network)
     if config is not None:
         try:
@@ -164,16 +132,30 @@ def write(result: Pruned, folder: Path) -> bool:
         if opened is not None:
             same = cast(copy_module(model, {}), dict(opened.named_parameters()), {})
             if agree(outputs(opened, probe), outputs(same, probe)):
-                return True
+                return None
         for path in folder.iterdir():
             path.unlink()
-    layers = layer_configs(result.network)
-    if layers is not None:
-        config = _repaired(result.network, result.network.source.model)[0]
-        config.architectures = [type(model).__name__]
-        config.per_layer_config = layers
-        config.to_json_file(folder / "config.json")
-    return False
+    config = _shaped_config(result)
+    if config is None:
+        return []
+    config.to_json_file(folder / CONFIG)
+    if (generation := getattr(model, "generation_config", None)) is not None:
+        generation.save_pretrained(folder)
+    absent: list[str] = config.quantization_config["absent"]
+    return absent
+
+
+def _shaped_config(result: Pruned) -> Any | None:
+    """The dense configuration, with what was cut beside it; None where that cannot be said."""
+    architecture, here = result.dense.architecture, result.model.state_dict()
+    absent = [name for name in result.dense.weights if name not in here]
+    said = told_shapes(result.plan, result.example_inputs, absent)
+    if said is None or not said["steps"] or architecture is None:
+        return None
+    config = _class(architecture["class"]).config_class.from_dict(architecture["config"])
+    config.architectures = [architecture["class"]]
+    config.quantization_config = said
+    return config
 
 
 def read(

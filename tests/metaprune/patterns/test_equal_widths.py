@@ -61,8 +61,7 @@ def test_experts_are_equal_too():
 
 
 def test_other_widths_come_back_with_our_loader(tmp_path):
-    """The configuration says what differs between layers; transformers refuses it by name."""
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM
 
     net = trace(language_model("Qwen3"), IDS)
     axes = [name for name in net.axes if name.endswith("gate_proj.out")]
@@ -73,11 +72,8 @@ def test_other_widths_come_back_with_our_loader(tmp_path):
         "intermediate_size": {"model.layers.0.mlp": 15, "model.layers.1.mlp": 9}
     }
     folder = result.save(tmp_path / "small")
-    config = AutoConfig.from_pretrained(folder)
-    assert [layer.intermediate_size for layer in config.per_layer_config] == [15, 9]
-    with pytest.raises(Exception, match="per-layer"):
-        AutoModelForCausalLM.from_pretrained(folder)
-    assert torch.equal(logits(metaprune.load(folder), IDS), logits(result.model, IDS))
+    for opened in (AutoModelForCausalLM.from_pretrained(folder), metaprune.load(folder)):
+        assert torch.equal(logits(opened, IDS), logits(result.model, IDS))
 
 
 @pytest.mark.parametrize("name", ["Llama", "GPT2"])
