@@ -1,0 +1,99 @@
+"""Processes that are forked off this one, in which everything is imported already."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+LIMIT = 120.0
+"""Seconds after which a process counts as hanging."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a process ended.
+
+    Args:
+        code: of the exit; negative for a signal.
+        said: what it wrote to its terminal.
+        seconds: that it took.
+        hung: whether it was ended here, because it took too long.
+    """
+
+    code: int
+    said: str
+    seconds: float
+    hung: bool
+
+    @property
+    def raw(self) -> bool:
+        """Whether it ended with a traceback."""
+        return "Traceback (most recent call last)" in self.said
+
+
+def forked(
+    work: Callable[[], object],
+    place: Path,
+    stop: tuple[float, int] | None = None,
+    limit: float = LIMIT,
+) -> Ended:
+    """Run a function in a process of its own.
+
+    Args:
+        work: what is done there.
+        place: folder in which it works, and whose `terminal.txt` gets what it says.
+        stop: seconds after which it gets a signal, and which; None for none.
+        limit: seconds after which it is killed.
+    """
+    terminal = place.parent / f"{place.name}.terminal"
+    sys.stdout.flush()
+    started = time.perf_counter()
+    child = os.fork()
+    if not child:
+        _in_child(work, place, terminal)
+    due = None if stop is None else started + stop[0]
+    hung, status = False, None
+    while status is None:
+        found, held = os.waitpid(child, os.WNOHANG)
+        if found:
+            status = held
+            continue
+        now = time.perf_counter()
+        if due is not None and now >= due:
+            os.kill(child, stop[1] if stop is not None else signal.SIGKILL)
+            due = None
+        if now - started > limit:
+            hung = True
+            os.kill(child, signal.SIGKILL)
+        time.sleep(0.002)
+    seconds = time.perf_counter() - started
+    said = terminal.read_text(errors="replace") if terminal.exists() else ""
+    return Ended(os.waitstatus_to_exitcode(status), said, seconds, hung)
+
+
+def _in_child(work: Callable[[], object], place: Path, terminal: Path) -> None:
+    code = 70
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(terminal, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600)
+        os.dup2(descriptor, 1)
+        os.dup2(descriptor, 2)
+        sys.stdout = sys.stderr = io.TextIOWrapper(io.FileIO(2, "w"), write_through=True)
+        os.chdir(place)
+        work()
+        code = 0
+    except SystemExit as error:
+        if isinstance(error.code, str):
+            sys.stderr.write(f"{error.code}\n")
+        code = error.code if isinstance(error.code, int) else int(error.code is not None)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(code)
