@@ -17,9 +17,11 @@ QUICK = (
     "data.train_size=160", "progress=false", "hydra.run.dir=run",
 )  # fmt: skip
 COMMANDS: Mapping[str, tuple[str, ...]] = {
-    "prune": ("prune", "target.speedup=[1.5,2]", *QUICK),
+    "prune": (
+        "prune", "pattern=unstructured", "target.sparsity=[0.5,0.6]", "budget=uniform", *QUICK,
+    ),
     "finetune": (
-        "prune", "target.speedup=2", "finetune=default", "finetune.epochs=2",
+        "prune", "target.speedup=2", "budget=uniform", "finetune=default", "finetune.epochs=2",
         "finetune.batch_size=32", "finetune.checkpoint_every=2", "finetune.progress=false", *QUICK,
     ),
     "zoo": (

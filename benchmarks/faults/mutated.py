@@ -18,7 +18,9 @@ from graphs.tools.documents import FileError
 from training.config import SettingError
 
 SLOW = 2.0
-"""Seconds that reading a small file may take."""
+"""Seconds that reading a small file may take of a processor."""
+HANGING = 30.0
+"""Seconds after which it was waiting for something."""
 OWN = (FileError, SettingError, FileNotFoundError)
 FORBIDDEN = (
     "os.system", "os.exec", "os.posix_spawn", "os.spawn", "subprocess.Popen", "socket.connect",
@@ -54,15 +56,16 @@ def mutated(kind: str, sample: Sample, count: int, work: Path, seed: int) -> Tal
         after = _other_values(before, rng) if values else damaged(before, rng)
         path.write_bytes(after)
         ran.clear()
-        started = time.perf_counter()
+        started, worked = time.perf_counter(), time.process_time()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             outcome, said = _read(sample, work, expected, after == before)
-        took = time.perf_counter() - started
+        # Other processes may have the processor for a while.
+        took, waited = time.process_time() - worked, time.perf_counter() - started
         if ran:
             outcome, said = "code executed", str(ran[:3])
-        elif took > SLOW:
-            outcome, said = "slow", f"{took:.1f} s"
+        elif took > SLOW or waited > HANGING:
+            outcome, said = "slow", f"{took:.1f} s of work in {waited:.1f} s"
         good = outcome in ("refused", "read as it was", "read as it was edited")
         tally.add(outcome, "" if good else f"{path.name}, number {number}: {said}")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
