@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ import torch
 from torch import fx, nn
 from torch.utils import _pytree as pytree
 
+from graphs.program.guards import put_guards
 from graphs.rules.registry import known_of
 from graphs.tools.switches import Switch
 
@@ -88,6 +88,7 @@ def exported_module(
     buffers: Mapping[str, bool],
     aliases: Mapping[str, str],
     constants: Mapping[str, torch.Tensor | nn.Module],
+    guards: nn.Module | None = None,
 ) -> ExportedModule:
     """A module that runs `graph` over `tensors`.
 
@@ -98,6 +99,7 @@ def exported_module(
         buffers: name → persistent, for the others.
         aliases: state-dict name → name in `tensors`; tied ones become one parameter.
         constants: name → what else the graph reads; graphs that it runs among them.
+        guards: what is asked of the sizes of inputs; becomes calls of the graph.
     """
     root = nn.Module()
     made: dict[str, torch.Tensor] = {}
@@ -115,6 +117,8 @@ def exported_module(
             owner.add_module(leaf, value)
         else:
             owner.register_buffer(leaf, value.detach().clone(), persistent=False)
+    if guards is not None:
+        put_guards(graph, guards)
     module = ExportedModule(root, graph)
     for name, child in root.named_children():
         module.add_module(name, child)
@@ -135,25 +139,3 @@ def _owner(root: nn.Module, name: str) -> tuple[nn.Module, str]:
             root.add_module(part, nn.Module())
         root = root.get_submodule(part)
     return root, leaf
-
-
-def insist_on_batch(module: ExportedModule) -> ExportedModule:
-    """Make a program that was recorded for one number of examples refuse any other, in place.
-
-    Some operators read past the end of states that are too few instead of raising.
-    """
-    graph = module.graph
-    places = [n for n in graph.nodes if n.op == "placeholder"]
-    for place in reversed(places):
-        held = place.meta.get("val")
-        if not isinstance(held, torch.Tensor) or not held.dim():
-            continue
-        with graph.inserting_after(places[-1]):
-            size_ = graph.call_function(torch.ops.aten.sym_size.int, (place, 0))
-        with graph.inserting_after(size_):
-            same = graph.call_function(operator.eq, (size_, int(held.shape[0])))
-        with graph.inserting_after(same):
-            said = f"{place.name} must have {held.shape[0]} examples, as many as were traced"
-            graph.call_function(torch._assert, (same, said))
-    module.recompile()
-    return module

@@ -6,6 +6,7 @@ A .pt2 file is opened here only where it has just been written; nothing in a sav
 from __future__ import annotations
 
 import io
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -52,17 +53,28 @@ def written_program(path: Path) -> nn.Module:
 
     `torch.export.load` unpickles and evaluates what is in a file, so it gets no file of others.
     """
-    found = torch.export.load(path).module(check_guards=False)
+    found = torch.export.load(path).module(check_guards=True)
     return ExportedModule(found, found.graph).train(False)
 
 
-def open_sizes(inputs: Inputs) -> tuple[tuple[Any, ...], dict[str, Any], Any]:
-    """What `torch.export` takes to leave every size of the inputs open: args, kwargs, shapes.
+def open_sizes(
+    inputs: Inputs, closed: Collection[int] = ()
+) -> tuple[tuple[Any, ...], dict[str, Any], Any]:
+    """What `torch.export` takes to leave the sizes of the inputs open: args, kwargs, shapes.
 
     A batch of one is doubled, because export bakes the number 1 in.
+
+    Args:
+        inputs: (args, kwargs) of the forward.
+        closed: sizes that stay as they are, in every dimension that has one of them.
     """
     args, kwargs = pytree.tree_map_only(torch.Tensor, _two, inputs)
-    return args, kwargs, pytree.tree_map(lambda v: open_dimensions(v, every=True), args or kwargs)
+
+    def opened(value: Any) -> Any:
+        dims = open_dimensions(value, every=True)
+        return dims and {d: how for d, how in dims.items() if value.shape[d] not in closed}
+
+    return args, kwargs, pytree.tree_map(opened, args or kwargs)
 
 
 def _two(value: torch.Tensor) -> torch.Tensor:

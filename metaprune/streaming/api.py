@@ -13,7 +13,7 @@ from metaprune.calibration.checking import filled
 from metaprune.streaming.checkpoint import Checkpoint
 from metaprune.streaming.run import Run
 from metaprune.streaming.settings import StreamSettings
-from pruners.statistics import microbatches
+from pruners.statistics import microbatches, without_padding
 from training.config import from_mapping
 
 
@@ -57,7 +57,7 @@ def stream(
     settings = from_mapping(StreamSettings, options)
     _ = settings.share  # refused before anything is read
     given = [calibration] if isinstance(calibration, torch.Tensor | Mapping) else calibration
-    cut = list(microbatches(given, settings.batch_size))
+    cut = list(microbatches(without_padding(given), settings.batch_size))
     batches = [(batch,) if isinstance(batch, torch.Tensor) else batch for batch in filled(cut, "")]
     output, place = Path(output).resolve(), _device(device)
     run = Run(Checkpoint.of(path), output, batches, settings, place, tell or (lambda *_: None))

@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from graphs.calls.export import attribute
+from graphs.calls.export import attribute, guards_of, set_guards_apart
 from graphs.calls.names import Names
+from graphs.program.guards import put_guards
 from graphs.tools.files import write_tensors, write_text
 from metaprune.saving.archive import exported
 from metaprune.saving.programs.arguments import written, written_spec
@@ -38,7 +39,10 @@ def write_program(
     Raises:
         ValueError: it cannot be exported, or its graph is more than data.
     """
-    module = exported(model, example_inputs).module(check_guards=False)
+    module: Any = exported(model, example_inputs).module(check_guards=True)
+    set_guards_apart(module)
+    if (guards := guards_of(module)) is not None:
+        put_guards(module.graph, guards)
     names = Names(module)
     constants = {
         target: value.detach()

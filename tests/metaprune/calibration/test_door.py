@@ -229,3 +229,22 @@ def test_modes_around_the_call_change_nothing(mode, tmp_path):
             assert torch.equal(value, state[name])
             assert not state[name].is_inference()
     found[0].model(X).sum().backward()
+
+
+class Tagger(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed, self.head = nn.Embedding(9, 8), nn.Linear(8, 3)
+
+    def forward(self, input_ids, attention_mask):
+        return self.head(self.embed(input_ids)) * attention_mask[..., None]
+
+
+def test_padding_is_cut_off():
+    ids, mask = torch.ones(4, 6, dtype=torch.int64), torch.ones(4, 6, dtype=torch.int64)
+    mask[:2, 4:] = 0
+    batch = {"input_ids": ids, "attention_mask": mask}
+    found = given(Tagger(), [batch]).calibration
+    assert [tuple(one["input_ids"].shape) for one in found.model_inputs] == [(2, 4), (2, 6)]
+    with pytest.raises(ValueError, match="every token of the calibration is padding"):
+        given(Tagger(), [batch | {"attention_mask": torch.zeros_like(mask)}])
