@@ -85,7 +85,9 @@ def main(arguments: list[str] | None = None) -> None:
             rows[tally.fault, tally.subject] = {
                 **row, "versions": versions(), "machine": machine()["processor"],
             }  # fmt: skip
-            print(f"{took:7.1f} s  {tally.fault}, {tally.subject}: {dict(tally.outcomes)}")
+            print(
+                f"{took:7.1f} s  {tally.fault}, {tally.subject}: {dict(tally.outcomes)}", flush=True
+            )
             for example in tally.examples:
                 print(f"           {example}")
             lines = [json.dumps(row) for row in rows.values()]

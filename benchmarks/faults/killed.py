@@ -106,7 +106,10 @@ class Ground:
             tally.add("half-written", f"{what}: {half}")
             return
         again = forked(commands.run(self.name), place)
-        if again.code or again.hung:
+        if again.hung:
+            tally.add("rerun hangs", f"{what}: {again.said[-1500:]}")
+            return
+        if again.code:
             refused = "exists and is not empty" in again.said
             done = refused and commands.contents(place) == self.expected
             if not done:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import io
 import os
 import signal
@@ -12,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-LIMIT = 120.0
+LIMIT = 90.0
 """Seconds after which a process counts as hanging."""
 
 
@@ -87,6 +88,7 @@ def _in_child(work: Callable[[], object], place: Path, terminal: Path) -> None:
         os.dup2(descriptor, 2)
         sys.stdout = sys.stderr = io.TextIOWrapper(io.FileIO(2, "w"), write_through=True)
         os.chdir(place)
+        faulthandler.dump_traceback_later(LIMIT / 2, file=2)  # where it is, if it hangs
         work()
         code = 0
     except SystemExit as error:

@@ -70,6 +70,7 @@ BAD = {
     "half-written": "half-written",
     "silently different": "silently different",
     "rerun differs": "reruns that differ",
+    "rerun hangs": "reruns that hang",
     "rerun fails": "reruns that fail",
     "left over": "leftovers",
     "opened": "harmful folders opened",
