@@ -130,7 +130,8 @@ def test_a_flipped_bit_is_found_and_named(dtype, tmp_path):
     path = tmp_path / "t.safetensors"
     write_tensors(path, {"first": torch.ones(4, dtype=dtype), "last": torch.ones(4, dtype=dtype)})
     content = path.read_bytes()
-    for place, said in ((len(content) - 1, '"last"'), (content.index(b'"json'), "")):
+    keys = (content.index(b'json"'), content.index(b'digests"'))
+    for place, said in ((len(content) - 1, '"last"'), *((key, "header") for key in keys)):
         path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
         with pytest.raises(FileError, match=rf"t\.safetensors' is (damaged|not).*{said}"):
             read_tensors(path)

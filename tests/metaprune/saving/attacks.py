@@ -130,6 +130,9 @@ GRAPHS = {
     "no graph": put(["graph"], None),
     "format": put(["format"], 99),
     "list": put(["aliases"], ["first.weight"]),
+    "long": lambda content: content["graph"].update(nodes=content["graph"]["nodes"] * 3000),
+    "unicode": node(4, "input", "ｅxec"),
+    "line": put(["aliases", "first.weight\n"], "first.weight"),
     "inner": put(["graph", "graphs"], {"a.b": {"nodes": [["output", None]], "graphs": {}}}),
 }
 
@@ -179,6 +182,14 @@ HOWS = {
     "config": ("transformers", ["dense", "architecture", "config"], []),
     "plain class": ("plain", ["dense", "architecture", "class"], "GPT2LMHeadModel"),
     "plain attention": ("plain", ["dense", "architecture", "attention"], "evil/kernels:x"),
+    "other positions": (
+        "transformers", ["dense", "architecture"],
+        {"class": "GPT2LMHeadModel", "attention": "eager", "config": {"n_positions": 10**6}},
+    ),
+    "other library": (
+        "transformers", ["dense", "architecture"],
+        {"class": "TimmWrapperModel", "attention": None, "config": {"architecture": "hf-hub:a/b"}},
+    ),
     "no architecture": ("plain", ["dense", "architecture"], None),
 }  # fmt: skip
 

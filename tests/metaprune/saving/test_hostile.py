@@ -117,6 +117,17 @@ def long_header(path):
     path.write_bytes((2**62).to_bytes(8, "little") + b"{}")
 
 
+def many_tensors(path):
+    entry = {"dtype": "F32", "shape": [2**40, 0], "data_offsets": [0, 0]}
+    header = json.dumps({f"t{i}": entry for i in range(2**16 + 1)}).encode()
+    path.write_bytes(len(header).to_bytes(8, "little") + header)
+
+
+def claimed(path):
+    header = b'{"a": {"dtype": "F32", "shape": [4611686018427387904, 4], "data_offsets": [0, 4]}}'
+    path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
+
+
 def sparse(path):
     path.unlink()
     with path.open("wb") as file:
@@ -125,6 +136,10 @@ def sparse(path):
 
 def nested(path):
     path.write_text("[" * 10**6)
+
+
+def many_lists(path):
+    path.write_text("[" + "[]," * (10**6 + 1) + "[]]")
 
 
 def twice(path):
@@ -140,11 +155,27 @@ def other_letters(path):
     path.write_bytes(path.read_text().encode("utf-16"))
 
 
+PLACES = (pipe, directory, link, loop, endless, empty, sparse)
+
+
 @pytest.mark.parametrize("folder", ["exported"], indirect=True)
 @pytest.mark.parametrize("name", ["metaprune.json", "plan.json", "program.json"])
 @pytest.mark.parametrize(
     "spoil",
-    [pipe, directory, link, loop, endless, empty, sparse, nested, twice, half, other_letters],
+    [
+        pipe,
+        directory,
+        link,
+        loop,
+        endless,
+        empty,
+        sparse,
+        nested,
+        many_lists,
+        twice,
+        half,
+        other_letters,
+    ],
 )
 def test_texts_are_plain_files_in_the_folder(folder, name, spoil):
     spoil(folder / name)
@@ -154,7 +185,8 @@ def test_texts_are_plain_files_in_the_folder(folder, name, spoil):
 @pytest.mark.parametrize("folder", ["exported"], indirect=True)
 @pytest.mark.parametrize("name", ["model.safetensors"])
 @pytest.mark.parametrize(
-    "spoil", [pipe, directory, link, loop, endless, empty, sparse, long_header]
+    "spoil",
+    [pipe, directory, link, loop, endless, empty, sparse, long_header, many_tensors, claimed],
 )
 def test_tensors_are_plain_files_in_the_folder(folder, name, spoil):
     spoil(folder / name)
