@@ -107,7 +107,8 @@ class Ground:
             return
         again = forked(commands.run(self.name), place)
         if again.hung:
-            tally.add("rerun hangs", f"{what}: {again.said[-1500:]}")
+            place_of = again.said.find("most recent call first")
+            tally.add("rerun hangs", f"{what}: {again.said[place_of : place_of + 1500]}")
             return
         if again.code:
             refused = "exists and is not empty" in again.said

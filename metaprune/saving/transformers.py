@@ -62,8 +62,9 @@ def _no_bars() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _no_hub() -> Iterator[None]:
-    from huggingface_hub import constants
+    from transformers.utils import hub
 
+    constants = hub.constants  # of huggingface_hub, which transformers brings
     before, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, True
     try:
         yield
