@@ -13,8 +13,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-LIMIT = 90.0
-"""Seconds after which a process counts as hanging."""
+LIMIT = 60.0
+"""Seconds of sleep after which a process counts as hanging; one that waits for a processor is not."""
+MOST = 600.0
+"""Seconds of a processor after which it counts as hanging, too."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,6 @@ def forked(
     work: Callable[[], object],
     place: Path,
     stop: tuple[float, int] | None = None,
-    limit: float = LIMIT,
 ) -> Ended:
     """Run a function in a process of its own.
 
@@ -51,7 +52,6 @@ def forked(
         work: what is done there.
         place: folder in which it works, and whose `terminal.txt` gets what it says.
         stop: seconds after which it gets a signal, and which; None for none.
-        limit: seconds after which it is killed.
     """
     terminal = place.parent / f"{place.name}.terminal"
     sys.stdout.flush()
@@ -60,7 +60,7 @@ def forked(
     if not child:
         _in_child(work, place, terminal)
     due = None if stop is None else started + stop[0]
-    hung, status = False, None
+    hung, status, worked, awake = False, None, 0.0, started
     while status is None:
         found, held = os.waitpid(child, os.WNOHANG)
         if found:
@@ -70,13 +70,28 @@ def forked(
         if due is not None and now >= due:
             os.kill(child, stop[1] if stop is not None else signal.SIGKILL)
             due = None
-        if now - started > limit:
+        if now - awake > 1:
+            work_done, running = _work_of(child)
+            if running or work_done > worked:
+                worked, awake = work_done, now
+        if now - awake > LIMIT or worked > MOST:
             hung = True
+            os.kill(child, signal.SIGUSR1)
+            time.sleep(1)
             os.kill(child, signal.SIGKILL)
         time.sleep(0.002)
     seconds = time.perf_counter() - started
     said = terminal.read_text(errors="replace") if terminal.exists() else ""
     return Ended(os.waitstatus_to_exitcode(status), said, seconds, hung)
+
+
+def _work_of(child: int) -> tuple[float, bool]:
+    """Seconds of a processor that a process has had, and whether it wants one."""
+    try:
+        held = Path(f"/proc/{child}/stat").read_text().rpartition(") ")[2].split()
+    except OSError:  # it has just ended
+        return 0.0, True
+    return (int(held[11]) + int(held[12])) / os.sysconf("SC_CLK_TCK"), held[0] == "R"
 
 
 def _in_child(work: Callable[[], object], place: Path, terminal: Path) -> None:
@@ -88,7 +103,7 @@ def _in_child(work: Callable[[], object], place: Path, terminal: Path) -> None:
         os.dup2(descriptor, 2)
         sys.stdout = sys.stderr = io.TextIOWrapper(io.FileIO(2, "w"), write_through=True)
         os.chdir(place)
-        faulthandler.dump_traceback_later(LIMIT / 2, file=2)  # where it is, if it hangs
+        faulthandler.register(signal.SIGUSR1, file=2)  # says where it is, if it hangs
         work()
         code = 0
     except SystemExit as error:
