@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 LIMIT = 60.0
-"""Seconds of sleep after which a process counts as hanging; one that waits for a processor is not."""
+"""Seconds of sleep after which a process hangs; one that waits for a processor does not."""
 MOST = 600.0
 """Seconds of a processor after which it counts as hanging, too."""
 
