@@ -245,14 +245,15 @@ def build(
         _refuse_foreign(architecture["attention"], content)
         check_counts(content, tensors)
         check_size(lambda: _initial(cls, content, architecture), tensors)
-    with OFFLINE:
-        return _initial(cls, content, architecture)
+    model: nn.Module = _initial(cls, content, architecture)
+    return model
 
 
 def _initial(cls: type[Any], content: Mapping[str, Any], architecture: Mapping[str, Any]) -> Any:
-    config = cls.config_class.from_dict(content)
-    config._attn_implementation = architecture["attention"]
-    return cls(config)
+    with OFFLINE:
+        config = cls.config_class.from_dict(content)
+        config._attn_implementation = architecture["attention"]
+        return cls(config)
 
 
 def _class(name: Any) -> type[Any]:

@@ -84,6 +84,25 @@ def test_pickles_beside_the_tensors_are_not_read(folders, tmp_path):
     assert not RAN
 
 
+@pytest.mark.parametrize("kind", ["plain", "transformers"])
+def test_the_hub_is_switched_off_while_a_folder_is_opened(folders, kind, monkeypatch):
+    from huggingface_hub import constants
+    from transformers import LlamaForCausalLM
+
+    seen, make = [], LlamaForCausalLM.__init__
+
+    def made(self, *args, **kwargs):
+        seen.append(constants.HF_HUB_OFFLINE)
+        make(self, *args, **kwargs)
+
+    monkeypatch.setattr(LlamaForCausalLM, "__init__", made)
+    before = constants.HF_HUB_OFFLINE
+    metaprune.load(folders / kind)
+    assert len(seen) == 2  # once without memory
+    assert all(seen)
+    assert constants.HF_HUB_OFFLINE is before
+
+
 def pipe(path):
     path.unlink()
     os.mkfifo(path)
