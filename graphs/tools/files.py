@@ -99,7 +99,11 @@ def write_safetensors(
     digests[""] = digest(*chain(*sorted(said.items())))
     with whole_file(path) as temporary:
         try:
-            save_file(dict(tensors), temporary, metadata={**said, _DIGESTS: json.dumps(digests)})
+            save_file(
+                dict(tensors),
+                temporary,
+                metadata={**said, _DIGESTS: json.dumps(digests, sort_keys=True)},
+            )
         except SafetensorError as error:  # it has the number of the error in its text alone
             full = re.search(r"os error (\d+)", str(error))
             number = int(full[1]) if full else errno.EIO
