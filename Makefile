@@ -3,6 +3,8 @@
 
 PYTHON ?= python3
 JOBS   ?= 2
+KILLS  ?= 200
+MUTATIONS ?= 5000
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.installed
@@ -11,7 +13,7 @@ READY  := $(VENV)/.installed
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint types docs bench clean
+.PHONY: help setup demo test test-slow lint types docs faults bench clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -45,6 +47,9 @@ types: $(READY) ## static types
 docs: $(READY) ## the documentation: pages from the records of what was measured, then the site (site/index.html)
 	$(BIN)/python -m benchmarks.pages
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+faults: $(READY) ## kills, full disks, damaged files, counted (hours; KILLS=20 MUTATIONS=500 for less)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.faults --kills $(KILLS) --mutations $(MUTATIONS)
 
 bench: $(READY) ## benchmarks, results on the screen
 	$(BIN)/python benchmarks/metanet_speed.py

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.expected_loss.cells import Records
-from benchmarks.pages import architectures, expected_loss, records, targets, tradeoffs
+from benchmarks.pages import architectures, expected_loss, faults, records, targets, tradeoffs
 from graphs.tools.files import write_text
 
 
@@ -47,6 +47,11 @@ def _targets(path: Path) -> None:
     write_text(path, targets.page([json.loads(line) for line in lines]))
 
 
+def _faults(path: Path) -> None:
+    lines = records.FAULTS.read_text(encoding="utf-8").splitlines()
+    write_text(path, faults.page([json.loads(line) for line in lines]))
+
+
 def _expected_loss(path: Path) -> None:
     write_text(path, expected_loss.page(records.EXPECTED_LOSS))
 
@@ -73,6 +78,12 @@ PAGES = (
         (records.TARGETS,),
         "python -m benchmarks.targets",
         _targets,
+    ),
+    Page(
+        records.DOCS / "reliability.md",
+        (records.FAULTS,),
+        "python -m benchmarks.faults",
+        _faults,
     ),
     Page(
         records.DOCS / "results.svg",

@@ -19,3 +19,6 @@ RESNETS = EXPECTED_LOSS / "resnets.jsonl"
 
 TARGETS = RECORDS / "targets.jsonl"
 """Rows of `benchmarks.targets`."""
+
+FAULTS = RECORDS / "faults.jsonl"
+"""Rows of `benchmarks.faults`."""

@@ -21,7 +21,7 @@ from graphs.calls.recording import exporting
 from graphs.calls.running import Inputs, evaluation, outputs
 from graphs.errors import TraceError
 from graphs.program import widening
-from graphs.program.guards import put_guards, put_traced_sizes
+from graphs.program.guards import put_traced_sizes
 from graphs.program.module import ExportedModule, exported_module
 from graphs.program.program import rewritten
 from graphs.relate.structure import Structure
@@ -219,10 +219,14 @@ def graph_model(net: Structure, *, widen: bool = False) -> nn.Module:
 def _exported(net: Structure, graph: Any, tensors: Mapping[str, torch.Tensor]) -> ExportedModule:
     source = net.source
     constants = net.program.constants
-    if net.program.guards is not None:
-        put_guards(graph, net.program.guards)
     module = exported_module(
-        graph, tensors, source.parameters, source.buffers, source.aliases, constants
+        graph,
+        tensors,
+        source.parameters,
+        source.buffers,
+        source.aliases,
+        constants,
+        net.program.guards,
     )
     return module.train(source.model.training)
 

@@ -11,6 +11,7 @@ import torch
 from torch import fx, nn
 from torch.utils import _pytree as pytree
 
+from graphs.program.guards import put_guards
 from graphs.rules.registry import known_of
 from graphs.tools.switches import Switch
 
@@ -87,6 +88,7 @@ def exported_module(
     buffers: Mapping[str, bool],
     aliases: Mapping[str, str],
     constants: Mapping[str, torch.Tensor | nn.Module],
+    guards: nn.Module | None = None,
 ) -> ExportedModule:
     """A module that runs `graph` over `tensors`.
 
@@ -97,6 +99,7 @@ def exported_module(
         buffers: name → persistent, for the others.
         aliases: state-dict name → name in `tensors`; tied ones become one parameter.
         constants: name → what else the graph reads; graphs that it runs among them.
+        guards: what is asked of the sizes of inputs; becomes calls of the graph.
     """
     root = nn.Module()
     made: dict[str, torch.Tensor] = {}
@@ -114,6 +117,8 @@ def exported_module(
             owner.add_module(leaf, value)
         else:
             owner.register_buffer(leaf, value.detach().clone(), persistent=False)
+    if guards is not None:
+        put_guards(graph, guards)
     module = ExportedModule(root, graph)
     for name, child in root.named_children():
         module.add_module(name, child)

@@ -19,6 +19,8 @@ from typing import Any
 
 MOST = 32 << 20
 """Bytes of the largest text that is read."""
+INSIDE = 1_000_000
+"""Lists and mappings of the largest JSON text: making many takes far longer than their bytes do."""
 SHOWN = 400
 """Characters of what went wrong that are shown."""
 
@@ -110,8 +112,11 @@ def parse_json(text: str) -> Any:
     """The value that a JSON text says.
 
     Raises:
-        ValueError: it is none, says a key twice, is nested too deeply, or holds half a character.
+        ValueError: it is none, says a key twice, is nested too deeply, holds half a character or
+            too many lists.
     """
+    if text.count("[") + text.count("{") > INSIDE:
+        raise ValueError(f"it holds more than {INSIDE:,} lists and mappings")
     try:
         found = json.loads(text, object_pairs_hook=_once)
         if "\\ud" in text.lower():

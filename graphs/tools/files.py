@@ -35,8 +35,12 @@ except ImportError:  # no POSIX: what killed processes leave there stays
 
 UNFINISHED = ".unfinished"
 """Ending of the names of folders in which something is being made."""
+MOST_TENSORS = 1 << 16
+"""Tensors in a file."""
 LONGEST = 80
 """Characters of a target's name in them."""
+_JSON = "json"
+"""Metadata: the JSON value of `write_tensors`."""
 _PAIRS = "complex128"
 """Metadata: names of tensors that are written as pairs of real numbers."""
 _DIGESTS = "digests"
@@ -73,7 +77,7 @@ def write_tensors(
     Tensors that share memory (tied weights) must be given once.
     """
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    said = {"json": json.dumps(metadata)}
+    said = {_JSON: json.dumps(metadata)}
     pairs = [name for name, tensor in plain.items() if tensor.dtype == torch.complex128]
     if pairs:  # safetensors knows complex numbers in single precision only
         plain |= {name: torch.view_as_real(plain[name]) for name in pairs}
@@ -95,7 +99,11 @@ def write_safetensors(
     digests[""] = digest(*chain(*sorted(said.items())))
     with whole_file(path) as temporary:
         try:
-            save_file(dict(tensors), temporary, metadata={**said, _DIGESTS: json.dumps(digests)})
+            save_file(
+                dict(tensors),
+                temporary,
+                metadata={**said, _DIGESTS: json.dumps(digests, sort_keys=True)},
+            )
         except SafetensorError as error:  # it has the number of the error in its text alone
             full = re.search(r"os error (\d+)", str(error))
             number = int(full[1]) if full else errno.EIO
@@ -129,10 +137,12 @@ def read_tensors(
         FileError: it is damaged, and in which tensor; or it is no plain file, or elsewhere.
     """
     tensors, said = read_safetensors(path, below)
+    if _JSON in said and not said.keys() <= {_JSON, _PAIRS, _DIGESTS}:
+        raise FileError(f"{str(path)!r} is damaged: its header was changed; {FETCH}")
     with told(path, FETCH):
         for name in parse_json(said.get(_PAIRS, "[]")):
             tensors[name] = torch.view_as_complex(tensors[name])
-        return tensors, parse_json(said.get("json", "null"))
+        return tensors, parse_json(said.get(_JSON, "null"))
 
 
 def read_safetensors(
@@ -153,7 +163,10 @@ def read_safetensors(
         if header > MOST:
             raise ValueError(f"its header would have {header:,} bytes")
         with safe_open(path, framework="pt") as opened:
-            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+            names = list(opened.keys())
+            if len(names) > MOST_TENSORS:
+                raise ValueError(f"it has {len(names):,} tensors, and {MOST_TENSORS:,} is the most")
+            tensors = {name: opened.get_tensor(name) for name in names}
             said = dict(opened.metadata() or {})
         check_digests(path, tensors, said)
     return tensors, said

@@ -108,8 +108,8 @@ def _read(
     """A calibration of whatever has batches, and example inputs of its first one."""
     if isinstance(source, Calibration | Data):
         whole = Calibration.from_data(source, seed=seed) if isinstance(source, Data) else source
-        kept = without_padding(filled(whole.batches))
-        moved = replace(whole, batches=[move(batch) for batch in kept])
+        held = filled(list(without_padding(filled(whole.batches))))
+        moved = replace(whole, batches=[move(batch) for batch in held])
         few = _few(moved.model_inputs[0])
         return Given(few, moved.fitting(model, few))
     one = hasattr(source, "items") and not _splits(source)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from importlib import import_module
@@ -77,6 +78,22 @@ def main(argv: Sequence[str] | None = None) -> None:
         argv: arguments after the program's name; those of the process when None.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    own = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, _stop) if own else None
+    try:
+        _command(arguments)
+    except KeyboardInterrupt as error:
+        word, code = ("stopped", 143) if isinstance(error, Stopped) else ("interrupted", 130)
+        name = " ".join(["metaprune", *arguments[:1]])
+        sys.stderr.write(f"{name}: {word}; nothing is half-written{_again(arguments)}\n")
+        raise SystemExit(code) from None
+    finally:
+        if own:
+            signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+
+
+def _command(arguments: list[str]) -> None:
+    """What the arguments ask for; leaves by SystemExit where that fails."""
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         sys.stdout.write(help_text() + "\n")
         return
@@ -195,13 +212,7 @@ def _run(command: str, overrides: list[str], modules: Sequence[str] = ()) -> Non
         overrides = [*overrides, sweep.naming(fixed_names(overrides))]
     sys.argv = [f"metaprune {command}", *overrides]
     start = hydra.main(version_base="1.3", config_path=str(CONF), config_name=command)
-    signal.signal(signal.SIGTERM, _stop)
-    try:
-        start(_guarded(command, modules))()
-    except KeyboardInterrupt as error:
-        word, code = ("stopped", 143) if isinstance(error, Stopped) else ("interrupted", 130)
-        sys.stderr.write(f"metaprune {command}: {word}; nothing is half-written{_again(command)}\n")
-        raise SystemExit(code) from None
+    start(_guarded(command, modules))()
 
 
 class Stopped(KeyboardInterrupt):
@@ -216,11 +227,11 @@ FOLDERS: list[str] = []
 """Folders of the runs of this process."""
 
 
-def _again(command: str) -> str:
+def _again(arguments: Sequence[str]) -> str:
     """How an interrupted command continues, as the end of a sentence."""
-    if command in CONTINUE:
+    if set(arguments[:1]) & set(CONTINUE):
         return ", and the same command continues"
-    if command == "prune" and FOLDERS:
+    if arguments[:1] == ["prune"] and FOLDERS:
         return f", and the same command continues with hydra.run.dir='{FOLDERS[-1]}'"
     return ""
 

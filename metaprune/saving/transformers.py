@@ -63,8 +63,9 @@ def _no_bars() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _no_hub() -> Iterator[None]:
-    from huggingface_hub import constants
+    from transformers.utils import hub
 
+    constants = hub.constants  # of huggingface_hub, which transformers brings
     before, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, True
     try:
         yield
@@ -226,14 +227,15 @@ def build(
         _refuse_foreign(architecture["attention"], content)
         check_counts(content, tensors)
         check_size(lambda: _initial(cls, content, architecture), tensors)
-    with OFFLINE:
-        return _initial(cls, content, architecture)
+    model: nn.Module = _initial(cls, content, architecture)
+    return model
 
 
 def _initial(cls: type[Any], content: Mapping[str, Any], architecture: Mapping[str, Any]) -> Any:
-    config = cls.config_class.from_dict(content)
-    config._attn_implementation = architecture["attention"]
-    return cls(config)
+    with OFFLINE:
+        config = cls.config_class.from_dict(content)
+        config._attn_implementation = architecture["attention"]
+        return cls(config)
 
 
 def _class(name: Any) -> type[Any]:

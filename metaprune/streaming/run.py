@@ -21,7 +21,6 @@ from graphs.calls.running import quiet_evaluation
 from graphs.tools.digests import digest, tensors_digest
 from graphs.tools.documents import read_json, read_text
 from graphs.tools.files import read_tensors, refuse_filled, write_tensors, write_text
-from metaprune.calibration.checking import known, vocabulary
 from metaprune.calibration.reading import Forward
 from metaprune.ignoring import spared
 from metaprune.results.provenance import machine, versions
@@ -126,18 +125,14 @@ class Run:
         """Batches as arguments of the model.
 
         Raises:
-            ValueError: what are inputs cannot be told, or they hold tokens that the model does not
-                know; names the batch.
+            ValueError: what are inputs cannot be told; names the batch.
         """
-        forward, words = Forward.of(self.skeleton.model), vocabulary(self.skeleton.model)
-        found = []
+        forward, found = Forward.of(self.skeleton.model), []
         for number, batch in enumerate(batches, start=1):
             try:  # tuples are arguments; lists are what loaders give, inputs and labels
-                read = forward.read(batch).inputs if isinstance(batch, list) else batch
+                found.append(forward.read(batch).inputs if isinstance(batch, list) else batch)
             except ValueError as error:
                 raise ValueError(f"batch {number} of the calibration: {error}") from error
-            known(words, read, number)
-            found.append(read)
         return found
 
     def _begun(self) -> str:

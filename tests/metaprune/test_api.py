@@ -233,7 +233,7 @@ def test_every_training_of_a_list_has_checkpoints_of_its_own(tmp_path):
         for name, value in plain.model.state_dict().items():
             assert torch.equal(kept.model.state_dict()[name], value)
     folders = {path.name for path in tmp_path.iterdir() if path.is_dir()}
-    assert folders == {"01-finetune", "02-distil"}
+    assert folders == {"01-finetune", "02-distil", "step-01"}
 
 
 @pytest.mark.parametrize(

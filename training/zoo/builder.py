@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import multiprocessing
 
+from graphs.tools.files import sweep
 from training.config import from_mapping
 from training.data.core import Data
 from training.data.registry import load_settings
@@ -22,7 +23,7 @@ from training.fitting.fit import fit
 from training.fitting.settings import FitConfig
 from training.fitting.tracking import log, within
 from training.store import CHECKPOINT
-from training.zoo.members import Member, load_member, save_member
+from training.zoo.members import METRICS, Member, load_member, save_member
 from training.zoo.registry import FAMILIES, Spec, build, families, sample
 
 HELD_OUT_SEEDS = 1_000_000  # seeds of held-out members start here, so the two never meet
@@ -99,8 +100,11 @@ def fit_settings(config: ZooConfig, spec: Spec) -> FitConfig:
 
 def train_member(folder: Path, spec: Spec, data: Data, config: ZooConfig) -> Member:
     """Train one member, or return it if its folder is complete; an interrupted one resumes."""
-    if (folder / "metrics.json").is_file():
-        return load_member(folder)
+    if (folder / METRICS).is_file():
+        member = load_member(folder)
+        (folder / CHECKPOINT).unlink(missing_ok=True)  # of a process that was killed just then
+        sweep(folder)
+        return member
     fit_config = fit_settings(config, spec)
     started = time.perf_counter()
     model = build(spec)

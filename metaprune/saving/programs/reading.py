@@ -20,7 +20,7 @@ from metaprune.saving.programs.arguments import read, read_spec
 from metaprune.saving.programs.operators import operator_named
 from metaprune.saving.programs.writing import FORMAT
 
-MOST_NODES = 100_000
+MOST_NODES = 20_000
 DEEPEST = 8
 """Most graphs inside of one another."""
 NAME = re.compile(r"[\w\-]+(\.[\w\-]+)*", re.ASCII)

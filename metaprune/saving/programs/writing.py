@@ -39,9 +39,8 @@ def write_program(
     Raises:
         ValueError: it cannot be exported, or its graph is more than data.
     """
-    module = flat(exported(model, example_inputs))
-    guards = guards_of(module)
-    if guards is not None:
+    module: Any = flat(exported(model, example_inputs))
+    if (guards := guards_of(module)) is not None:
         put_guards(module.graph, guards)
     names = Names(module)
     constants = {

@@ -12,60 +12,21 @@ import time
 import pytest
 import torch
 from safetensors.torch import save_file
-from torch import nn
 
 import metaprune
 from graphs.tools.digests import file_digest
 from graphs.tools.documents import FileError
-from metaprune.saving.folder import sealed
+from tests.metaprune.saving.attacks import Anonymous, attacks, change, put, write_folders
 
-FAMILY = {
-    "source": "family", "family": "mlp", "shape": [1, 4, 4], "outputs": 3,
-    "options": {"widths": [12, 8], "act": "relu", "norm": "none"},
-}  # fmt: skip
+ATTACKS = attacks()
+
 RAN: list[str] = []
-
-
-class Anonymous(nn.Module):
-    """A class that nothing can import again."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.second = nn.Linear(6, 8), nn.Linear(8, 2)
-
-    def forward(self, x):
-        return self.second(self.first(x).relu())
-
-
-def llama():
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    torch.manual_seed(0)
-    return LlamaForCausalLM(
-        LlamaConfig(
-            hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=4,
-            num_key_value_heads=2, vocab_size=32, use_cache=False,
-        )
-    ).eval()  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     """One folder of every kind."""
-    from training import sources
-
-    here = tmp_path_factory.mktemp("folders")
-    torch.manual_seed(0)
-    ids = {"input_ids": torch.arange(12).reshape(2, 6)}
-    options = {"target": {"params": "70%"}, "metanet": None}
-    result = metaprune.prune(Anonymous().eval(), (torch.randn(2, 6),), **options)
-    result.save(here / "exported")
-    model = sources.load(**FAMILY)
-    result = metaprune.prune(model, (torch.randn(2, 1, 4, 4),), **options)
-    result.save(here / "source", source=FAMILY)
-    metaprune.prune(llama(), ids, **options).save(here / "transformers")
-    metaprune.prune(llama(), ids, pattern="2:4", metanet=None).save(here / "plain")
-    return here
+    return write_folders(tmp_path_factory.mktemp("folders"))
 
 
 @pytest.fixture
@@ -89,19 +50,6 @@ def offline(monkeypatch):
     assert not RAN
 
 
-def change(folder, name, edit):
-    """Edit a JSON file of a folder, as its author would: with the digests that belong to it."""
-    content = json.loads((folder / name).read_text())
-    edit(content)
-    how = json.loads((folder / "metaprune.json").read_text())
-    if name == "metaprune.json":
-        how = content
-    else:
-        (folder / name).write_text(json.dumps(content))
-        how["files"][name] = file_digest(folder / name)
-    (folder / "metaprune.json").write_text(json.dumps(sealed(how)))
-
-
 def refused(folder, match=None, **options):
     started = time.perf_counter()
     with pytest.raises((FileError, FileNotFoundError), match=match) as caught:
@@ -110,146 +58,14 @@ def refused(folder, match=None, **options):
     assert str(folder) in str(caught.value)
 
 
-def node(place, *entry):
-    return lambda content: content["graph"]["nodes"].__setitem__(place, list(entry))
-
-
-def put(path, value):
-    """An edit that sets one value, named by its keys."""
-    *keys, last = path
-
-    def edit(content):
-        for key in keys:
-            content = content[key]
-        content[last] = value
-
-    return edit
-
-
-GRAPHS = {
-    "file": node(6, "call", "aten.from_file.default", ["/etc/passwd"]),
-    "saved": node(6, "call", "aten.save.default", [{"node": 5}, "/tmp/written"]),
-    "memory": node(6, "call", "aten.set_.source_Tensor", [{"node": 5}, {"node": 4}]),
-    "python": node(6, "call", "os.system", ["id"]),
-    "builtin": node(6, "call", "builtins.eval", ["1"]),
-    "attribute": node(6, "call", "aten.relu.__class__", [{"node": 5}]),
-    "dunder": node(6, "call", "aten.__class__.default", [{"node": 5}]),
-    "packages": node(6, "call", "load_library.x.y", ["/tmp/x.so"]),
-    "printed": node(6, "call", "higher_order.print", ["{}", {}]),
-    "no name": node(6, "call", ["aten.relu.default"], [{"node": 5}]),
-    "later": node(6, "call", "aten.relu.default", [{"node": 99}]),
-    "negative": node(6, "call", "aten.relu.default", [{"node": -1}]),
-    "number": node(6, "call", "aten.relu.default", [{"node": True}]),
-    "deep": node(6, "call", "aten.relu.default", json.loads("[" * 900 + "]" * 900)),
-    "keyword": node(6, "call", "aten.relu.default", [], {"dict": {"x=__import__('os')": 1}}),
-    "dtype": node(6, "call", "aten.relu.default", [{"dtype": "float32 or exit()"}]),
-    "method": node(6, "call_method", "__reduce__", []),
-    "tensor": node(0, "tensor", "__init__.__globals__"),
-    "graph": node(0, "graph", "first"),
-    "input": node(4, "input", "x, y=__import__('os').system('id')"),
-    "self": node(4, "input", "self"),
-    "names": put(["names"], ["x=print(1)"]),
-    "two names": put(["names"], ["x", "x"]),
-    "no names": put(["names"], []),
-    "alias": put(["aliases", 'first"); import os; ("weight'], "first.weight"),
-    "taken": put(["aliases", "forward.weight"], "first.weight"),
-    "dotted": put(["aliases", "__class__.weight"], "first.weight"),
-    "word": put(["aliases", "lambda.weight"], "first.weight"),
-    "missing": put(["aliases", "third.weight"], "third.weight"),
-    "constant": put(["constants"], ["nowhere"]),
-    "object": put(["outputs"], {"object": ["builtins.object", None, ["*"]]}),
-    "default": put(["outputs"], {"object": ["collections.defaultdict", ["os", []], ["*"]]}),
-    "module": put(["outputs"], {"object": ["transformers.modeling_outputs.x", [], ["*"]]}),
-    "keys": put(["inputs"], {"tuple": [{"tuple": []}, {"dict": {"x': exit()}, 'y": "*"}}]}),
-    "spec": put(["inputs"], json.loads('{"tuple":[' * 300 + '"*"' + "]}" * 300)),
-    "two outputs": put(["outputs"], {"tuple": ["*", "*"]}),
-    "empty": put(["graph", "nodes"], []),
-    "no graph": put(["graph"], None),
-    "format": put(["format"], 99),
-    "list": put(["aliases"], ["first.weight"]),
-    "inner": put(["graph", "graphs"], {"a.b": {"nodes": [["output", None]], "graphs": {}}}),
-}
-
-
-@pytest.mark.parametrize("folder", ["exported"], indirect=True)
-@pytest.mark.parametrize("edit", GRAPHS.values(), ids=GRAPHS)
-def test_graphs_call_nothing_but_what_is_in_the_table(folder, edit):
-    change(folder, "program.json", edit)
+@pytest.mark.parametrize(
+    ("folder", "name", "edit"), ATTACKS.values(), ids=ATTACKS, indirect=["folder"]
+)
+def test_what_a_folder_names_is_in_tables_and_no_larger_than_its_tensors(folder, name, edit):
+    change(folder, name, edit)
     refused(folder)
-    refused(folder, trust=True)  # code is not run where it is trusted either: there is none
-
-
-WIDTHS = ["dense", "architecture", "source", "options", "widths"]
-HOWS = {
-    "huge width": ("source", WIDTHS, [10**9]),
-    "huge input": ("source", ["dense", "architecture", "source", "shape"], [10**6, 10**6, 10**6]),
-    "many layers": ("source", WIDTHS, [4] * 10**6),
-    "no family": ("source", ["dense", "architecture", "source", "family"], "os"),
-    "checkpoint": ("source", ["dense", "architecture", "source", "path"], "/etc/passwd"),
-    "negative": ("source", ["dense", "architecture", "source", "outputs"], -3),
-    "text": ("source", ["dense", "architecture", "source", "outputs"], "3; import os"),
-    "kind": ("source", ["kind"], "pickle"),
-    "other kind": ("source", ["kind"], "transformers"),
-    "no example": ("source", ["example"], None),
-    "other example": ("source", ["example"], {"args": [{"tensor": "nowhere"}], "kwargs": {}}),
-    "nested example": (
-        "source", ["example"],
-        {"args": [json.loads('{"list":[' * 200 + '{"value":1}' + "]}" * 200)], "kwargs": {}},
-    ),
-    "masked": ("source", ["masked"], ["__class__"]),
-    "format": ("source", ["format"], 2),
-    "buffer": ("source", ["unsaved"], {"x": "float32; exit()"}),
-    "class": ("transformers", ["dense", "architecture", "class"], "pipeline"),
-    "no class": ("transformers", ["dense", "architecture", "class"], "AutoModel"),
-    "library": ("transformers", ["dense", "architecture", "class"], "os"),
-    "attention": ("transformers", ["dense", "architecture", "attention"], "evil/kernels"),
-    "code": (
-        "transformers", ["dense", "architecture", "config", "auto_map"],
-        {"AutoModel": "evil/repository--modeling.Model"},
-    ),
-    "code inside": (
-        "transformers", ["dense", "architecture", "config", "text_config"],
-        {"auto_map": {"AutoModel": "evil/repository--modeling.Model"}},
-    ),
-    "quantizer": (
-        "transformers", ["dense", "architecture", "config", "quantization_config"],
-        {"quant_method": "hqq"},
-    ),
-    "wide": ("transformers", ["dense", "architecture", "config", "hidden_size"], 2**20),
-    "deep": ("transformers", ["dense", "architecture", "config", "num_hidden_layers"], 10**8),
-    "words": ("transformers", ["dense", "architecture", "config", "vocab_size"], 10**11),
-    "rope": ("transformers", ["dense", "architecture", "config", "head_dim"], 2**31),
-    "heads": ("transformers", ["dense", "architecture", "config", "num_attention_heads"], 0),
-    "activation": ("transformers", ["dense", "architecture", "config", "hidden_act"], "__import__"),
-    "config": ("transformers", ["dense", "architecture", "config"], []),
-    "plain class": ("plain", ["dense", "architecture", "class"], "GPT2LMHeadModel"),
-    "plain attention": ("plain", ["dense", "architecture", "attention"], "evil/kernels:x"),
-    "no architecture": ("plain", ["dense", "architecture"], None),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize(("folder", "path", "value"), HOWS.values(), ids=HOWS, indirect=["folder"])
-def test_what_a_folder_names_is_looked_up_in_tables_and_is_no_larger_than_its_tensors(
-    folder, path, value
-):
-    change(folder, "metaprune.json", put(path, value))
-    refused(folder)
-
-
-CONFIGS = {
-    "deep": {"num_hidden_layers": 10**7},
-    "wide": {"intermediate_size": 10**9},
-    "code": {"auto_map": {"AutoConfig": "evil/repository--config.Config"}},
-    "quantizer": {"quantization_config": {"quant_method": "awq"}},
-    "one layer more": {"num_hidden_layers": 3},
-}
-
-
-@pytest.mark.parametrize("folder", ["plain"], indirect=True)
-@pytest.mark.parametrize("fields", CONFIGS.values(), ids=CONFIGS)
-def test_configurations_of_transformers_are_compared_with_the_tensors(folder, fields):
-    change(folder, "config.json", lambda content: content.update(fields))
-    refused(folder)
+    if name == "program.json":
+        refused(folder, trust=True)  # nothing is run where it is trusted either: there is none
 
 
 def test_pickles_beside_the_tensors_are_not_read(folders, tmp_path):
@@ -266,6 +82,25 @@ def test_pickles_beside_the_tensors_are_not_read(folders, tmp_path):
     torch.save(Evil(), folder / "model.safetensors")
     refused(folder)
     assert not RAN
+
+
+@pytest.mark.parametrize("kind", ["plain", "transformers"])
+def test_the_hub_is_switched_off_while_a_folder_is_opened(folders, kind, monkeypatch):
+    from huggingface_hub import constants
+    from transformers import LlamaForCausalLM
+
+    seen, make = [], LlamaForCausalLM.__init__
+
+    def made(self, *args, **kwargs):
+        seen.append(constants.HF_HUB_OFFLINE)
+        make(self, *args, **kwargs)
+
+    monkeypatch.setattr(LlamaForCausalLM, "__init__", made)
+    before = constants.HF_HUB_OFFLINE
+    metaprune.load(folders / kind)
+    assert len(seen) == 2  # once without memory
+    assert all(seen)
+    assert constants.HF_HUB_OFFLINE is before
 
 
 def pipe(path):
@@ -301,6 +136,17 @@ def long_header(path):
     path.write_bytes((2**62).to_bytes(8, "little") + b"{}")
 
 
+def many_tensors(path):
+    entry = {"dtype": "F32", "shape": [2**40, 0], "data_offsets": [0, 0]}
+    header = json.dumps({f"t{i}": entry for i in range(2**16 + 1)}).encode()
+    path.write_bytes(len(header).to_bytes(8, "little") + header)
+
+
+def claimed(path):
+    header = b'{"a": {"dtype": "F32", "shape": [4611686018427387904, 4], "data_offsets": [0, 4]}}'
+    path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
+
+
 def sparse(path):
     path.unlink()
     with path.open("wb") as file:
@@ -309,6 +155,10 @@ def sparse(path):
 
 def nested(path):
     path.write_text("[" * 10**6)
+
+
+def many_lists(path):
+    path.write_text("[" + "[]," * (10**6 + 1) + "[]]")
 
 
 def twice(path):
@@ -324,11 +174,27 @@ def other_letters(path):
     path.write_bytes(path.read_text().encode("utf-16"))
 
 
+PLACES = (pipe, directory, link, loop, endless, empty, sparse)
+
+
 @pytest.mark.parametrize("folder", ["exported"], indirect=True)
 @pytest.mark.parametrize("name", ["metaprune.json", "plan.json", "program.json"])
 @pytest.mark.parametrize(
     "spoil",
-    [pipe, directory, link, loop, endless, empty, sparse, nested, twice, half, other_letters],
+    [
+        pipe,
+        directory,
+        link,
+        loop,
+        endless,
+        empty,
+        sparse,
+        nested,
+        many_lists,
+        twice,
+        half,
+        other_letters,
+    ],
 )
 def test_texts_are_plain_files_in_the_folder(folder, name, spoil):
     spoil(folder / name)
@@ -338,7 +204,8 @@ def test_texts_are_plain_files_in_the_folder(folder, name, spoil):
 @pytest.mark.parametrize("folder", ["exported"], indirect=True)
 @pytest.mark.parametrize("name", ["model.safetensors"])
 @pytest.mark.parametrize(
-    "spoil", [pipe, directory, link, loop, endless, empty, sparse, long_header]
+    "spoil",
+    [pipe, directory, link, loop, endless, empty, sparse, long_header, many_tensors, claimed],
 )
 def test_tensors_are_plain_files_in_the_folder(folder, name, spoil):
     spoil(folder / name)
