@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -82,6 +82,58 @@ def resized(inputs: Inputs, batch: int) -> Inputs:
 
     found: Inputs = pytree.tree_map_only(torch.Tensor, other, inputs)
     return found
+
+
+def other_sizes(inputs: Inputs, batch: int) -> Iterator[tuple[int, Inputs]]:
+    """The inputs with other sizes: of examples, and of every size that their other dimensions have.
+
+    Dimensions of one size change together (height and width, tokens and their mask); entries are
+    those that were there, over and over.
+
+    Args:
+        inputs: as traced.
+        batch: number of examples in them.
+
+    Yields:
+        The size that is another one, and the inputs.
+    """
+    tensors = [v for v in pytree.tree_leaves(inputs) if isinstance(v, torch.Tensor)]
+    examples = any(v.dim() and v.shape[0] == batch for v in tensors)
+    sizes = dict.fromkeys(n for v in tensors for n in _apart(v, batch) if n > 1)
+    for old, dims in ((batch, _examples), *((n, _others) for n in sizes)):
+        wanted = (1, batch + 1) if dims is _examples else (old - 1, old + 1, 2 * old)
+        if dims is _examples and not examples:
+            continue
+        for new in wanted:
+            if new != old:
+                yield old, _resized(inputs, dims, old, new, batch)
+
+
+def _resized(inputs: Inputs, dims: Callable[..., range], old: int, new: int, batch: int) -> Inputs:
+    def other(value: torch.Tensor) -> torch.Tensor:
+        for dim in dims(value, batch):
+            if value.shape[dim] == old:
+                index = torch.arange(new, device=value.device) % old
+                value = value.index_select(dim, index)
+        return value
+
+    found: Inputs = pytree.tree_map_only(torch.Tensor, other, inputs)
+    return found
+
+
+def _examples(value: torch.Tensor, batch: int) -> range:
+    """The dimension of examples, where a tensor has it."""
+    return range(int(value.dim() > 0 and value.shape[0] == batch))
+
+
+def _others(value: torch.Tensor, batch: int) -> range:
+    """All other dimensions."""
+    return range(len(_examples(value, batch)), value.dim())
+
+
+def _apart(value: torch.Tensor, batch: int) -> list[int]:
+    """Sizes of the dimensions that are none of examples."""
+    return [value.shape[dim] for dim in _others(value, batch)]
 
 
 def informative(found: list[torch.Tensor] | Exception) -> bool:

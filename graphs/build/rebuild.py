@@ -21,7 +21,8 @@ from graphs.calls.recording import exporting
 from graphs.calls.running import Inputs, evaluation, outputs
 from graphs.errors import TraceError
 from graphs.program import widening
-from graphs.program.module import ExportedModule, exported_module, insist_on_batch
+from graphs.program.guards import put_traced_sizes
+from graphs.program.module import ExportedModule, exported_module
 from graphs.program.program import rewritten
 from graphs.relate.structure import Structure
 from graphs.relate.trace import reopened, structure_of
@@ -140,12 +141,13 @@ def _compared(net: Structure, own: nn.Module, search: Search) -> Rebuilt:
         search.failure = RebuildError("it takes another number of examples no more")
         found = None
     if found is None:
-        wider = _any_size(net, graph, (probe, example))
-        note = _why(net, search.failure, wider is not None)
+        wider, problem = _any_size(net, graph, (probe, example)), ""
+        model = wider or graph
         if wider is None and recorded:
-            wider, problem = _any_batch(net)
-            note += problem
-        found = Rebuilt(wider or graph, notes=(note,))
+            model, problem = _any_batch(net)
+        fixed = not _runs_like(model, net.source.model, other)
+        note = _why(net, search.failure, wider is not None, fixed, problem)
+        found = Rebuilt(model, notes=(note,))
     tried = found.model is own and probe is example
     last = None if tried else outputs(found.model, example)
     if isinstance(last, Exception):
@@ -292,28 +294,37 @@ def _any_size(net: Structure, graph: nn.Module, probes: Sequence[Inputs]) -> Exp
 
 
 def _any_batch(net: Structure) -> tuple[ExportedModule, str]:
-    """The program traced again with the number of examples open; as it is where that fails."""
-    problem = f" Except that it takes {net.program.batch} examples only"
+    """The program traced again with the number of examples open; as it is, and why, where that
+    fails.
+    """
     try:
         again = reopened(net)
     except TraceError as error:
-        return insist_on_batch(_program_over(net, _real(net))), f"{problem}: {_line(error)}."
+        return _of_traced_sizes(net), _line(error)
     if any(again.tensors[name].dims != t.dims for name, t in net.tensors.items()):
-        static = insist_on_batch(_program_over(net, _real(net)))
-        return static, f"{problem}, because torch.export finds other axes."
+        return _of_traced_sizes(net), "torch.export finds other axes"
     return _program_over(replace(net, program=again.program), _real(net)), ""
 
 
-def _why(net: Structure, failure: Exception | None, wider: bool) -> str:
-    sizes = (
-        "It takes inputs of the sizes that the model allows"
-        if wider
-        else "It takes any number of examples, and otherwise inputs of the sizes it was traced with"
-    )
+def _of_traced_sizes(net: Structure) -> ExportedModule:
+    """The recorded program: constants of the traced sizes are in its calls, and some operators
+    read past the end of what is too short instead of raising.
+    """
+    module = _program_over(net, _real(net))
+    put_traced_sizes(module.graph)
+    module.recompile()
+    return module
+
+
+def _why(net: Structure, failure: Exception | None, wider: bool, fixed: bool, problem: str) -> str:
+    examples = "any number of examples"
+    if fixed:
+        examples = f"{net.program.batch} examples only" + (f" ({problem})" if problem else "")
+    sizes = "of the sizes that the model allows" if wider else "of the sizes it was traced with"
     name = type(net.source.model).__name__
     return (
         f"The result is the exported graph, because the forward of {name} does not fit the new "
-        f"shapes ({_line(failure)}). {sizes}."
+        f"shapes ({_line(failure)}). It takes {examples}, and inputs {sizes}; it refuses others."
     )
 
 

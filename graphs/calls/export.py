@@ -6,6 +6,7 @@ import contextlib
 import io
 import logging
 import operator
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,6 +22,7 @@ from graphs.calls.recording import Recorded, record, record_training
 from graphs.calls.running import (
     Inputs,
     as_written,
+    forget,
     forward,
     outputs,
     quiet,
@@ -28,6 +30,9 @@ from graphs.calls.running import (
     seeded,
 )
 from graphs.errors import TraceError
+
+_GUARDS = "_guards_fn"
+"""Name that `torch.export` gives to the module of its guards."""
 
 
 @contextlib.contextmanager
@@ -37,7 +42,9 @@ def _quiet_export() -> Iterator[None]:
     disabled = logger.disabled
     logger.disabled = True
     try:
-        with contextlib.redirect_stderr(io.StringIO()):
+        with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
+            # Of forwards that keep something for their next call: of a copy, to be thrown away.
+            warnings.filterwarnings("ignore", "The tensor attributes? .* assigned during export")
             yield
     finally:
         logger.disabled = disabled
@@ -138,6 +145,7 @@ def export(
             forward(model, args, kwargs)
         except Exception as error:
             raise not_running(model, inputs, error) from error
+        forget(model)  # what it keeps for its next call would be a constant of the program
         attempts = [(_two_examples(inputs), True), (inputs, False)]
         for (args, kwargs), dynamic in attempts:
             shapes = None
@@ -154,7 +162,8 @@ def export(
             except Exception as error:
                 if not dynamic:
                     raise not_exportable(model, error) from error
-    module = program.module(check_guards=False)
+    module = program.module(check_guards=True)
+    _set_guards_apart(module)
     _inline(module)
     if original is not None:
         refuse_foreign(module, model, original)
@@ -165,6 +174,22 @@ def export(
         if not node.users and (node.op == "get_attr" or asserted):
             module.graph.erase_node(node)
     return module
+
+
+def guards_of(module: nn.Module) -> nn.Module | None:
+    """What a program that `torch.export` made asks of its inputs: a module that takes all of them
+    and raises `AssertionError` where they have sizes that the program would be wrong for.
+    """
+    found = getattr(module, _GUARDS, None)
+    return found if isinstance(found, nn.Module) else None
+
+
+def _set_guards_apart(module: fx.GraphModule) -> None:
+    """Leave calls of the forward alone in the graph; the guards stay beside it."""
+    for node in list(module.graph.nodes):
+        if node.op == "call_module" and node.target == _GUARDS:
+            module.graph.erase_node(node)
+    module.recompile()
 
 
 def _inline(module: fx.GraphModule) -> None:

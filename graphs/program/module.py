@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 from torch import fx, nn
 from torch.utils import _pytree as pytree
 
+from graphs.program.guards import put_guards
 from graphs.program.program import Program
 from graphs.rules.registry import known_of
 
@@ -109,6 +109,8 @@ def exported_module(
             root.add_module(name, value)
         else:
             root.register_buffer(name, value.detach().clone(), persistent=False)
+    if program.guards is not None:
+        put_guards(graph, program.guards)
     module = ExportedModule(root, graph)
     for name, child in root.named_children():
         module.add_module(name, child)
@@ -118,26 +120,4 @@ def exported_module(
         module.register_buffer(
             name, buffer, persistent=name not in root._non_persistent_buffers_set
         )
-    return module
-
-
-def insist_on_batch(module: ExportedModule) -> ExportedModule:
-    """Make a program that was recorded for one number of examples refuse any other, in place.
-
-    Some operators read past the end of states that are too few instead of raising.
-    """
-    graph = module.graph
-    places = [n for n in graph.nodes if n.op == "placeholder"]
-    for place in reversed(places):
-        held = place.meta.get("val")
-        if not isinstance(held, torch.Tensor) or not held.dim():
-            continue
-        with graph.inserting_after(places[-1]):
-            size_ = graph.call_function(torch.ops.aten.sym_size.int, (place, 0))
-        with graph.inserting_after(size_):
-            same = graph.call_function(operator.eq, (size_, int(held.shape[0])))
-        with graph.inserting_after(same):
-            said = f"{place.name} must have {held.shape[0]} examples, as many as were traced"
-            graph.call_function(torch._assert, (same, said))
-    module.recompile()
     return module

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
-from torch import fx
+from torch import fx, nn
 
 from graphs.axes.dims import Axis, Dim, atoms, size
 from graphs.axes.extents import Product
@@ -46,7 +46,9 @@ class Program:
         batch: number of examples in the traced input; costs are divided by it.
         modules: node name → path of the module that made the call.
         rescales: parameters that follow the number of units of root-mean-square norms.
-        recorded: whether it was written down in one pass, for the traced number of examples only.
+        recorded: whether it was written down in one pass, for the traced sizes only.
+        guards: of `torch.export`: takes all inputs and asserts that the program is right for their
+            sizes; None of a recorded one.
     """
 
     graph: fx.Graph
@@ -58,6 +60,7 @@ class Program:
     modules: Mapping[str, str] = field(default_factory=dict)
     rescales: tuple[Rescale, ...] = ()
     recorded: bool = False
+    guards: nn.Module | None = None
 
     @cached_property
     def work(self) -> tuple[Work, ...]:

@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from graphs.axes.dims import Atom, Axis, Dim, Prod, Sum, atoms
+from graphs.calls.export import guards_of
 from graphs.calls.nested import mapped
 from graphs.calls.recording import Recorded
 from graphs.calls.running import Inputs
@@ -145,6 +146,7 @@ def _program(
         batch=walk.batch,
         modules=walk.paths,
         recorded=isinstance(walk.module, Recorded),
+        guards=guards_of(walk.module),
         rescales=tuple(replace(r, dim=final(r.dim)) for r in rescales),
     )
 

@@ -19,6 +19,7 @@ from metaprune.calibration.checking import filled, finite
 from metaprune.calibration.collecting import collected, is_data, rows
 from metaprune.calibration.losses import loss_of
 from metaprune.calibration.reading import Forward
+from pruners.statistics import without_padding
 from training.data.core import Data
 
 SHOWN = 2
@@ -108,7 +109,7 @@ def _read(
     if isinstance(source, Calibration | Data):
         whole = Calibration.from_data(source, seed=seed) if isinstance(source, Data) else source
         filled(whole.batches)
-        moved = replace(whole, batches=[move(batch) for batch in whole.batches])
+        moved = replace(whole, batches=[move(b) for b in without_padding(whole.batches)])
         few = _few(moved.model_inputs[0])
         return Given(few, moved.fitting(model, few))
     one = hasattr(source, "items") and not _splits(source)
@@ -117,9 +118,11 @@ def _read(
     read = []
     for number, batch in enumerate(batches.batches, start=1):
         try:
-            read.append(forward.read(move(batch)))
+            read += [forward.read(move(part)) for part in without_padding([batch])]
         except ValueError as error:
             raise ValueError(f"batch {number} of the calibration: {error}") from error
+    if not read:
+        raise ValueError("every token of the calibration is padding: give examples with some")
     labelled = all(batch.labels is not None for batch in read)
     first = next(batch for batch in read if any_examples(batch.inputs))
     few = _few(first.inputs)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +34,24 @@ def save_program(model: nn.Module, example_inputs: Any, path: Path) -> None:
     torch.export.save(program, path)
 
 
-def open_sizes(inputs: Inputs) -> tuple[tuple[Any, ...], dict[str, Any], Any]:
-    """What `torch.export` takes to leave every size of the inputs open: args, kwargs, shapes.
+def open_sizes(
+    inputs: Inputs, closed: Collection[int] = ()
+) -> tuple[tuple[Any, ...], dict[str, Any], Any]:
+    """What `torch.export` takes to leave the sizes of the inputs open: args, kwargs, shapes.
 
     A batch of one is doubled, because export bakes the number 1 in.
+
+    Args:
+        inputs: (args, kwargs) of the forward.
+        closed: sizes that stay as they are, in every dimension that has one of them.
     """
     args, kwargs = pytree.tree_map_only(torch.Tensor, _two, inputs)
-    return args, kwargs, pytree.tree_map(lambda v: open_dimensions(v, every=True), args or kwargs)
+
+    def opened(value: Any) -> Any:
+        dims = open_dimensions(value, every=True)
+        return dims and {d: how for d, how in dims.items() if value.shape[d] not in closed}
+
+    return args, kwargs, pytree.tree_map(opened, args or kwargs)
 
 
 def load_program(path: Path) -> nn.Module:
@@ -53,7 +65,7 @@ def load_program(path: Path) -> nn.Module:
         program = torch.export.load(path)
     except (zipfile.BadZipFile, KeyError, json.JSONDecodeError, RuntimeError) as error:
         raise ValueError(f"{str(path)!r} is not a readable exported program ({error})") from error
-    found = program.module(check_guards=False)
+    found = program.module(check_guards=True)
     return ExportedModule(found, found.graph).train(False)
 
 

@@ -4,7 +4,8 @@
     result.export("model.pt2")      runs wherever torch does, without the class
 
 The file appears only when it computed what the module computes, on the example inputs and on
-another number of examples.
+another number of examples; sizes of inputs for which it would compute something else are
+refused by it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import os
 import shutil
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from graphs.build.compare import agree, resized
+from graphs.build.compare import agree, other_sizes, resized
 from graphs.build.search import EXPERTS
 from graphs.calls.copying import working_copy
 from graphs.calls.running import Inputs, as_inputs, outputs, quiet_evaluation
@@ -112,7 +113,14 @@ def _to_pt2(model: nn.Module, inputs: Inputs, path: Path) -> Run | None:
 
 
 def _to_onnx(model: nn.Module, inputs: Inputs, path: Path) -> Run | None:
-    args, kwargs, shapes = open_sizes(inputs)
+    run = _onnx(model, inputs, path)
+    # ONNX has no guards: sizes that it gives wrong answers for are no longer open.
+    wrong = set() if run is None else _misread(model, inputs, run)
+    return _onnx(model, inputs, path, wrong) if wrong else run
+
+
+def _onnx(model: nn.Module, inputs: Inputs, path: Path, closed: Collection[int] = ()) -> Run | None:
+    args, kwargs, shapes = open_sizes(inputs, closed)
     with quiet_evaluation(model), torch.no_grad(), _quiet():
         try:
             program: Any = torch.onnx.export(
@@ -142,6 +150,19 @@ def _to_onnx(model: nn.Module, inputs: Inputs, path: Path) -> Run | None:
     return run
 
 
+def _misread(model: nn.Module, inputs: Inputs, run: Run) -> set[int]:
+    """The sizes of inputs in whose place a program takes others and answers otherwise."""
+    wrong = set()
+    for size, given in other_sizes(inputs, _examples_in(inputs)):
+        try:
+            found = run(given)
+        except Exception:  # whatever a runtime refuses inputs with
+            continue
+        if not agree(found, _on_cpu(outputs(model, given))):
+            wrong.add(size)
+    return wrong
+
+
 FORMATS: dict[str, Callable[[nn.Module, Inputs, Path], Run | None]] = {
     "onnx": _to_onnx,
     "pt2": _to_pt2,
@@ -156,16 +177,15 @@ def _verify(model: nn.Module, inputs: Inputs, run: Run | None, kind: str) -> Non
     """
     if run is None:
         return
-    batch = next((v.shape[0] for v in pytree.tree_leaves(inputs) if _is_batch(v)), 1)
-    for given in (inputs, resized(inputs, batch)):
-        expected = outputs(model, given)
+    for given in (inputs, resized(inputs, _examples_in(inputs))):
+        expected = _on_cpu(outputs(model, given))
         if isinstance(expected, Exception):
             continue  # The model itself takes no other number of examples.
         try:
             found: list[torch.Tensor] | Exception = run(given)
         except Exception as error:
             found = error
-        if not agree(found, [value.cpu() for value in expected]):
+        if not agree(found, expected):
             reason = f" ({_line(found)})" if isinstance(found, Exception) else ""
             raise ValueError(
                 f"the {kind} program does not compute what the model computes{reason}, so nothing "
@@ -173,8 +193,14 @@ def _verify(model: nn.Module, inputs: Inputs, run: Run | None, kind: str) -> Non
             )
 
 
-def _is_batch(value: Any) -> bool:
-    return isinstance(value, torch.Tensor) and value.dim() > 0
+def _examples_in(inputs: Inputs) -> int:
+    """Number of examples: the first dimension of the first tensor that has one."""
+    tensors = (v for v in pytree.tree_leaves(inputs) if isinstance(v, torch.Tensor))
+    return next((tensor.shape[0] for tensor in tensors if tensor.dim()), 1)
+
+
+def _on_cpu(found: list[torch.Tensor] | Exception) -> list[torch.Tensor] | Exception:
+    return found if isinstance(found, Exception) else [value.cpu() for value in found]
 
 
 @contextlib.contextmanager

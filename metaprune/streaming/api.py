@@ -11,7 +11,7 @@ import torch
 from metaprune.streaming.checkpoint import Checkpoint
 from metaprune.streaming.run import Run
 from metaprune.streaming.settings import StreamSettings
-from pruners.statistics import microbatches
+from pruners.statistics import microbatches, without_padding
 from training.config import from_mapping
 
 
@@ -57,7 +57,7 @@ def stream(
     given = [calibration] if isinstance(calibration, torch.Tensor | Mapping) else calibration
     batches = [
         (batch,) if isinstance(batch, torch.Tensor) else batch
-        for batch in microbatches(given, settings.batch_size)
+        for batch in microbatches(without_padding(given), settings.batch_size)
     ]
     if not batches:
         raise ValueError("stream needs at least one batch to calibrate on (got none)")

@@ -19,6 +19,7 @@ from metaprune.testing.matrices import matrix_law
 from metaprune.testing.permutations import group_size, permutation_law, silent_axes
 from metaprune.testing.removal import REPAIRED, removal_law
 from metaprune.testing.scales import scale_law
+from metaprune.testing.sizes import sizes_law
 from metaprune.testing.subject import prepared_from
 from metaprune.testing.training import training_law
 
@@ -136,6 +137,7 @@ def certify(
     net = net or trace(model, example_inputs)
     laws = list(_round_trip(model, example_inputs, net))
     subject = prepared_from(net, as_inputs(example_inputs), seed)
+    laws.append(_law("sizes", sizes_law(net, as_inputs(example_inputs), tolerance)))
     laws.append(_law("permutation", permutation_law(subject, tolerance, one_by_one)))
     scaling, scales = scale_law(subject, max(tolerance, REPAIRED))
     laws.append(_law("scale", scaling))

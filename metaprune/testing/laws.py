@@ -18,6 +18,7 @@ from metaprune.testing.matrices import matrix_law
 from metaprune.testing.permutations import batches, orders, permutation_law
 from metaprune.testing.removal import removal_law
 from metaprune.testing.scales import scale_law
+from metaprune.testing.sizes import sizes_law
 from metaprune.testing.subject import prepared
 from metaprune.testing.training import training_law
 
@@ -34,8 +35,9 @@ class Metanetwork(Protocol):
 def assert_round_trip(model: nn.Module, example_inputs: Any, *, net: Network | None = None) -> None:
     """A module comes back from its network bit for bit: state, ties, class, function, flags.
 
-    And it trains as the model does, also when it is smaller (`metaprune.testing.training`), and is
-    one of its own (`metaprune.testing.independence`).
+    And it trains as the model does, also when it is smaller (`metaprune.testing.training`), is one
+    of its own (`metaprune.testing.independence`), and what was cut is right for every size of
+    inputs that it takes (`metaprune.testing.sizes`).
 
     Args:
         model: any traceable module, in any dtype and on any device.
@@ -50,6 +52,7 @@ def assert_round_trip(model: nn.Module, example_inputs: Any, *, net: Network | N
     inputs = as_inputs(example_inputs)
     training_law(model, back, net, inputs)[0].require()
     independence_law(model, back, net, inputs).require()
+    sizes_law(net, inputs, TOLERANCE).require()
 
 
 def came_back(model: nn.Module, example_inputs: Any, net: Network) -> nn.Module:

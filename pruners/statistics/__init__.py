@@ -6,6 +6,7 @@ from pruners.statistics.imitation import Imitation
 from pruners.statistics.inputs import both_sides, collect, input_statistics
 from pruners.statistics.likelihood import Likelihood, NoCurvatureError
 from pruners.statistics.moments import STATISTICS, Moments
+from pruners.statistics.padding import without_padding
 
 __all__ = [
     "STATISTICS",
@@ -19,4 +20,5 @@ __all__ = [
     "input_statistics",
     "microbatches",
     "unit_evidence",
+    "without_padding",
 ]

@@ -341,3 +341,40 @@ def test_a_forward_that_asks_whether_it_is_exported_computes_the_same_elsewhere(
         assert not made.notes
     else:
         assert isinstance(rebuild(small).model, ExportedModule)
+
+
+class Keeps(nn.Module):
+    """In evaluation it looks biases up once, as LeViT does; 6 is written into its forward."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(3, 6), nn.Linear(6, 2)
+        self.biases, self.kept = nn.Parameter(torch.randn(6)), {}
+
+    def train(self, mode=True):
+        super().train(mode)
+        if mode:
+            self.kept = {}
+        return self
+
+    def forward(self, x):
+        if self.training:
+            bias = self.biases.exp()
+        else:
+            bias = self.kept.setdefault("bias", self.biases.exp())
+        return self.b((self.a(x) + bias).view(x.shape[0], 6))
+
+
+@pytest.mark.parametrize("every_size", [False, True])
+def test_what_a_forward_keeps_is_no_constant_of_its_graph(every_size):
+    model, inputs = Keeps().eval(), (torch.randn(2, 3),)
+    model(*inputs)
+    order = torch.tensor([3, 1, 4, 0, 5, 2])
+    net = trace(model, inputs, every_size=every_size)
+    (axis,) = net.tensors["a.weight"].axes_made
+    cut = net.permute(axis, order).remove(axis, [1]).to_model()
+    assert isinstance(cut, ExportedModule)
+    x, rest = torch.randn(5, 3), order[[0, 2, 3, 4, 5]]
+    units = (model.a(x) + model.biases.exp())[:, rest]
+    wanted = units @ model.b.weight[:, rest].T + model.b.bias
+    assert torch.allclose(cut(x), wanted, atol=1e-5)

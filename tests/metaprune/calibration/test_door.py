@@ -161,3 +161,22 @@ def test_a_dtype_is_of_the_work_and_of_the_result():
         metaprune.prune(model, (X, Y), target={"macs": "50%"}, device="cpu", inplace=True)
     with pytest.raises(ValueError, match="dtype takes a floating-point dtype"):
         metaprune.prune(model, (X, Y), target={"macs": "50%"}, dtype="half")
+
+
+class Tagger(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed, self.head = nn.Embedding(9, 8), nn.Linear(8, 3)
+
+    def forward(self, input_ids, attention_mask):
+        return self.head(self.embed(input_ids)) * attention_mask[..., None]
+
+
+def test_padding_is_cut_off():
+    ids, mask = torch.ones(4, 6, dtype=torch.int64), torch.ones(4, 6, dtype=torch.int64)
+    mask[:2, 4:] = 0
+    batch = {"input_ids": ids, "attention_mask": mask}
+    found = given(Tagger(), [batch]).calibration
+    assert [tuple(one["input_ids"].shape) for one in found.model_inputs] == [(2, 4), (2, 6)]
+    with pytest.raises(ValueError, match="every token of the calibration is padding"):
+        given(Tagger(), [batch | {"attention_mask": torch.zeros_like(mask)}])

@@ -116,7 +116,9 @@ def test_resumed_it_is_bit_for_bit_the_uninterrupted_one(tmp_path, monkeypatch, 
         )  # fmt: skip
 
 
-@pytest.mark.parametrize("pattern", ["channels", "unstructured"])
+@pytest.mark.parametrize(
+    "pattern", ["channels", pytest.param("unstructured", marks=pytest.mark.slow)]
+)
 def test_every_step_of_a_search_has_a_journal_of_its_own(tmp_path, pattern):
     model, inputs = build("own")
     x = torch.randn(512, 8)

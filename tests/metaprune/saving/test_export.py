@@ -58,6 +58,37 @@ def test_onnx_agrees_on_any_number_of_examples(tmp_path, name):
     assert [file.name for file in tmp_path.iterdir()] == ["model.onnx"]
 
 
+class Large(nn.Module):
+    """Another function of large images, which no program of small ones has."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(3, 8, 3, padding=1), nn.Linear(8, 5)
+
+    def forward(self, x):
+        y = self.conv(x).relu()
+        return self.head((y * 2 if x.shape[-1] > 10 else y).mean((2, 3)))
+
+
+@pytest.mark.parametrize("kind", ["pt2", pytest.param("onnx", marks=needs_onnx)])
+def test_sizes_that_a_program_is_wrong_for_are_refused(tmp_path, kind):
+    model, inputs = Large(), torch.randn(2, 3, 8, 8)
+    path = export.export_model(model, (inputs,), tmp_path / f"model.{kind}")
+    if kind == "pt2":
+        program = load_program(path)
+    else:
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(str(path))
+        (entry,) = session.get_inputs()
+        program = lambda x: torch.from_numpy(session.run(None, {entry.name: x.numpy()})[0])  # noqa: E731
+    for count in (1, 5):
+        x = torch.randn(count, 3, 8, 8)
+        torch.testing.assert_close(run(program, x), run(model, x), rtol=1e-3, atol=1e-4)
+    with pytest.raises(Exception, match=r"Guard failed|invalid dimensions"):
+        run(program, torch.randn(2, 3, 16, 16))
+
+
 @needs_onnx
 @pytest.mark.slow
 def test_onnx_of_a_language_model_takes_any_number_of_tokens(tmp_path):

@@ -29,9 +29,7 @@ WAYS: dict[str, dict[str, Any]] = {
 }
 
 
-def streamed(
-    folder: Path, output: Path, x: torch.Tensor | None = None, **options: Any
-) -> dict[str, torch.Tensor]:
+def streamed(folder: Path, output: Path, x: Any = None, **options: Any) -> dict[str, torch.Tensor]:
     metaprune.stream(folder, output, [tokens() if x is None else x], **{**QUICK, **options})
     return contents(output)
 
@@ -298,10 +296,10 @@ def test_steps_that_nothing_would_judge_are_refused_before_any_work(tmp_path: Pa
     assert [path.name for path in tmp_path.iterdir()] == ["dense"]
 
 
-def test_steps_on_a_block_do_not_look_at_padding(tmp_path: Path) -> None:
+def test_steps_on_a_block_do_not_look_at_masked_places(tmp_path: Path) -> None:
     saved("llama", tmp_path / "dense")
     mask = torch.ones(12, 10, dtype=torch.int64)
-    mask[:, 6:] = 0
+    mask[:, 3:6] = 0
     batch = {"input_ids": tokens(), "attention_mask": mask}
     looked: list[torch.Tensor | None] = []
     real = run.BlockError.size
@@ -316,6 +314,21 @@ def test_steps_on_a_block_do_not_look_at_padding(tmp_path: Path) -> None:
         metaprune.stream(tmp_path / "dense", tmp_path / "pruned", batch, **asked)
     assert looked
     assert all(one is not None and torch.equal(one, mask[:4].bool()) for one in looked)
+
+
+@pytest.mark.parametrize("way", ["2:4", "imitated"])
+def test_padding_changes_nothing(way: str, tmp_path: Path) -> None:
+    saved("llama", tmp_path / "dense")
+    plain, filled = tokens(8, 6), tokens(8, 10)
+    mask = torch.ones_like(filled).index_fill(1, torch.arange(6, 10), 0)
+    filled = torch.cat([plain, filled[:, 6:]], 1)
+    batch = {"input_ids": filled, "attention_mask": mask}
+    alone = {"input_ids": plain, "attention_mask": torch.ones_like(plain)}
+    found = [
+        streamed(tmp_path / "dense", tmp_path / name, given, **WAYS[way])
+        for name, given in (("padded", batch), ("alone", alone))
+    ]
+    assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
 
 
 def test_two_runs_at_once_do_not_mix(tmp_path: Path) -> None:
