@@ -28,7 +28,7 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
 	@touch $@
 
-demo: $(READY) ## train, prune and compare a small CNN in under three minutes
+demo: $(READY) ## train small CNNs, prune them and compare, in under three minutes
 	$(BIN)/metaprune demo
 
 test: $(READY) ## every quick test

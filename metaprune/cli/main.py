@@ -31,7 +31,7 @@ COMMANDS = {
     "zoo": "train a zoo of small networks for a metanetwork to learn from",
     "triples": "measure what budgets do to the networks of a zoo",
     "train": "train a metanetwork on a zoo",
-    "demo": "train, prune and compare a small network in under three minutes",
+    "demo": "train, prune and compare small networks in under three minutes",
 }
 
 LISTS = ("models", "data", "rules", "solvers", "patterns", "metanets")

@@ -21,6 +21,9 @@ SEVERAL = ("-m", "--multirun")
 ELSEWHERE = ("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn")
 """Flags of hydra that bring configurations of the user's own, whose names only hydra knows."""
 
+VALUED = ("--cfg", "-c", "--package", "-p")
+"""Flags of hydra with a word of their own behind them."""
+
 WITHIN: Mapping[str, str] = {
     "budget": "{{rule: {text}, {key}: {value}}}",
     "schedule": "{{{text}: {{{key}: {value}}}}}",
@@ -44,7 +47,7 @@ def check_overrides(command: str, arguments: Sequence[str]) -> None:
     """
     if any(argument.partition("=")[0] in ELSEWHERE for argument in arguments):
         return
-    found = [_read(one) for one in arguments if not one.startswith("-")]
+    found = list(map(_read, _settings(arguments)))
     if not set(SEVERAL) & set(arguments):
         for override in found:
             _refuse_several(override)
@@ -76,8 +79,18 @@ def check_overrides(command: str, arguments: Sequence[str]) -> None:
 
 def fixed_names(arguments: Sequence[str]) -> list[str]:
     """Names of the settings that are the same in every run of a sweep."""
-    found = [_read(one) for one in arguments if not one.startswith("-")]
+    found = map(_read, _settings(arguments))
     return [o.key_or_group for o in found if not o.is_sweep_override()]
+
+
+def _settings(arguments: Sequence[str]) -> Iterator[str]:
+    """The arguments that set something: no flags, and not what stands behind some of them."""
+    left = iter(arguments)
+    for one in left:
+        if one in VALUED:
+            next(left, None)
+        elif not one.startswith("-"):
+            yield one
 
 
 def _read(argument: str) -> Override:

@@ -72,7 +72,7 @@ class LatencySettings:
     batch_size: int = 16
     repeats: int = 30
     within: float = 0.02
-    seconds: float = 10.0
+    seconds: float = 2.0
 
     def __post_init__(self) -> None:
         check_positive(self, "repeats")

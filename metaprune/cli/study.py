@@ -94,6 +94,7 @@ class Study:
     entries: list[Entry] = field(default_factory=list)
     results: list[Result] = field(default_factory=list)
     outcomes: list[Tensor] = field(default_factory=list)
+    dense: Tensor = field(default_factory=lambda: torch.zeros(0, 2))
 
     def __post_init__(self) -> None:
         self.steps = Progress(self.console, self.progress)
@@ -287,6 +288,7 @@ class Study:
             latencies = self._latencies()
         with self.steps.step("measuring the dense network"):
             dense = self.measure(self.model)
+        self.dense = dense.outcomes
         own, entries = self._drawn(dense.outcomes)
         nodes, edges = outline(self.job.net)
         digests = {**fingerprint(self.job.net), "data": self.data.fingerprint[:16]}

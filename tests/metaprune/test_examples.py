@@ -23,8 +23,6 @@ LONG = {"train_a_metanetwork", "exact_transformations", "a_llama"}
 )
 def test_example_runs(path, capsys, monkeypatch):
     monkeypatch.setattr(sys, "argv", [str(path)])
-    try:
+    with SOLVERS.scoped():
         runpy.run_path(str(path), run_name="__main__")
-    finally:
-        SOLVERS.pop("largest-outputs", None)
     assert capsys.readouterr().out

@@ -114,7 +114,7 @@ def test_commands(command):
     assert from_mapping(settings_of(command), content)
     if "fit" in content:
         assert from_mapping(FitConfig, content["fit"], "fit")
-    if "finetune" in content:
+    if content.get("finetune"):
         assert FinetuneConfig.parse(content["finetune"], "finetune")
     if "meta" in content:
         assert from_mapping(MetaConfig, content["meta"], "meta") == MetaConfig()

@@ -52,20 +52,31 @@ def cifar10(
         FileNotFoundError: if a local folder holds no such files.
         ValueError: if the columns are not `img` and `label`, or the size is no divisor of 32.
     """
-    if size < 1 or PIXELS % size:
-        raise ValueError(f"size must be a divisor of {PIXELS} (got {size})")
+    fitted, tested = (small_images(path, split, "label", size) for split in ("train", "test"))
     normalise = Normalise(tuple(mean), tuple(std))
     crop = CropFlip(padding=size // 8) if augment else None
-    fitted, tested = (_of_size(path, split, size) for split in ("train", "test"))
     train, held_out = hold_out(Split(*fitted, normalise, crop), validation, seed)
     train = train.take(train_size)
     splits = (train, held_out, Split(*tested, normalise))
     return Data("cifar10", *splits, Classification(10), (3, size, size), 10, fingerprint(splits))
 
 
-def _of_size(path: str, split: str, size: int) -> tuple[Tensor, Tensor]:
-    """Return (N, size, size, 3) uint8 images and (N,) int64 labels."""
-    images, labels = _decoded(path, split)
+def small_images(path: str, split: str, column: str, size: int) -> tuple[Tensor, Tensor]:
+    """Return (N, size, size, 3) uint8 images of a CIFAR and (N,) int64 labels.
+
+    Args:
+        path: a folder of `train-*.parquet` and `test-*.parquet`, or a hub name.
+        split: "train" or "test".
+        column: of the labels; images are in the column `img`.
+        size: pixels a side.
+
+    Raises:
+        FileNotFoundError: if a local folder holds no such files.
+        ValueError: if a column is missing, or the size is no divisor of 32.
+    """
+    if size < 1 or PIXELS % size:
+        raise ValueError(f"size must be a divisor of {PIXELS} (got {size})")
+    images, labels = _decoded(path, split, column)
     if size == PIXELS:
         return images, labels
     side = PIXELS // size
@@ -74,13 +85,13 @@ def _of_size(path: str, split: str, size: int) -> tuple[Tensor, Tensor]:
 
 
 @lru_cache(maxsize=4)
-def _decoded(path: str, split: str) -> tuple[Tensor, Tensor]:
+def _decoded(path: str, split: str, column: str) -> tuple[Tensor, Tensor]:
     """Return (N, 32, 32, 3) uint8 images and (N,) int64 labels.
 
     They are decoded once: kept in memory, and beside the table that `datasets` cached.
     """
     table = _table(path, split)
-    missing = {"img", "label"} - set(table.column_names)
+    missing = {"img", column} - set(table.column_names)
     if missing:
         raise ValueError(
             f"data set {path!r} lacks the column {', '.join(sorted(missing))} "
@@ -91,7 +102,7 @@ def _decoded(path: str, split: str) -> tuple[Tensor, Tensor]:
         tensors, _ = read_tensors(cache[0])
         return tensors["images"], tensors["labels"]
     images = torch.from_numpy(np.stack([np.asarray(i.convert("RGB")) for i in table["img"]]))
-    labels = torch.tensor(table["label"], dtype=torch.int64)
+    labels = torch.tensor(table[column], dtype=torch.int64)
     if cache:
         with suppress(OSError):  # a cache that cannot be written costs time, nothing else
             write_tensors(cache[0], {"images": images, "labels": labels})

@@ -152,7 +152,7 @@ def meta_train(
                 best = {name: value.clone() for name, value in state_of(meta).items()}
         log({"loss": result.history[-1]["loss"] if judgement else losses[-1], "lr": rate}, step + 1)
         if judgement is not None:
-            log({f"held out/{name}": value for name, value in asdict(judgement).items()}, step + 1)
+            log({f"held_out/{name}": value for name, value in asdict(judgement).items()}, step + 1)
         if report:
             report(step, losses[-1] if losses else result.history[-1]["loss"], judgement)
         if path and accelerator.is_main_process and (step + 1) % config.checkpoint_every == 0:

@@ -110,7 +110,7 @@ def descend(
         restore()
         if (step + 1) % settings.judge_every == 0 or step + 1 == settings.steps:
             found = judge()
-            log({"loss": float(value.detach()), "left out": found, "lr": rate}, step + 1)
+            log({"loss": float(value.detach()), "left_out": found, "lr": rate}, step + 1)
             if found < best:
                 best, kept = found, [leaf.detach().clone() for leaf in leaves]
     with torch.no_grad():

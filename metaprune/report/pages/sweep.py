@@ -15,7 +15,7 @@ from metaprune.report.plots import BY_THEME, plot
 from metaprune.report.ranking import gives_up_little, recommended
 from metaprune.report.schema import Entry, Report
 from metaprune.report.sections.recommendation import code, sentences
-from metaprune.report.sections.tradeoff import LABELS, LATENCY, saving
+from metaprune.report.sections.tradeoff import LABELS, LATENCY, placed, saving
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -121,7 +121,7 @@ def _recommendation(points: Sequence[Done]) -> tuple[list[str], str | None]:
         return achieved["speedup"], achieved["sparsity"], good(one)
 
     point, report, entry = max(near, key=small) if near else max(found, key=good)
-    said = [f"{point.folder}: {' '.join(point.settings)}", *sentences(report, entry)]
+    said = [f"Point {point.folder}.", *sentences(report, entry)]
     if len(found) > 1 and report.split == "test":
         said.append(
             f"It was chosen among {len(found)} by scores of the test split, so its own is rather "
@@ -224,6 +224,7 @@ def _draw(points: Sequence[Done], names: Sequence[str], across: str, axes: Axes)
                       for found in asked.values())  # fmt: skip
         axes.plot(*zip(*line, strict=True), color=BY_THEME[colour], linewidth=1.4)
     axes.set_xlabel(LABELS.get(across, across))
+    axes.xaxis.set_major_formatter(partial(placed, across))
     axes.grid(axis="y", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.tick_params(length=0)

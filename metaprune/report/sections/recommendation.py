@@ -50,10 +50,10 @@ def sentences(report: Report, entry: Entry) -> list[str]:
         )
         found.append(
             f"Of the methods at this target it is the best on {report.chosen_by['examples']:,} "
-            f"{report.chosen_by['split']} examples, which the scores above are not of: "
-            f"{words.metric(score, entry.held_out[score])}, {others}."
+            f"held-out examples ({report.chosen_by['split']}): "
+            f"{words.metric(score, entry.held_out[score])}, against {others}."
             if report.chosen_by["split"] != report.split
-            else f"Of the methods at this target it has the best score: {others}."
+            else f"Of the methods at this target it has the best score, against {others}."
         )
     best = leaders(report, group)
     if entry in best and len(best) > 1:

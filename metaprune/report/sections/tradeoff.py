@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
 from markupsafe import Markup
@@ -83,10 +84,7 @@ def _draw(axes: Axes, report: Report, across: str) -> None:
     axes.grid(axis="y", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.tick_params(length=0)
-    forms = {"speedup": "{:g}×", LATENCY: "{:g}"}
-    axes.xaxis.set_major_formatter(
-        lambda value, _: forms[across].format(value) if across in forms else f"{100 * value:g} %"
-    )
+    axes.xaxis.set_major_formatter(partial(placed, across))
     axes.margins(x=0.06, y=0.12)
     # From the dense network on, so that a single target has a scale as well.
     every = (report.latency_range_ms, *(entry.latency_range_ms for entry in report.entries))
@@ -110,6 +108,18 @@ def _draw(axes: Axes, report: Report, across: str) -> None:
         color=BY_THEME[theme.MUTED],
         fontsize=9,
     )
+
+
+def placed(across: str, value: float, place: object = None) -> str:
+    """A number of the horizontal axis as text.
+
+    Args:
+        across: "speedup", "sparsity" or "latency_ms".
+        value: on it.
+        place: of the tick, which plots pass along.
+    """
+    forms = {"speedup": "{:g}×", LATENCY: "{:g}"}
+    return forms[across].format(value) if across in forms else f"{100 * value:g} %"
 
 
 def _place(entry: Entry, across: str) -> float | None:

@@ -73,7 +73,7 @@ def test_version(run):
         (["prune", "compare=[metanets]", "target.macs=50%"], 1, 'unknown budget "metanets"'),
         (["inspect", "model.shape=[1,9,9]", "data.seed=x"], 1, "x"),
         (["evaluate", "model=pruned", "model.path=."], 1, "no pruned network"),
-        (["demo", "metanet=nowhere"], 1, "no metanetwork 'nowhere'"),
+        (["demo", "budget=unifrm"], 1, 'did you mean "uniform"'),
         (["zoo"], 1, "zoo.folder"),
     ],
 )
@@ -313,7 +313,7 @@ def test_every_configuration_composes(command, choice):
         assert own <= content.keys()
         assert set(content) - own <= {entry.name for entry in fields(PruneConfig)}
         settings = {key: value for key, value in content.items() if key in own - {"target"}}
-        assert Settings.of(**settings).pattern == "channels"
+        assert Settings.of(**settings).pattern == content["pattern"]
     assert content
 
 

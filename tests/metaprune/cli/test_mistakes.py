@@ -80,7 +80,8 @@ MISTAKES = [
     ("train", ["zoos=[x]", "meta.steps=abc"], "meta.steps takes a whole number"),
     ("zoo", ["zoo.folder=x", "zoo.members=abc"], "zoo.members takes a whole number"),
     ("zoo", ["zoo.folder=x", "zoo.fit.epochs=abc"], "zoo.fit.epochs takes a whole number"),
-    ("demo", ["speedups=2"], "speedups takes a list"),
+    ("demo", ["seeds=2"], "seeds takes a list"),
+    ("demo", ["seeds=[]"], "seeds needs at least one"),
     ("demo", ["fit.epochs=x"], "fit.epochs takes a whole number"),
     # What does not fit together.
     ("prune", ["pattern=2:4", "solver=low-rank"], 'solver "low-rank" does not fit'),

@@ -86,8 +86,8 @@ def test_what_it_was_chosen_by_is_said():
                     for e in found.entries)  # fmt: skip
     found = replace(found, entries=entries, chosen_by={"split": "validation", "examples": 300})
     said = " ".join(sentences(found, recommended(found)))
-    assert "the best on 300 validation examples" in said
-    assert "94.00 %, uniform <b> 89.00 %" in said
+    assert "the best on 300 held-out examples (validation)" in said
+    assert "94.00 %, against uniform <b> 89.00 %" in said
     same = replace(found, split="validation")
     assert "has the best score" in " ".join(sentences(same, recommended(same)))
 

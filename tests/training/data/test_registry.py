@@ -14,7 +14,7 @@ class TestRegistry:
     def test_unknown_name_and_option(self):
         with pytest.raises(
             ValueError,
-            match='unknown data set "mnist": expected one of cifar10, digits, function, text',
+            match='unknown data set "mnist": expected one of cifar10, cifar100, digits, images, ',
         ):
             data.load("mnist")
         with pytest.raises(
