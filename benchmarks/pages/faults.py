@@ -8,8 +8,9 @@ from typing import Any
 HEAD = """# Reliability
 
 What was done to metaprune on purpose, and what became of it. `python -m benchmarks.faults` does
-it (`make faults`), `make docs` writes this page; the counts are those of the last run of each
-row.
+it (`make faults`), `make docs` writes this page. Counts are those of the last run of each row, and
+of renames and writes so many of all there are, chosen at random; faults that earlier runs found
+were mended between them.
 
 {summary}
 

@@ -79,7 +79,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     own = threading.current_thread() is threading.main_thread()
-    before = signal.signal(signal.SIGTERM, _stop) if own else None
+    FOLDERS.clear()
+    numbers = (signal.SIGTERM, signal.SIGINT) if own else ()
+    before = {number: signal.signal(number, _stop) for number in numbers}
     try:
         _command(arguments)
     except KeyboardInterrupt as error:
@@ -88,8 +90,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.stderr.write(f"{name}: {word}; nothing is half-written{_again(arguments)}\n")
         raise SystemExit(code) from None
     finally:
-        if own:
-            signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)
 
 
 def _command(arguments: list[str]) -> None:
@@ -219,8 +221,13 @@ class Stopped(KeyboardInterrupt):
     """The process was asked to end (SIGTERM); unlike Ctrl-C not by a person at the keyboard."""
 
 
-def _stop(_number: int, _frame: Any) -> None:
-    raise Stopped
+def _stop(number: int, _frame: Any) -> None:
+    """End the command; before it begins nothing is being made, and libraries do not bear errors."""
+    if FOLDERS:
+        raise Stopped if number == signal.SIGTERM else KeyboardInterrupt
+    sys.stderr.write("metaprune: stopped before anything was done\n")
+    sys.stderr.flush()
+    os._exit(128 + number)
 
 
 FOLDERS: list[str] = []
