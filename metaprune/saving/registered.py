@@ -15,7 +15,7 @@ from metaprune.saving.shapes import FORMAT, METHOD, cut, placeholders
 
 
 @register_quantization_config(METHOD)
-class PrunedConfig(QuantizationConfigMixin):
+class PrunedShapes(QuantizationConfigMixin):
     """What `metaprune.saving.shapes.told` says.
 
     Args:
@@ -50,7 +50,7 @@ class PrunedConfig(QuantizationConfigMixin):
 
 
 @register_quantizer(METHOD)
-class Pruned(HfQuantizer):
+class Cutter(HfQuantizer):
     """Cuts a model before its weights are read."""
 
     requires_calibration = True

@@ -10,6 +10,8 @@ from pruners.curves.curve import Curve
 
 POINTS = 100
 """Steps into which the room of a tensor is divided."""
+ROOM = 1e-12
+"""Shares that differ by less are one: no steps fit between them."""
 
 
 def spend(
@@ -38,7 +40,7 @@ def spend(
     worth, owner, reach = [], [], []
     for i, (name, curve) in enumerate(curves.items()):
         low, high = lower[name], upper[name]
-        if high <= low:
+        if high - low < ROOM:
             continue
         points = [low + (high - low) * k / POINTS for k in range(POINTS + 1)]
         slopes = Curve(tuple(points), tuple(curve.sampled(points))).slopes() / sizes[name]

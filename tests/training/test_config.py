@@ -126,7 +126,7 @@ def some_value(annotation: Any) -> Any:
     if is_dataclass(kind):
         return built(kind)
     if isinstance(kind, type) and issubclass(kind, (Mapping, Sequence)) and kind is not str:
-        return {} if issubclass(kind, Mapping) else []
+        return {} if issubclass(kind, Mapping) else [some_value(inner[0])] if inner else []
     return 1 if kind is int else kind()  # many count something, of which there must be one
 
 

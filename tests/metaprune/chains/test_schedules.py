@@ -57,7 +57,13 @@ def test_three_steps_reach_the_target_save_open_and_replay(tmp_path, kind, spaci
     assert other.report["achieved"]["macs"] == result.report["achieved"]["macs"]
 
 
-@pytest.mark.parametrize("pattern", ["unstructured", "row", "column", "block:2x2"])
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "block:2x2",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("unstructured", "row", "column")),
+    ],
+)
 def test_masks_grow_sparser_step_by_step(pattern):
     model, inputs = build("own")
     result = metaprune.prune(
@@ -78,7 +84,7 @@ def test_one_step_is_one_shot():
     assert torch.equal(outputs(one.model, inputs), outputs(same.model, inputs))
 
 
-@pytest.mark.parametrize("stopped", [1, 2])
+@pytest.mark.parametrize("stopped", [1, pytest.param(2, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("pattern", ["channels", "unstructured"])
 def test_resumed_it_is_bit_for_bit_the_uninterrupted_one(tmp_path, monkeypatch, stopped, pattern):
     from metaprune.schedules import run
@@ -116,9 +122,8 @@ def test_resumed_it_is_bit_for_bit_the_uninterrupted_one(tmp_path, monkeypatch, 
         )  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "pattern", ["channels", pytest.param("unstructured", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("pattern", ["channels", "unstructured"])
 def test_every_step_of_a_search_has_a_journal_of_its_own(tmp_path, pattern):
     model, inputs = build("own")
     x = torch.randn(512, 8)

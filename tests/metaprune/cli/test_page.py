@@ -50,6 +50,7 @@ def model(tmp_path) -> None:
         (tmp_path / f"{name}.txt").write_text(" ".join(draw.choices(WORDS, k=count)))
 
 
+@pytest.mark.slow
 def test_they_run_in_order(run, model):
     listed = commands()
     assert {command for command, *_ in listed} == {"inspect", "prune", "evaluate"}

@@ -42,7 +42,13 @@ def contents(folder: Path) -> dict[str, torch.Tensor]:
     return found
 
 
-@pytest.mark.parametrize("family", [*FAMILIES, *APART])
+@pytest.mark.parametrize(
+    "family",
+    [
+        pytest.param(name, marks=() if name in ("gpt2", "gemma2", "mamba") else pytest.mark.slow)
+        for name in (*FAMILIES, *APART)
+    ],
+)
 @pytest.mark.parametrize("way", ["2:4", pytest.param("expected loss", marks=pytest.mark.slow)])
 def test_the_result_is_a_checkpoint_like_the_one_before(
     family: str, way: str, tmp_path: Path
@@ -95,6 +101,7 @@ def test_it_is_what_pruning_in_memory_gives(tmp_path: Path) -> None:
             torch.testing.assert_close(found[name], value.detach(), rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_two_sides_and_steps_lose_less(tmp_path: Path) -> None:
     saved("llama", tmp_path / "dense")
     lost = {}
@@ -114,7 +121,10 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize("every", [12, pytest.param(1, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    "way",
+    [pytest.param(w, marks=() if w == "expected loss" else pytest.mark.slow) for w in WAYS],
+)
 def test_killed_at_any_write_it_goes_on_to_the_same_bytes(
     way: str, every: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -214,10 +224,10 @@ def test_an_output_that_is_there_is_left_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("x", "words"),
     [
-        (torch.full((2, 5), 40), "use the tokenizer of this model"),
-        (torch.full((2, 5), -1), "use the tokenizer of this model"),
+        (torch.full((2, 5), 40), "the tokenizer that belongs to it"),
+        (torch.full((2, 5), -1), "the tokenizer that belongs to it"),
         (torch.zeros(2, 33, dtype=torch.int64), "32 positions"),
-        (torch.full((2, 5), 40, dtype=torch.int32), "use the tokenizer of this model"),
+        (torch.full((2, 5), 40, dtype=torch.int32), "the tokenizer that belongs to it"),
         (torch.zeros(0, 5, dtype=torch.int64), "at least one batch"),
         (torch.zeros(5, dtype=torch.int64), "token ids are whole numbers"),
         (torch.zeros(2, 5), "float32 of shape"),
@@ -271,7 +281,9 @@ def test_a_checkpoint_that_is_no_plain_one_is_refused(
     assert [path.name for path in tmp_path.iterdir()] == ["dense"]
 
 
-@pytest.mark.parametrize("mode", [torch.inference_mode, torch.no_grad])
+@pytest.mark.parametrize(
+    "mode", [torch.inference_mode, pytest.param(torch.no_grad, marks=pytest.mark.slow)]
+)
 def test_the_mode_of_the_caller_changes_nothing(mode: Any, tmp_path: Path) -> None:
     saved("llama", tmp_path / "dense")
     wanted = streamed(tmp_path / "dense", tmp_path / "plain", **WAYS["imitated"])
