@@ -19,7 +19,7 @@ class TestRegistry:
             data.load("mnist")
         with pytest.raises(
             ValueError,
-            match=r'^data\.colour: unknown setting "colour": expected one of augment, noise, train_size',
+            match=r'^data\.colour: unknown setting "colour": expected one of augment, noise',
         ):
             data.load("digits", colour=True)
 
