@@ -117,8 +117,9 @@ def _recommendation(points: Sequence[Done]) -> tuple[list[str], str | None]:
         return sign * one[2].final[one[1].score]
 
     def small(one: tuple[Point, Report, Entry]) -> tuple[float, float, float]:
+        # What differs by less than a person is shown is alike, and the score decides.
         achieved = one[2].achieved
-        return achieved["speedup"], achieved["sparsity"], good(one)
+        return round(achieved["speedup"], 2), round(achieved["sparsity"], 2), good(one)
 
     point, report, entry = max(near, key=small) if near else max(found, key=good)
     said = [f"Point {point.folder}.", *sentences(report, entry)]

@@ -41,6 +41,14 @@ def test_the_smallest_good_network_of_all_points_is_recommended():
     assert "1-budget=expected-loss-seed=1/report.html" in text
 
 
+def test_a_digit_that_nobody_is_shown_does_not_choose():
+    less, more = points()[:2]
+    entries = [replace(e, achieved={**e.achieved, "sparsity": e.achieved["sparsity"] + 1e-4})
+               for e in less.report.entries]  # fmt: skip
+    first = replace(less, report=replace(less.report, entries=tuple(entries)))
+    assert "1-budget=expected-loss-seed=1/model" in page([first, more], "A sweep", None, None)
+
+
 def test_what_failed_is_told():
     text = shown()
     assert "<h1>A sweep</h1>" in text
