@@ -46,7 +46,8 @@ def test_a_digit_that_nobody_is_shown_does_not_choose():
     entries = [replace(e, achieved={**e.achieved, "sparsity": e.achieved["sparsity"] + 1e-4})
                for e in less.report.entries]  # fmt: skip
     first = replace(less, report=replace(less.report, entries=tuple(entries)))
-    assert "1-budget=expected-loss-seed=1/model" in page([first, more], "A sweep", None, None)
+    text = page([first, more], "A sweep", None, None)
+    assert "metaprune.load(&#34;1-budget=expected-loss-seed=1/model-speedup2.0&#34;)" in text
 
 
 def test_what_failed_is_told():
