@@ -54,6 +54,8 @@ entry.
 Each is traced once and put under
 
 - the round trip, bit for bit, and the traced program against the module;
+- the laws of copies ([laws](laws.md)): training mode, independence of the original, other sizes of
+  inputs; rows of torchvision and timm were measured before these were laws;
 - random permutations and scales of everything that is declared, also of the module built from them;
 - removal of dead units, class of exactness by class;
 - removal of a third of what `metaprune.prune` takes from, and of a third of every axis: the result
