@@ -56,7 +56,7 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
         path: of the file; its folder is made where it is missing, and what it held is replaced.
     """
     target = Path(path)
-    with workplace(target) as place:
+    with scratch(target) as place:
         temporary = place / target.name
         yield temporary
         temporary.chmod(_usual_mode(place))
@@ -222,7 +222,7 @@ def whole_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     refuse_filled(path)
     target = Path(path).resolve()
-    with workplace(target) as place:
+    with scratch(target) as place:
         temporary = place / target.name
         temporary.mkdir()
         yield temporary
@@ -234,7 +234,7 @@ def whole_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 @contextmanager
-def workplace(target: Path) -> Iterator[Path]:
+def scratch(target: Path) -> Iterator[Path]:
     """A hidden folder beside a file or folder that is being made; nothing of it stays.
 
     Its maker holds a lock on it, which ends with the process: what killed ones left is told by

@@ -29,7 +29,7 @@ from graphs.build.search import EXPERTS
 from graphs.calls.copying import working_copy
 from graphs.calls.modes import own_modes
 from graphs.calls.running import Inputs, as_inputs, outputs, quiet_evaluation
-from graphs.tools.files import workplace
+from graphs.tools.files import scratch
 from graphs.tools.switches import Switch
 from metaprune.saving.archive import open_sizes, save_program, written_program
 
@@ -67,7 +67,7 @@ def export_model(
     kind = format or target.suffix.removeprefix(".")
     check(kind)
     inputs, model = as_inputs(example_inputs), working_copy(model)
-    with workplace(target) as inside:
+    with scratch(target) as inside:
         with _exportable(model):
             run = FORMATS[kind](model, inputs, inside / target.name)
         _verify(model, inputs, run, kind)
