@@ -66,7 +66,8 @@ def finite(model: nn.Module, batches: Sequence[Any]) -> None:
                 )
     words = vocabulary(model)
     for number, batch in enumerate(batches, start=1):
-        known(words, batch, number)
+        ids = batch.get("input_ids") if hasattr(batch, "get") else next(iter(batch), None)
+        known(words, ids, f"batch {number} of the calibration")
         for path, leaf in tree_flatten_with_path(batch)[0]:
             if not isinstance(leaf, torch.Tensor) or not leaf.is_floating_point() or leaf.is_meta:
                 continue
@@ -83,18 +84,17 @@ def vocabulary(model: nn.Module) -> int | None:
     return table.num_embeddings if isinstance(table, nn.Embedding) else None
 
 
-def known(words: int | None, batch: Any, number: int) -> None:
+def known(words: int | None, ids: Any, what: str) -> None:
     """Refuse token ids that an embedding has no row for.
 
     Args:
         words: rows; None where there is no such embedding.
-        batch: arguments of a model.
-        number: of the batch, for the error.
+        ids: what a model reads first; anything but whole numbers is let through.
+        what: has these tokens, for the error.
 
     Raises:
         ValueError: one is negative or too large.
     """
-    ids = batch.get("input_ids") if hasattr(batch, "get") else next(iter(batch), None)
     if words is None or not isinstance(ids, torch.Tensor) or ids.is_meta:
         return
     if ids.is_floating_point() or not ids.numel():
@@ -102,6 +102,6 @@ def known(words: int | None, batch: Any, number: int) -> None:
     least, most = int(ids.min()), int(ids.max())
     if least < 0 or most >= words:
         raise ValueError(
-            f"batch {number} of the calibration has the token {least if least < 0 else most}, and "
-            f"the model knows 0 to {words - 1}; use the tokenizer of this model"
+            f"{what} has the token {least if least < 0 else most}, and the model knows 0 to "
+            f"{words - 1}: use the tokenizer that belongs to it"
         )

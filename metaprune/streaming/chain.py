@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from graphs.calls.running import as_inputs, quiet_evaluation, run
+from metaprune.calibration.checking import known, vocabulary
 from metaprune.streaming.skeleton import Skeleton
 from pruners.statistics.recompute import repeated_blocks
 
@@ -201,14 +202,8 @@ def check_tokens(model: nn.Module, batch: Any) -> None:
             f"token ids are whole numbers, (examples, tokens) (got {told}): give a list of such "
             "tensors, or of mappings with input_ids"
         )
-    config = getattr(model, "config", None)
-    words = getattr(config, "vocab_size", None)
-    if words is not None and not 0 <= int(tokens.min()) <= int(tokens.max()) < words:
-        raise ValueError(
-            f"token ids lie from {int(tokens.min())} to {int(tokens.max())}, and the vocabulary of "
-            f"the model has {words}: use the tokenizer that belongs to it"
-        )
-    positions = getattr(config, "max_position_embeddings", None)
+    known(vocabulary(model), tokens, "the calibration")
+    positions = getattr(getattr(model, "config", None), "max_position_embeddings", None)
     if positions is not None and tokens.shape[-1] > positions:
         raise ValueError(
             f"windows have {tokens.shape[-1]} tokens, and the model has {positions} positions: "

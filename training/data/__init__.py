@@ -3,7 +3,7 @@
 `split` holds examples in memory, `tasks` says what a network is trained and judged for, `core` is a
 data set made of both. `registry` finds data sets by name; each of them is one file (`digits`,
 `cifar10`, `cifar100`, `folder`, `text`, `function`), and a file of yours that registers one is as
-good. `images` prepares pictures.
+good. `images` prepares pictures, `classified` makes a data set of those that have classes.
 """
 
 from __future__ import annotations

@@ -12,11 +12,9 @@ import torch
 from torch import Tensor
 
 from graphs.tools.files import read_tensors, write_tensors
+from training.data.classified import classified
 from training.data.core import Data
-from training.data.images import CropFlip, Normalise
 from training.data.registry import dataset
-from training.data.split import Split, fingerprint, hold_out
-from training.data.tasks import Classification
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
@@ -52,13 +50,17 @@ def cifar10(
         FileNotFoundError: if a local folder holds no such files.
         ValueError: if the columns are not `img` and `label`, or the size is no divisor of 32.
     """
-    fitted, tested = (small_images(path, split, "label", size) for split in ("train", "test"))
-    normalise = Normalise(tuple(mean), tuple(std))
-    crop = CropFlip(padding=size // 8) if augment else None
-    train, held_out = hold_out(Split(*fitted, normalise, crop), validation, seed)
-    train = train.take(train_size)
-    splits = (train, held_out, Split(*tested, normalise))
-    return Data("cifar10", *splits, Classification(10), (3, size, size), 10, fingerprint(splits))
+    return classified(
+        "cifar10",
+        10,
+        [small_images(path, split, "label", size) for split in ("train", "test")],
+        mean=mean,
+        std=std,
+        augment=augment,
+        train_size=train_size,
+        validation=validation,
+        seed=seed,
+    )
 
 
 def small_images(path: str, split: str, column: str, size: int) -> tuple[Tensor, Tensor]:

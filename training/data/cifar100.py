@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from training.data.cifar10 import PIXELS, small_images
+from training.data.classified import classified
 from training.data.core import Data
-from training.data.images import CropFlip, Normalise
 from training.data.registry import dataset
-from training.data.split import Split, fingerprint, hold_out
-from training.data.tasks import Classification
 
 MEAN = (0.5071, 0.4867, 0.4408)
 STD = (0.2675, 0.2565, 0.2761)
@@ -38,10 +36,14 @@ def cifar100(
         FileNotFoundError: if a local folder holds no such files.
         ValueError: if the columns are not `img` and `fine_label`.
     """
-    parts = [small_images(path, split, "fine_label", PIXELS) for split in ("train", "test")]
-    normalise = Normalise(tuple(mean), tuple(std))
-    crop = CropFlip(padding=PIXELS // 8) if augment else None
-    train, held_out = hold_out(Split(*parts[0], normalise, crop), validation, seed)
-    splits = (train.take(train_size), held_out, Split(*parts[1], normalise))
-    shape = (3, PIXELS, PIXELS)
-    return Data("cifar100", *splits, Classification(100), shape, 100, fingerprint(splits))
+    return classified(
+        "cifar100",
+        100,
+        [small_images(path, split, "fine_label", PIXELS) for split in ("train", "test")],
+        mean=mean,
+        std=std,
+        augment=augment,
+        train_size=train_size,
+        validation=validation,
+        seed=seed,
+    )

@@ -26,8 +26,8 @@ def digits(
 
     Args:
         augment: shift training images by up to one pixel.
-        noise: standard deviation of grey noise, of a range of 1: a harder task (0.4 leaves a small
-            network about 90 %). Training images then are there `COPIES` times, each with its own.
+        noise: standard deviation of grey noise, of a range of 1: a harder task. Training images
+            then are there `COPIES` times, each with its own.
         train_size: use only this many training images.
         seed: of the choice of the validation images; the test images never change.
     """

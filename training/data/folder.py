@@ -8,11 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from training.data.classified import classified
 from training.data.core import Data
-from training.data.images import CropFlip, Normalise
 from training.data.registry import dataset
-from training.data.split import Split, fingerprint, hold_out
-from training.data.tasks import Classification
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
@@ -69,13 +67,17 @@ def image_folder(
         chosen = _in_turn(files, count, seed)
         images = torch.stack([_image(file, size, resize) for file in chosen])
         parts.append((images, torch.tensor([classes[file.parent.name] for file in chosen])))
-    normalise = Normalise(tuple(mean), tuple(std))
-    crop = CropFlip(padding=size // 8) if augment else None
-    train, held_out = hold_out(Split(*parts[0], normalise, crop), validation, seed)
-    splits = (train, held_out, Split(*parts[1], normalise))
-    task = Classification(len(classes))
-    shape = (3, size, size)
-    return Data("images", *splits, task, shape, len(classes), fingerprint(splits))
+    return classified(
+        "images",
+        len(classes),
+        parts,
+        mean=mean,
+        std=std,
+        augment=augment,
+        train_size=None,
+        validation=validation,
+        seed=seed,
+    )
 
 
 def _files(root: Path, names: tuple[str, ...]) -> list[Path]:
