@@ -43,25 +43,44 @@ def sentences(report: Report, entry: Entry) -> list[str]:
         )
     group = next(entries for entries in by_target(report) if entry in entries)
     if entry.held_out:
-        others = ", ".join(
-            f"{one.method} {words.metric(score, one.held_out[score])}"
-            for one in group
-            if one is not entry
-        )
-        found.append(
-            f"Of the methods at this target it is the best on {report.chosen_by['examples']:,} "
-            f"held-out examples ({report.chosen_by['split']}): "
-            f"{words.metric(score, entry.held_out[score])}, against {others}."
-            if report.chosen_by["split"] != report.split
-            else f"Of the methods at this target it has the best score, against {others}."
-        )
+        found += _chosen(report, entry, [one for one in group if one is not entry])
     best = leaders(report, group)
     if entry in best and len(best) > 1:
         names = " and ".join(one.method for one in best if one is not entry)
-        found.append(f"On the {report.split} split {names} differ from it by no more than chance.")
+        differ = "differs" if len(best) == 2 else "differ"
+        found.append(
+            f"On the {report.split} split {names} {differ} from it by no more than chance."
+        )
     if entry not in best:
         names = " and ".join(one.method for one in best)
         found.append(f"On the {report.split} split {names} did better.")
+    return found
+
+
+def _chosen(report: Report, entry: Entry, others: list[Entry]) -> list[str]:
+    """By what it was chosen, and whether that is to be trusted."""
+    score, own = report.score, entry.held_out[report.score]
+    alike = [one.method for one in others if one.held_out[score] == own]
+    less = [one for one in others if one.held_out[score] != own]
+    said = ", ".join(f"{one.method} {words.metric(score, one.held_out[score])}" for one in less)
+    compared = (f", as has {' and '.join(alike)}" if alike else "") + (
+        f", against {said}" if less else ""
+    )
+    if report.chosen_by["split"] == report.split:
+        return [f"Of the methods at this target it has the best score{compared}."]
+    found = [
+        f"Of the methods at this target it has the best score on {report.chosen_by['examples']:,} "
+        f"held-out examples ({report.chosen_by['split']}), {words.metric(score, own)}{compared}."
+    ]
+    if entry.interval is not None:
+        low, high = entry.interval
+        sign = 1 if report.higher_is_better else -1
+        # Both samples vary: by half of that in either direction.
+        if sign * (own - entry.final[score]) > high - low:
+            found.append(
+                f"That is better than on the {report.split} split by more than chance: the "
+                "network was probably trained on these examples, which makes them a weaker judge."
+            )
     return found
 
 

@@ -86,10 +86,21 @@ def test_what_it_was_chosen_by_is_said():
                     for e in found.entries)  # fmt: skip
     found = replace(found, entries=entries, chosen_by={"split": "validation", "examples": 300})
     said = " ".join(sentences(found, recommended(found)))
-    assert "the best on 300 held-out examples (validation)" in said
+    assert "the best score on 300 held-out examples (validation)" in said
     assert "94.00 %, against uniform <b> 89.00 %" in said
+    assert "probably trained" not in said
     same = replace(found, split="validation")
     assert "has the best score" in " ".join(sentences(same, recommended(same)))
+
+
+def test_equal_scores_are_not_beaten_and_scores_of_trained_examples_are_told():
+    found = with_scores((0.89, 0.89, 0.5, 0.5), behind=((), (), (), ()))
+    entries = tuple(replace(e, held_out={"accuracy": 0.966}) for e in found.entries)
+    found = replace(found, entries=entries, chosen_by={"split": "validation", "examples": 300})
+    said = " ".join(sentences(found, recommended(found)))
+    assert "96.60 %, as has uniform <b>." in said
+    assert "uniform <b> differs from it by no more than chance" in said
+    assert "probably trained on these examples" in said
 
 
 @pytest.mark.parametrize(
