@@ -10,6 +10,7 @@ Names are imported when they are first used, so that `metaprune --help` answers 
 from __future__ import annotations
 
 from importlib import import_module
+from logging import getLogger
 from typing import TYPE_CHECKING, Any
 
 from wrapt import register_post_import_hook
@@ -86,10 +87,20 @@ __all__ = [
 
 check_packages()
 
-# What has no place in a configuration of transformers is opened by a method that it has to know.
-register_post_import_hook(
-    lambda _: import_module("metaprune.saving.registered"), "transformers.quantizers.auto"
-)
+
+def _tell_transformers(_module: Any) -> None:
+    """Let `from_pretrained` know the method of what has no place in a configuration."""
+    try:
+        import_module("metaprune.saving.registered")
+    except ImportError as error:  # the import of transformers itself must not fail
+        getLogger("metaprune").warning(
+            "from_pretrained of this version of transformers opens no folders of unequal widths or "
+            "low rank (%s); metaprune.load does",
+            error,
+        )
+
+
+register_post_import_hook(_tell_transformers, "transformers.quantizers.auto")
 
 
 def __getattr__(name: str) -> Any:

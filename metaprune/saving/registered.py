@@ -63,7 +63,7 @@ class Cutter(HfQuantizer):
         # The caller holds the model itself: it becomes the other one.
         vars(model).clear()
         vars(model).update({**vars(found), **own})
-        expected = {re.escape(name) for name in config.absent}
+        expected = {f"^{re.escape(name)}$" for name in config.absent}
         model._keys_to_ignore_on_load_unexpected = {
             *(model._keys_to_ignore_on_load_unexpected or ()), *expected
         }  # fmt: skip

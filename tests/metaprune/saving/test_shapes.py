@@ -127,6 +127,14 @@ def test_what_was_changed_is_refused(change: Any, words: str, tmp_path: Path) ->
         AutoModelForCausalLM.from_pretrained(folder)
 
 
+def test_a_transformers_without_such_methods_is_imported_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, "metaprune.saving.registered", None)
+    metaprune._tell_transformers(None)
+    assert "metaprune.load does" in caplog.text
+
+
 def test_what_can_be_said_plainly_needs_none_of_it(tmp_path: Path) -> None:
     model = FAMILIES["llama"]().eval()
     folder = metaprune.prune(model, (X,), pattern="2:4", metanet=None).save(tmp_path / "masks")
