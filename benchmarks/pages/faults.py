@@ -15,9 +15,9 @@ were mended between them.
 {summary}
 
 "Rerun equal" means: nothing under its own name was half-written, the same command ended well
-afterwards, every plan, tensor and specification is bit for bit that of an undisturbed run, and
-nothing of the disturbed one is left over. "Refused" means: our own error, which names the file,
-within two seconds.
+afterwards (or refused, because all was there), every plan, tensor and specification is bit for bit
+that of an undisturbed run, and nothing of the disturbed one is left over. "Refused" means: our own
+error, which names the file, within two seconds.
 
 | fault | of | times | outcomes |
 |---|---|---|---|

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
-from torch import nn
+from torch import fx, nn
 
 from graphs import trace
 from graphs.build.rebuild import graph_model
@@ -31,13 +34,37 @@ def test_another_size_is_refused(shape: tuple[int, ...], dim: int) -> None:
         module(torch.randn(shape))
 
 
-def test_guards_that_are_no_arithmetic_become_the_traced_sizes() -> None:
-    def guards(x: torch.Tensor) -> None:
-        torch._assert(max(x.size()[0], 2) == 2, "Guard failed")
-
+def guarded(condition: Callable[[int, int], Any]) -> fx.GraphModule:
     module = graph_model(trace(Recurrent(), (torch.randn(2, 5, 4),)))
-    put_guards(module.graph, guards)
+    put_guards(
+        module.graph, lambda x: torch._assert(condition(x.size()[0], x.size()[1]), "Guard failed")
+    )
     module.recompile()
-    with pytest.raises(AssertionError, match="dimension 0 of x must be 2"):
-        module(torch.randn(1, 5, 4))
+    return module
+
+
+@pytest.mark.parametrize(
+    ("condition", "good", "bad"),
+    [
+        (lambda n, t: 2 <= t <= 8, (2, 5, 8), (1, 9)),
+        (lambda n, t: t // 2 == 2, (4, 5), (3, 6)),
+        (lambda n, t: n == 2 and t > 3 and t != 7, (4, 6, 9), (3, 7)),
+        (lambda n, t: max(3, t) == t, (4, 6), (2,)),
+    ],
+    ids=["chain", "arithmetic", "several", "larger"],
+)
+def test_guards_refuse_what_is_not_proved(condition: Any, good: Any, bad: Any) -> None:
+    module = guarded(condition)
+    for size in good:
+        assert module(torch.randn(2, size, 4)).shape == (2, 3)
+    for size in bad:
+        with pytest.raises(AssertionError, match="Guard failed"):
+            module(torch.randn(2, size, 4))
+
+
+@pytest.mark.parametrize("condition", [lambda n, t: t > 8 or n == 2, lambda n, t: not t > 8])
+def test_guards_that_cannot_be_told_become_the_traced_sizes(condition: Any) -> None:
+    module = guarded(condition)
+    with pytest.raises(AssertionError, match="dimension 1 of x must be 5"):
+        module(torch.randn(2, 4, 4))
     assert module(torch.randn(2, 5, 4)).shape == (2, 3)
